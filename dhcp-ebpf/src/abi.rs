@@ -1,0 +1,428 @@
+//! What crosses the maps: keys, values, events, counters. Sizes are asserted; a change bumps [`ABI_VERSION`].
+//!
+//! One cache line per lease ([`Entry`]). The agent writes all of it but the last word; the kernel writes only
+//! the last word ([`Renewal`], one 8-byte store, so it cannot tear). The agent's words are guarded by
+//! [`Entry::sequence`]: odd while it writes. The program reads the sequence, copies the entry, reads the
+//! sequence again, and passes the frame up when it was odd or has moved. On x86-64 loads are not reordered
+//! with loads nor stores with stores, so the copy is whole whenever both readings agree.
+//!
+//! Instants that the kernel sees are [`BootSecs`], never wall time.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of everything in this file; an agent refuses pinned maps of another version.
+pub const ABI_VERSION: u32 = 1;
+
+/// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
+///
+/// 32 bits last 136 years of uptime. A promise is rounded down to whole seconds, a "now" as well, so a grant
+/// computed from the two is never longer than the promise allows by more than the second that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct BootSecs(u32);
+
+impl BootSecs {
+    /// The instant `secs` seconds after boot.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(secs: u32) -> Self {
+        Self(secs)
+    }
+
+    /// Seconds since boot.
+    #[must_use]
+    #[inline(always)]
+    pub const fn secs(self) -> u32 {
+        self.0
+    }
+
+    /// Seconds from `earlier` to here; zero when `earlier` is later.
+    #[must_use]
+    #[inline(always)]
+    pub const fn since(self, earlier: Self) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Counts configurations: an entry armed under another generation is not armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Generation(u32);
+
+impl Generation {
+    /// The generation with this number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The generation after this one; zero is skipped, since it means "never armed".
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self.0.checked_add(1) {
+            Some(number) => Self(number),
+            None => Self(1),
+        }
+    }
+}
+
+/// Questions an entry can answer: the renewal, the reboot, and one more (a relayed client's direct renewal, or
+/// what a client really sends when the prediction missed).
+pub const QUESTION_COUNT: usize = 3;
+
+/// Highest number of failover peers that the serving table holds; index 0 is "no failover".
+pub const PEER_COUNT: usize = 64;
+
+/// Words of the digest key: 8 for the fixed fields, the rest for options.
+pub const KEY_WORD_COUNT: usize = 8 + crate::question::OPTIONS_LEN_MAX / 4;
+
+/// The control map's single value. The agent alone writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Control {
+    /// [`ABI_VERSION`] of the agent that made the maps.
+    pub abi_version: u32,
+    /// The generation whose entries are armed.
+    pub generation: Generation,
+    /// 1 = the fast path answers, 0 = everything is passed up. One store switches it.
+    pub enabled: u32,
+    /// The kernel answers nothing from this instant on; the agent moves it ahead while it lives.
+    pub dead_man: BootSecs,
+    /// Per failover peer: 1 = its pools may be answered here. Index 0 (no failover) is always 1.
+    pub serving: [u8; PEER_COUNT],
+    /// Key of the question digest, drawn at random when the maps are made.
+    pub key: DigestKey,
+}
+
+/// Key of the question digest: one random 64-bit word per 32-bit word of the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct DigestKey {
+    /// The words; all of them random.
+    pub words: [u64; KEY_WORD_COUNT],
+}
+
+impl DigestKey {
+    /// Draws a key from a source of random words.
+    pub fn draw(mut random: impl FnMut() -> u64) -> Self {
+        Self { words: core::array::from_fn(|_| random()) }
+    }
+}
+
+/// Ways of a directory bucket.
+pub const DIRECTORY_WAYS: usize = 4;
+/// Number of directory buckets; a power of two.
+pub const DIRECTORY_BUCKETS: usize = 1 << 14;
+
+/// One bucket of the directory: where the 256 entries of a /24 start.
+///
+/// A bucket holds up to four prefixes; the agent leaves a prefix whose bucket is full to the slow path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Bucket {
+    /// The upper 24 bits of the addresses, or zero in an empty way (0.0.0.0/24 is never leased).
+    pub prefix: [u32; DIRECTORY_WAYS],
+    /// Number of the entry of the prefix's address `.0`.
+    pub base: [u32; DIRECTORY_WAYS],
+}
+
+impl Bucket {
+    /// The bucket that a prefix lives in (multiplicative hashing by the golden ratio).
+    #[must_use]
+    #[inline(always)]
+    pub const fn index_of(prefix: u32) -> u32 {
+        prefix.wrapping_mul(0x9e37_79b1) >> (32 - DIRECTORY_BUCKETS.trailing_zeros())
+    }
+
+    /// Number of the first entry of `prefix`, if it lives in this bucket.
+    #[must_use]
+    #[inline(always)]
+    pub const fn base_of(&self, prefix: u32) -> Option<u32> {
+        let [a, b, c, d] = self.prefix;
+        let [base_a, base_b, base_c, base_d] = self.base;
+        if a == prefix {
+            Some(base_a)
+        } else if b == prefix {
+            Some(base_b)
+        } else if c == prefix {
+            Some(base_c)
+        } else if d == prefix {
+            Some(base_d)
+        } else {
+            None
+        }
+    }
+}
+
+/// What the kernel did last for a lease: one 64-bit word, written by the kernel only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Renewal {
+    /// When it answered last; zero = never.
+    pub at: BootSecs,
+    /// Until when it told the client it owns the address; zero = never.
+    pub until: BootSecs,
+}
+
+/// One lease as the kernel sees it: one cache line.
+///
+/// ```text
+///   0 sequence | 4 generation | 8 chaddr (6), peer, - | 16 digest 0 | 24 digest 1 | 32 digest 2
+///  40 template 0, 1, 2 (2 each), - | 48 horizon | 52 address | 56 renewal.at | 60 renewal.until
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Entry {
+    /// Even: the agent's words are whole; odd: they are being written.
+    pub sequence: u32,
+    /// The entry is armed while this equals the control map's generation; zero = disarmed.
+    pub generation: Generation,
+    /// The client's Ethernet address.
+    pub chaddr: [u8; 6],
+    /// The failover peer of the pool, an index into [`Control::serving`]; zero = none.
+    pub peer: u8,
+    /// No meaning; zero.
+    pub _pad0: u8,
+    /// Digests of the questions this entry can answer; zero in unused places.
+    pub digest: [u64; QUESTION_COUNT],
+    /// The answers to them, numbers of templates; zero = no answer.
+    pub template: [u16; QUESTION_COUNT],
+    /// No meaning; zero.
+    pub _pad1: u16,
+    /// The latest instant up to which the client may be told it owns the address (the promise).
+    pub horizon: BootSecs,
+    /// The leased address, in network order.
+    pub address: [u8; 4],
+    /// The kernel's word.
+    pub renewal: Renewal,
+}
+
+/// Longest tail of a reply that the kernel writes, in bytes: `sname`, `file`, cookie and options.
+///
+/// 504 bytes make a DHCP message of 548, what every client must accept (RFC 2131 2: 576-byte datagrams).
+pub const TAIL_LEN_MAX: usize = 504;
+
+/// An answer: everything of a reply that does not come from the request. Interned, shared by many leases.
+///
+/// The agent writes a template once, before the first entry refers to it, and never changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct Template {
+    /// `siaddr` of the reply.
+    pub siaddr: [u8; 4],
+    /// Source address of the reply, the server identifier. Unicast requests to any other address pass.
+    pub server: [u8; 4],
+    /// Lease time in seconds that the slow path would grant now; the most the kernel grants.
+    pub lease_time: u32,
+    /// Value of option 58 in seconds; zero = the reply has none.
+    pub renewal_time: u32,
+    /// Value of option 59 in seconds; zero = the reply has none.
+    pub rebinding_time: u32,
+    /// One's-complement sum of the tail with its time options zeroed ([`crate::wire::checksum`]).
+    pub tail_sum: u32,
+    /// Bytes of the tail in use; the message is 44 bytes longer.
+    pub tail_len: u32,
+    /// No meaning; zero.
+    pub _pad: u32,
+    /// `sname`, `file`, cookie, options, END, padding; the values of 51, 58 and 59 are zero.
+    pub tail: [u8; TAIL_LEN_MAX],
+}
+
+/// What the kernel tells the agent through the ring buffer: a horizon has to move soon.
+///
+/// A lost event loses nothing: the scan of the entries finds the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Event {
+    /// The leased address, in network order.
+    pub address: [u8; 4],
+    /// What was just granted.
+    pub renewal: Renewal,
+}
+
+/// Why the kernel passed a frame up, or that it answered: the index of a per-CPU counter.
+///
+/// "Not ours" and "broken" are different reasons; doubt always passes (I5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Counter {
+    /// A reply was transmitted.
+    Answered = 0,
+    /// An answered renewal also asked the agent for a later horizon.
+    HorizonAsked = 1,
+    /// The ring buffer was full; the scan will find what the event would have said.
+    EventLost = 2,
+    /// Not IPv4, or too short to tell.
+    NotIpv4 = 3,
+    /// IPv4, but not UDP to port 67.
+    NotDhcp = 4,
+    /// A fragment of a datagram.
+    Fragment = 5,
+    /// An IPv4 header with options.
+    IpOptions = 6,
+    /// The lengths of IP, UDP and BOOTP contradict each other or the frame.
+    Length = 7,
+    /// Not a BOOTREQUEST.
+    NotRequest = 8,
+    /// Not an Ethernet client.
+    Hardware = 9,
+    /// No magic cookie.
+    Cookie = 10,
+    /// `ciaddr` is zero: not a renewal.
+    NoAddress = 11,
+    /// `giaddr` is set: through a relay.
+    Relayed = 12,
+    /// A broadcast reply was asked for, or the request is a broadcast (REBINDING).
+    Broadcast = 13,
+    /// More option bytes than the digest covers.
+    LongOptions = 14,
+    /// The fast path is switched off.
+    Off = 15,
+    /// No agent has been seen for too long.
+    DeadMan = 16,
+    /// The address is in no range that the kernel knows.
+    NoEntry = 17,
+    /// The entry is disarmed, of another generation, or being written.
+    NotArmed = 18,
+    /// Another client holds the address.
+    OtherClient = 19,
+    /// The failover endpoint's state does not allow an answer.
+    NotServing = 20,
+    /// A question the slow path has not answered yet.
+    OtherQuestion = 21,
+    /// Sent to an address that is not this server's identifier, or from another one than `ciaddr`.
+    OtherServer = 22,
+    /// The promise does not reach far enough for a useful lease.
+    Horizon = 23,
+    /// The frame could not be given the reply's length.
+    Resize = 24,
+}
+
+impl Counter {
+    /// Number of counters.
+    pub const COUNT: usize = 25;
+
+    /// All counters, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Answered,
+        Self::HorizonAsked,
+        Self::EventLost,
+        Self::NotIpv4,
+        Self::NotDhcp,
+        Self::Fragment,
+        Self::IpOptions,
+        Self::Length,
+        Self::NotRequest,
+        Self::Hardware,
+        Self::Cookie,
+        Self::NoAddress,
+        Self::Relayed,
+        Self::Broadcast,
+        Self::LongOptions,
+        Self::Off,
+        Self::DeadMan,
+        Self::NoEntry,
+        Self::NotArmed,
+        Self::OtherClient,
+        Self::NotServing,
+        Self::OtherQuestion,
+        Self::OtherServer,
+        Self::Horizon,
+        Self::Resize,
+    ];
+
+    /// The counter's name in status output and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::HorizonAsked => "horizon-asked",
+            Self::EventLost => "event-lost",
+            Self::NotIpv4 => "not-ipv4",
+            Self::NotDhcp => "not-dhcp",
+            Self::Fragment => "fragment",
+            Self::IpOptions => "ip-options",
+            Self::Length => "length",
+            Self::NotRequest => "not-request",
+            Self::Hardware => "hardware",
+            Self::Cookie => "cookie",
+            Self::NoAddress => "no-address",
+            Self::Relayed => "relayed",
+            Self::Broadcast => "broadcast",
+            Self::LongOptions => "long-options",
+            Self::Off => "off",
+            Self::DeadMan => "dead-man",
+            Self::NoEntry => "no-entry",
+            Self::NotArmed => "not-armed",
+            Self::OtherClient => "other-client",
+            Self::NotServing => "not-serving",
+            Self::OtherQuestion => "other-question",
+            Self::OtherServer => "other-server",
+            Self::Horizon => "horizon",
+            Self::Resize => "resize",
+        }
+    }
+}
+
+/// Names of the maps in the object.
+#[allow(missing_docs, reason = "each is the map of the value type it names")]
+pub mod map {
+    pub const CONTROL: &str = "CONTROL";
+    pub const DIRECTORY: &str = "DIRECTORY";
+    pub const ENTRIES: &str = "ENTRIES";
+    pub const TEMPLATES: &str = "TEMPLATES";
+    pub const COUNTERS: &str = "COUNTERS";
+    pub const EVENTS: &str = "EVENTS";
+    /// Name of the program.
+    pub const PROGRAM: &str = "xdhcpd";
+}
+
+/// Templates the kernel can hold; number 0 is "no answer".
+pub const TEMPLATE_COUNT: u32 = 4096;
+/// Bytes of the event ring; a power of two and a multiple of the page size.
+pub const EVENT_RING_LEN: u32 = 1 << 18;
+
+const _: () = {
+    assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
+    assert!(size_of::<Bucket>() == 32);
+    assert!(size_of::<Renewal>() == 8);
+    assert!(size_of::<Event>() == 12);
+    assert!(size_of::<Template>() == 32 + TAIL_LEN_MAX);
+    assert!(size_of::<DigestKey>() == KEY_WORD_COUNT * 8);
+    assert!(size_of::<Control>() == 16 + PEER_COUNT + KEY_WORD_COUNT * 8);
+    assert!(TAIL_LEN_MAX % 8 == 0);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_numbered_as_they_are_listed() {
+        for (index, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, index, "{}", counter.name());
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_found_in_the_way_it_was_put() {
+        let mut bucket = Bucket::default();
+        bucket.prefix[2] = 0x00c0_a896;
+        bucket.base[2] = 512;
+        assert_eq!(bucket.base_of(0x00c0_a896), Some(512));
+        assert_eq!(bucket.base_of(0x00c0_a897), None);
+        assert!((Bucket::index_of(0x00ff_ffff) as usize) < DIRECTORY_BUCKETS);
+    }
+
+    #[test]
+    fn a_generation_is_never_zero_after_the_first() {
+        assert_eq!(Generation::new(u32::MAX).next(), Generation::new(1));
+        assert_eq!(Generation::new(1).next(), Generation::new(2));
+    }
+}

@@ -1,0 +1,3 @@
+//! The `xdhcpd` binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The tool shed.
+
+fn main() {}

@@ -6,6 +6,7 @@
 //!   fastpath.rs   the kernel accelerator as the loop sees it; xdp.rs is the real one
 //!   filter.rs     classic BPF: what wakes the packet sockets
 //!   frame.rs      bytes of a packet socket -> datagram; reply -> raw frame
+//!   journal/      the leases file: lock, group commit, compaction
 //!   socket.rs     packet sockets and the UDP socket, in batches
 //! ```
 #![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
@@ -14,4 +15,5 @@ pub mod clock;
 pub mod fastpath;
 pub mod filter;
 pub mod frame;
+pub mod journal;
 pub mod socket;

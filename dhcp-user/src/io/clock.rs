@@ -61,7 +61,9 @@ impl Alarm {
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self {
-            fd: AsyncFd::register_with_interest(fd, Interest::READABLE).map_err(|error| error.into_parts().1)?,
+            // SAFETY: the descriptor is owned by the `AsyncFd` from here on and registered nowhere else.
+            fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+                .map_err(|error| error.into_parts().1)?,
             set_for: None,
         })
     }

@@ -17,3 +17,4 @@ pub mod filter;
 pub mod frame;
 pub mod journal;
 pub mod socket;
+pub mod xdp;

@@ -21,14 +21,14 @@ mod templates;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
-    os::fd::{AsFd, AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, Xdp, XdpMode, xdp::XdpLinkId},
 };
 use bytemuck::{Pod, Zeroable};
@@ -476,27 +476,26 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
     Ok(program.try_into()?)
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
 }
 
 fn map_shared(ebpf: &Ebpf, places: &Places) -> Result<Shared> {
-    fn array<'e, T: Pod>(ebpf: &'e Ebpf, name: &str) -> Result<Array<&'e MapData, Abi<T>>> {
+    /// The descriptor of an array whose values have the size of `T`.
+    fn fd<'e, T: Pod>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
         let map = ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
-        Array::try_from(map).with_context(|| format!("map {name} has another layout than this agent"))
+        let _: Array<&MapData, Abi<T>> =
+            Array::try_from(map).with_context(|| format!("map {name} has another layout than this agent"))?;
+        match map {
+            Map::Array(data) => Ok(data.fd().as_fd()),
+            other => bail!("map {name} is no array but {other:?}"),
+        }
     }
-    fn fd<'e, T: Pod>(array: &'e Array<&'e MapData, Abi<T>>) -> std::os::fd::BorrowedFd<'e> {
-        array.map_data().fd().as_fd()
-    }
-    let control = array::<Control>(ebpf, map::CONTROL)?;
-    let directory = array::<Bucket>(ebpf, map::DIRECTORY)?;
-    let entries = array::<Entry>(ebpf, map::ENTRIES)?;
-    let templates = array::<Template>(ebpf, map::TEMPLATES)?;
     Shared::new(&Maps {
-        control: fd(&control),
-        directory: (fd(&directory), DIRECTORY_BUCKETS),
-        entries: (fd(&entries), places.entry_count() as usize),
-        templates: (fd(&templates), TEMPLATE_COUNT as usize),
+        control: fd::<Control>(ebpf, map::CONTROL)?,
+        directory: (fd::<Bucket>(ebpf, map::DIRECTORY)?, DIRECTORY_BUCKETS),
+        entries: (fd::<Entry>(ebpf, map::ENTRIES)?, places.entry_count() as usize),
+        templates: (fd::<Template>(ebpf, map::TEMPLATES)?, TEMPLATE_COUNT as usize),
     })
     .context("the fast path's maps cannot be shared with the agent (mmap)")
 }

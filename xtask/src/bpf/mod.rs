@@ -142,7 +142,9 @@ fn flags(root: &Path, library: &Path) -> Result<OsString> {
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
         // Packets are read in words wherever they stand; both JITs we know allow it, and byte loads are slow.
-        "-Ctarget-feature=+allows-misaligned-mem-access,+alu32".into(),
+        "-Ctarget-feature=+allows-misaligned-mem-access".into(),
+        // 32-bit ALU and jumps (kernel 5.1 and later): with the first alone, comparisons with -1 come out wrong.
+        "-Ctarget-cpu=v3".into(),
         format!("-Clinker={}", "bpf-linker").into(),
     ];
     let mut remap = |from: &Path, to: &str| {

@@ -370,7 +370,8 @@ impl FastPath for Kernel {
     }
 
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
-        let _: Vec<(Ipv4Addr, Renewal)> = self.events();
+        // Whatever the ring says is found below as well.
+        while self.events.next().is_some() {}
         let armed: Vec<(usize, Ipv4Addr)> = self.armed.iter().map(|(index, address)| (*index, *address)).collect();
         armed
             .into_iter()

@@ -110,6 +110,21 @@ impl Kernel {
         generation: Generation,
         wanted: Wanted,
     ) -> Result<Self> {
+        Self::load_object(OBJECT, ranges, key, generation, wanted)
+    }
+
+    /// As [`Kernel::load`], from another build of the same program.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::load`].
+    pub fn load_object(
+        object: &[u8],
+        ranges: &[(Ipv4Addr, Ipv4Addr)],
+        key: &DigestKey,
+        generation: Generation,
+        wanted: Wanted,
+    ) -> Result<Self> {
         grace_period().context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
         let places = Places::new(ranges.iter().copied(), BLOCKS_MAX);
         for block in places.left_out() {
@@ -117,7 +132,7 @@ impl Kernel {
         }
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::ENTRIES, places.entry_count())
-            .load(OBJECT)
+            .load(object)
             .context("the kernel refuses the fast path's maps (CAP_BPF and CAP_NET_ADMIN are needed)")?;
         let shared = map_shared(&ebpf, &places)?;
         let mut control = Control {
@@ -203,6 +218,22 @@ impl Kernel {
     /// When the object has no such program.
     pub fn program(&mut self) -> Result<&mut Xdp> {
         program(&mut self.ebpf)
+    }
+
+    /// Another XDP program of the object, by name and not yet loaded: for objects that carry more than ours.
+    ///
+    /// # Errors
+    ///
+    /// When the object has no such program.
+    pub fn program_named(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// A map of the object that the fast path itself does not use.
+    #[must_use]
+    pub fn map_mut(&mut self, name: &str) -> Option<&mut Map> {
+        self.ebpf.map_mut(name)
     }
 
     /// Number of answers the kernel holds and of leases it is armed for.

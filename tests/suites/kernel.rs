@@ -13,7 +13,7 @@ use dhcp_ebpf::{
     frame::Buffer,
 };
 use dhcp_user::{
-    engine::port::Arm,
+    engine::port::{Arm, Token},
     io::{
         clock,
         fastpath::FastPath as _,
@@ -52,6 +52,19 @@ impl Stage {
         let mut model = Model::new(now.boot.to_secs().secs(), key);
         model.control.dead_man = BootSecs::new(now.boot.to_secs().secs() + 300);
         Ok(Self { kernel, model })
+    }
+
+    /// Revokes, and waits for the grace period.
+    fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+        self.kernel.revoke(Token(1), addresses);
+        for _ in 0..10_000 {
+            if let Some((token, words)) = self.kernel.poll_revoked() {
+                assert_eq!(token, Token(1));
+                return words;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        panic!("no grace period in ten seconds");
     }
 
     fn now(&self) -> u32 {
@@ -152,7 +165,12 @@ impl Stage {
 }
 
 fn plain() -> Template {
-    template(600, 0, 0, &[(1, &[255, 255, 255, 0]), (3, &[192, 168, 150, 1]), (6, &[172, 16, 0, 10]), (15, b"gsb.local")])
+    template(
+        600,
+        0,
+        0,
+        &[(1, &[255, 255, 255, 0]), (3, &[192, 168, 150, 1]), (6, &[172, 16, 0, 10]), (15, b"gsb.local")],
+    )
 }
 
 #[test]
@@ -298,7 +316,11 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
         ("an address nobody has", changed(&|message| message.ciaddr = LAST), Counter::NoEntry),
         ("another client", changed(&|message| message.chaddr[5] ^= 1), Counter::OtherClient),
         ("another question", changed(&|message| message.options[1].1[1] ^= 1), Counter::OtherQuestion),
-        ("another server", enveloped(&|envelope| envelope.to.0 = Ipv4Addr::new(192, 168, 150, 2)), Counter::OtherServer),
+        (
+            "another server",
+            enveloped(&|envelope| envelope.to.0 = Ipv4Addr::new(192, 168, 150, 2)),
+            Counter::OtherServer,
+        ),
         ("another source", enveloped(&|envelope| envelope.from.0 = LAST), Counter::OtherServer),
     ];
     let mut reached: Vec<Counter> = Vec::new();
@@ -307,7 +329,7 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
         reached.push(reason);
     }
 
-    stage.kernel.revoke(&[ADDRESS]);
+    stage.revoke(&[ADDRESS]);
     stage.model.entries.borrow_mut()[50].generation = Generation::new(0);
     assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NotArmed));
     reached.push(Counter::NotArmed);
@@ -345,8 +367,7 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     reached.push(Counter::Off);
 
     // Resize needs a frame the kernel refuses to grow; EventLost a full ring: both below and in the library's tests.
-    let not_here =
-        [Counter::Answered, Counter::HorizonAsked, Counter::EventLost, Counter::Resize];
+    let not_here = [Counter::Answered, Counter::HorizonAsked, Counter::EventLost, Counter::Resize];
     for counter in Counter::ALL {
         assert!(reached.contains(&counter) || not_here.contains(&counter), "no frame reaches {}", counter.name());
     }
@@ -372,10 +393,10 @@ fn a_revocation_reports_what_the_kernel_granted_and_nothing_older() {
     assert_eq!(stage.run(&unicast(&message)).0, Verdict::Transmit);
     let granted = stage.kernel.entry(ADDRESS).unwrap().renewal;
     assert_eq!(granted.until.secs() - granted.at.secs(), 600);
-    assert_eq!(stage.kernel.revoke(&[ADDRESS, LAST]), [(ADDRESS, granted), (LAST, Renewal::default())]);
+    assert_eq!(stage.revoke(&[ADDRESS, LAST]), [(ADDRESS, granted), (LAST, Renewal::default())]);
     // The next holder of the address is not charged with the last one's promise.
     stage.arm(&message, &plain(), 900);
-    assert_eq!(stage.kernel.revoke(&[ADDRESS]), [(ADDRESS, Renewal::default())]);
+    assert_eq!(stage.revoke(&[ADDRESS]), [(ADDRESS, Renewal::default())]);
 }
 
 #[test]

@@ -114,3 +114,25 @@ fn shown(command: &Command) -> String {
     }
     line
 }
+
+/// A command that runs `program` as root: itself when we are, else through sudo.
+pub(crate) fn as_root(program: &Path) -> Result<Command> {
+    if is_root() {
+        return Ok(Command::new(program));
+    }
+    let sudo = find_program("sudo").context("this needs root, and there is no sudo: run it as root")?;
+    let mut command = Command::new(sudo);
+    command.arg("--").arg(program);
+    Ok(command)
+}
+
+/// Leaves Ctrl-C to the child processes, which hear it as well, and waits for them instead.
+pub(crate) fn ignore_interrupt() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    #[expect(unsafe_code, reason = "std has no signals")]
+    // SAFETY: the handler does nothing, so it may run at any moment; a handler (unlike SIG_IGN) is not inherited by
+    // the programs that are started.
+    unsafe {
+        libc::signal(libc::SIGINT, nothing as *const () as libc::sighandler_t);
+    }
+}

@@ -6,6 +6,9 @@
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 
+#[cfg(all(target_arch = "bpf", feature = "bench"))]
+mod bench;
+
 #[cfg(target_arch = "bpf")]
 mod program {
     use core::{mem, ptr};
@@ -46,14 +49,14 @@ mod program {
     static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_LEN, 0);
 
     /// The packet between its two pointers.
-    struct Packet {
+    pub(crate) struct Packet {
         context: XdpContext,
         start: usize,
         end: usize,
     }
 
     impl Packet {
-        fn new(context: XdpContext) -> Self {
+        pub(crate) fn new(context: XdpContext) -> Self {
             let (start, end) = (context.data(), context.data_end());
             Self { context, start, end }
         }
@@ -72,7 +75,17 @@ mod program {
 
         #[inline(always)]
         fn len(&self) -> usize {
-            self.end - self.start
+            // Read anew: were it computed from the two fields, the compiler would derive from a check of lengths
+            // that a later read is in bounds and drop the comparison that the verifier needs to see.
+            // SAFETY: the context is the program's own.
+            let (start, end) = unsafe {
+                let context = self.context.ctx;
+                (
+                    ptr::addr_of!((*context).data).read_volatile(),
+                    ptr::addr_of!((*context).data_end).read_volatile(),
+                )
+            };
+            end as usize - start as usize
         }
     }
 
@@ -116,8 +129,8 @@ mod program {
     }
 
     /// The maps as [`Tables`].
-    struct Maps {
-        interface: u32,
+    pub(crate) struct Maps {
+        pub(crate) interface: u32,
     }
 
     impl Tables for Maps {
@@ -194,11 +207,16 @@ mod program {
 
     /// Answers what may be answered, passes everything else.
     #[xdp]
-    pub fn xdhcpd(context: XdpContext) -> u32 {
+    pub(crate) fn xdhcpd(context: XdpContext) -> u32 {
         // SAFETY: the context outlives the program's run.
         let interface = unsafe { (*context.ctx).ingress_ifindex };
-        let maps = Maps { interface };
-        match decide::answer_in_place(&mut Packet::new(context), &maps) {
+        obey(&mut Packet::new(context), &Maps { interface })
+    }
+
+    /// Decides, counts, and turns the verdict into the kernel's code.
+    #[inline(always)]
+    pub(crate) fn obey(packet: &mut Packet, maps: &Maps) -> u32 {
+        match decide::answer_in_place(packet, maps) {
             Verdict::Transmit => {
                 maps.count(Counter::Answered);
                 xdp_action::XDP_TX

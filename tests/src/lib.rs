@@ -5,6 +5,7 @@
 //!   client   a model client over packet sockets or over frames in memory; reads replies with dhcproto
 //!   lab      network namespaces, veth, bridges, processes, all gone when the value is dropped
 //!   agent    xdhcpd as a process, and its control socket
+//!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
 //!   dhcpd    the real ISC dhcpd as an oracle
 //!   skip     how a test says that it could not run
 //! ```
@@ -15,6 +16,7 @@
 pub mod agent;
 pub mod client;
 pub mod dhcpd;
+pub mod fastpath;
 pub mod frames;
 pub mod lab;
 pub mod skip;

@@ -3,6 +3,7 @@
 //! One module per command; [`shed`] is what they share. Tools are started as processes with an argument list,
 //! never through a shell.
 
+mod bench;
 mod bpf;
 mod check;
 mod demo;
@@ -33,6 +34,7 @@ enum Command {
     Tidy(tidy::Options),
     Bpf(bpf::Options),
     Load(load::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> std::process::ExitCode {
@@ -43,6 +45,7 @@ fn main() -> std::process::ExitCode {
         Command::Tidy(options) => tidy::run(&options),
         Command::Bpf(options) => bpf::run(&options),
         Command::Load(options) => load::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

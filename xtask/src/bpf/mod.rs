@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let root = shed::root();
     let committed = root.join(OBJECT);
 
-    let linked = build(options)?;
+    let linked = build(options, &[])?;
     let with_dwarf = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
     if let Some(file) = &options.debug_to {
         fs::write(file, &with_dwarf).with_context(|| format!("cannot write {}", file.display()))?;
@@ -88,8 +88,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     object::describe(&bytes)
 }
 
+/// Builds the program with the benchmark's own entry points and returns the stripped object's path, in the target
+/// folder; such an object is never committed.
+pub(crate) fn build_for_bench() -> Result<PathBuf> {
+    let linked = build(&Options { check: false, debug_to: None, rust_src: None }, &["--features", "bench"])?;
+    let bytes = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    let object = shed::target().join("bpf").join("bench.bpf.o");
+    fs::write(&object, object::strip(&bytes)?).with_context(|| format!("cannot write {}", object.display()))?;
+    Ok(object)
+}
+
 /// Compiles and links the program; returns the linked file, DWARF included.
-fn build(options: &Options) -> Result<PathBuf> {
+fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
     let root = shed::root();
     let version = pins::rust().context("rust-toolchain.toml names no channel")?;
     let found = shed::read(Command::new(shed::rustc()).arg("--version"))?;
@@ -129,6 +139,7 @@ fn build(options: &Options) -> Result<PathBuf> {
             PROGRAM,
         ])
         .args(["--target", TARGET, "-Z", "build-std=core", "--quiet"])
+        .args(features)
         .arg("--target-dir")
         .arg(&folder);
     // Nothing of the user's build settings may reach the object.
@@ -169,6 +180,10 @@ fn flags(root: &Path, library: &Path) -> Result<OsString> {
         "--cfg=bpf_target_arch=\"x86_64\"".into(),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // Packets are read in words wherever they stand; both JITs we know allow it, and byte loads are slow.
+        "-Ctarget-feature=+allows-misaligned-mem-access".into(),
+        // 32-bit ALU and jumps (kernel 5.1 and later): with the first alone, comparisons with -1 come out wrong.
+        "-Ctarget-cpu=v3".into(),
         format!("-Clinker={}", "bpf-linker").into(),
     ];
     let mut remap = |from: &Path, to: &str| {

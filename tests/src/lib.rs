@@ -7,6 +7,8 @@
 //!   agent    xdhcpd as a process, and its control socket
 //!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
 //!   dhcpd    the real ISC dhcpd as an oracle
+//!   peers    real clients: udhcpc, dhclient, dhcpcd
+//!   leases   reads a leases file as a person does
 //!   skip     how a test says that it could not run
 //! ```
 //!
@@ -19,4 +21,6 @@ pub mod dhcpd;
 pub mod fastpath;
 pub mod frames;
 pub mod lab;
+pub mod leases;
+pub mod peers;
 pub mod skip;

@@ -46,7 +46,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ]))?;
     let built = shed::target().join("debug");
     let mut command = shed::as_root(&built.join("demo")).context("the demo makes network namespaces")?;
-    command.arg("--server").arg(built.join("xdhcpd"));
     command
         .arg("--config")
         .arg(root.join("dhcp-user/examples/gsb-primary-partner-down.conf"));

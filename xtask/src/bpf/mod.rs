@@ -91,7 +91,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Builds the program with the benchmark's own entry points and returns the stripped object's path, in the target
 /// folder; such an object is never committed.
 pub(crate) fn build_for_bench() -> Result<PathBuf> {
-    let linked = build(&Options { check: false, debug_to: None, rust_src: None }, &["--features", "bench"])?;
+    let linked = build(
+        &Options {
+            check: false,
+            debug_to: None,
+            rust_src: None,
+        },
+        &["--features", "bench"],
+    )?;
     let bytes = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
     let object = shed::target().join("bpf").join("bench.bpf.o");
     fs::write(&object, object::strip(&bytes)?).with_context(|| format!("cannot write {}", object.display()))?;

@@ -102,6 +102,14 @@ pub trait FastPath {
 
     /// Takes the program from all interfaces, at a clean stop. Everything has been revoked before.
     fn detach(&mut self);
+
+    /// Leaves the program attached when the agent ends, answering within the promises that are armed, until the
+    /// dead-man limit or until the next agent takes it away.
+    ///
+    /// # Errors
+    ///
+    /// A sentence saying why it cannot stay; then the caller revokes and detaches.
+    fn leave(&mut self) -> Result<(), String>;
 }
 
 /// No fast path: nothing is armed, nothing is ever promised by the kernel.
@@ -175,6 +183,10 @@ impl FastPath for Off {
     fn heartbeat(&mut self, _now: BootTime) {}
 
     fn detach(&mut self) {}
+
+    fn leave(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 
 mod driver;
 mod grace;
+mod pins;
 mod places;
 mod shared;
 mod templates;
@@ -184,6 +185,9 @@ impl Kernel {
     ///
     /// Why it cannot be attached, and what to do.
     pub fn attach(&mut self, interface: InterfaceIndex, name: &str) -> Result<Attachment> {
+        if pins::remove(interface)? {
+            info!(interface = %name, "an earlier agent had left the fast path attached: taken off");
+        }
         let driver = driver::name_of(name).unwrap_or_default();
         let (first, second) = match self.wanted {
             Wanted::Native => (XdpMode::Driver, None),
@@ -498,6 +502,17 @@ impl FastPath for Kernel {
         for attachment in &mut self.attachments {
             attachment.mode = Mode::Off;
         }
+    }
+
+    fn leave(&mut self) -> Result<(), String> {
+        let links = std::mem::take(&mut self.links);
+        for (interface, id) in links {
+            program(&mut self.ebpf)
+                .and_then(|program| Ok(program.take_link(id)?))
+                .and_then(|link| pins::keep(link, interface))
+                .map_err(|error| format!("the fast path cannot stay attached: {error:#}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use dhcp_ebpf::wire::dhcp::MessageType;
 use crate::{
     config::{Config, Evaluation, HostId, Param, PoolId, SubnetId, VariableValue, Variables},
     lease::{
-        BindingState, Billing, Lease, Value,
+        Billing, BindingState, Lease, Value,
         time::{Now, WallTime},
     },
 };
@@ -699,8 +699,7 @@ impl Server {
                 JournalSeq(0)
             }
             Some(lease) => {
-                let lease =
-                    self.granted_lease(config, request, &target, &terms, lease, terms.want, &composed, now);
+                let lease = self.granted_lease(config, request, &target, &terms, lease, terms.want, &composed, now);
                 self.commit(lease)
             }
         };
@@ -716,9 +715,7 @@ impl Server {
 fn partner_says_no(peer: &Peer, lease: &Lease, now: WallTime) -> Option<(Reason, &'static str)> {
     let is_mine = peer.is_mine_to_allocate(lease, now);
     match lease.state {
-        BindingState::Released | BindingState::Expired
-            if lease.rewind_state != BindingState::Active && !is_mine =>
-        {
+        BindingState::Released | BindingState::Expired if lease.rewind_state != BindingState::Active && !is_mine => {
             return Some((Reason::LeaseInTransition, "lease in transition state"));
         }
         BindingState::Reset if !is_mine => return Some((Reason::LeaseInTransition, "lease reset by administrator")),

@@ -24,6 +24,7 @@ mod gate;
 mod grant;
 mod inform;
 mod kernel;
+mod leasequery;
 pub mod limits;
 mod packet;
 mod peers;

@@ -90,10 +90,7 @@ impl Peer {
             FailoverState::PartnerDown => None,
             _ => Some(BootTime::from_nanos(now.boot.nanos() + STARTUP_SECS * 1_000_000_000)),
         };
-        Begun {
-            peer: Self { state, role: declared.role, mclt, startup_until, limits_in_partner_down: false },
-            is_new,
-        }
+        Begun { peer: Self { state, role: declared.role, mclt, startup_until, limits_in_partner_down: false }, is_new }
     }
 
     /// What the state means for clients.
@@ -136,7 +133,9 @@ impl Peer {
     pub(crate) fn is_mine_to_allocate(&self, lease: &Lease, now: WallTime) -> bool {
         match lease.state {
             BindingState::Active => false,
-            BindingState::Free | BindingState::Abandoned => self.is_primary() || self.is_the_partners_usable(lease, now),
+            BindingState::Free | BindingState::Abandoned => {
+                self.is_primary() || self.is_the_partners_usable(lease, now)
+            }
             BindingState::Backup => !self.is_primary() || self.is_the_partners_usable(lease, now),
             BindingState::Expired | BindingState::Released => {
                 let mine = if self.is_primary() { BindingState::Free } else { BindingState::Backup };

@@ -185,6 +185,14 @@ impl Peer {
         self.is_in_partner_down().then(|| self.state.my_since.after(self.mclt).max(lease.ends))
     }
 
+    /// The state to which a lease goes straight back while the partner is out of reach: the partner was last told, or
+    /// told us, that it is ours to give (failover.md 5.4).
+    pub(crate) fn rewound(&self, lease: &Lease) -> Option<BindingState> {
+        let mine = if self.is_primary() { BindingState::Free } else { BindingState::Backup };
+        let is_alone = self.service() == Service::NotCooperating;
+        (is_alone && lease.rewind_state == mine).then_some(mine)
+    }
+
     /// Waiting for the partner after the start ends.
     pub(crate) const fn startup_until(&self) -> Option<BootTime> {
         self.startup_until

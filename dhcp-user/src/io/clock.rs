@@ -60,10 +60,9 @@ impl Alarm {
         }
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self {
-            fd: AsyncFd::register_with_interest(fd, Interest::READABLE).map_err(|error| error.into_parts().1)?,
-            set_for: None,
-        })
+        // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+        Ok(Self { fd, set_for: None })
     }
 
     /// Sets the alarm, or takes it back. An instant in the past rings at once.

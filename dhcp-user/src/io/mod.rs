@@ -6,14 +6,23 @@
 //!   fastpath.rs   the kernel accelerator as the loop sees it; xdp.rs is the real one
 //!   filter.rs     classic BPF: what wakes the packet sockets
 //!   frame.rs      bytes of a packet socket -> datagram; reply -> raw frame
+//!   interfaces.rs what the kernel has, which of them to serve, when they change
 //!   journal/      the leases file: lock, group commit, compaction
+//!   log.rs        dhcpd's plain lines, or syslog
+//!   network.rs    all sockets together: datagrams in, replies out
 //!   socket.rs     packet sockets and the UDP socket, in batches
 //! ```
-#![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "system calls that std and socket2 do not have; each block says why it is sound"
+)]
 
 pub mod clock;
 pub mod fastpath;
 pub mod filter;
 pub mod frame;
+pub mod interfaces;
 pub mod journal;
+pub mod log;
+pub mod network;
 pub mod socket;

@@ -1,0 +1,416 @@
+//! The sockets of the server together: what is read from them goes to the engine, what the engine sends waits
+//! here until the batch leaves.
+//!
+//! ```text
+//!   packet sockets (per interface: IPv4, and 802.1Q for a second tag) --filter--> frame::parse --> engine
+//!   engine --> Route::Raw --> frame::write --> packet socket     Route::Ip --> UDP socket --> IP stack
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::OwnedFd,
+    task::{Context, Poll},
+};
+
+use dhcp_ebpf::wire::ethernet::PORT_CLIENT;
+use socket2::Socket;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{
+    engine::port::{Datagram, Interface, InterfaceIndex, Received, Route},
+    io::{
+        filter,
+        frame::{self, Envelope, Parsed, Refusal},
+        interfaces::Found,
+        socket::{self, RawFrame, ReceiveBatch, UdpDatagram},
+    },
+};
+
+/// Frames of one socket that are handled before the others get their turn.
+const FRAMES_PER_TURN: usize = 256;
+/// Buffers of the socket for frames with a second tag, in bytes: few networks have them.
+const TAGGED_BUFFER_LEN: usize = 1 << 20;
+
+/// What was counted at the sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Datagrams given to the engine.
+    pub received: u64,
+    /// Frames not given to it, in the order of [`Refusal::ALL`].
+    pub refused: [u64; Refusal::ALL.len()],
+    /// Frames the kernel dropped because a receive buffer was full.
+    pub overrun: u64,
+    /// Replies handed to the kernel.
+    pub sent: u64,
+    /// Replies that the kernel did not take.
+    pub unsent: u64,
+}
+
+/// The sockets of one interface.
+#[derive(Debug)]
+struct Link {
+    interface: Interface,
+    plain: AsyncFd<OwnedFd>,
+    tagged: AsyncFd<OwnedFd>,
+    outgoing: Vec<Vec<u8>>,
+}
+
+/// All sockets of the server.
+#[derive(Debug)]
+pub struct Network {
+    links: Vec<Link>,
+    udp: Socket,
+    local_port: u16,
+    batch: ReceiveBatch,
+    datagrams: Vec<UdpDatagram>,
+    addresses: BTreeSet<Ipv4Addr>,
+    broadcasts: BTreeSet<Ipv4Addr>,
+    spare: Vec<Vec<u8>>,
+    counts: Counts,
+    last_send_error: Option<String>,
+}
+
+impl Network {
+    /// Sockets around `udp`, on no interface yet. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn new(udp: Socket, local_port: u16) -> Self {
+        Self {
+            links: Vec::new(),
+            udp,
+            local_port,
+            batch: ReceiveBatch::default(),
+            datagrams: Vec::new(),
+            addresses: BTreeSet::new(),
+            broadcasts: BTreeSet::new(),
+            spare: Vec::new(),
+            counts: Counts::default(),
+            last_send_error: None,
+        }
+    }
+
+    /// Listens on these interfaces and no others; sockets of interfaces that stay are kept. `found` are all
+    /// interfaces of the machine: a request may be sent to any of its addresses.
+    ///
+    /// # Errors
+    /// The first interface that could not be opened, with the kernel's refusal; the others are served.
+    pub fn serve(&mut self, interfaces: &[Interface], found: &[Found]) -> Result<(), (String, io::Error)> {
+        self.addresses = found
+            .iter()
+            .flat_map(|one| &one.interface.addresses)
+            .map(|&(address, _)| address)
+            .collect();
+        self.broadcasts = interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses)
+            .filter(|(_, prefix)| *prefix < 31)
+            .map(|&(address, prefix)| {
+                Ipv4Addr::from_bits(address.to_bits() | u32::MAX.checked_shr(prefix.into()).unwrap_or(0))
+            })
+            .collect();
+        let mut result = Ok(());
+        let mut old = std::mem::take(&mut self.links);
+        for interface in interfaces {
+            let kept = old.iter().position(|link| link.interface.index == interface.index);
+            if let Some(position) = kept {
+                let mut link = old.swap_remove(position);
+                link.interface = interface.clone();
+                self.links.push(link);
+                continue;
+            }
+            match Link::open(interface, self.local_port) {
+                Ok(link) => self.links.push(link),
+                Err(error) if result.is_ok() => result = Err((interface.name.clone(), error)),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    /// Ready when any socket has something to read.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut is_ready = false;
+        for link in &self.links {
+            for fd in [&link.plain, &link.tagged] {
+                is_ready |= fd.poll_read_ready(context).is_ready();
+            }
+        }
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Reads what is there, at most a turn's share of each socket, and gives every datagram for this server to
+    /// `handle`. Returns how many.
+    pub fn receive(&mut self, mut handle: impl FnMut(Received<'_>)) -> usize {
+        let before = self.counts.received;
+        for link in &self.links {
+            for fd in [&link.plain, &link.tagged] {
+                let mut left = FRAMES_PER_TURN;
+                while left > 0 {
+                    let count = match fd.try_io(Interest::READABLE, |fd| self.batch.receive(fd)) {
+                        Ok(count) => count,
+                        // An interface that went down says so once (ENETDOWN); its socket goes on.
+                        Err(_) => break,
+                    };
+                    for raw in self.batch.frames(count) {
+                        match accept(&raw, &link.interface, &self.addresses, &self.broadcasts) {
+                            Ok(parsed) => {
+                                self.counts.received += 1;
+                                handle(Received {
+                                    interface: link.interface.index,
+                                    vlan: parsed.vlan,
+                                    source: parsed.source,
+                                    destination: *parsed.destination.ip(),
+                                    message: parsed.message,
+                                });
+                            }
+                            Err(refusal) => {
+                                if let Some(count) = self.counts.refused.get_mut(refusal as usize) {
+                                    *count += 1;
+                                }
+                            }
+                        }
+                    }
+                    left = left.saturating_sub(count.max(1));
+                    if count < socket::BATCH_COUNT {
+                        break;
+                    }
+                }
+            }
+        }
+        usize::try_from(self.counts.received - before).unwrap_or(usize::MAX)
+    }
+
+    /// Takes a reply; it leaves with [`Network::flush`].
+    pub fn send(&mut self, datagram: Datagram) {
+        match datagram.route {
+            Route::Ip => self.datagrams.push(UdpDatagram {
+                source: datagram.source,
+                interface: datagram.interface.unwrap_or(InterfaceIndex(0)),
+                destination: datagram.destination,
+                message: datagram.message,
+            }),
+            Route::Raw { mac, vlan } => {
+                let link = self
+                    .links
+                    .iter_mut()
+                    .find(|link| Some(link.interface.index) == datagram.interface);
+                let Some(link) = link else {
+                    self.counts.unsent += 1;
+                    return;
+                };
+                let envelope = Envelope {
+                    from: link.interface.mac,
+                    to: mac,
+                    vlan,
+                    source: SocketAddrV4::new(datagram.source, self.local_port),
+                    destination: datagram.destination,
+                };
+                let mut frame = self.spare.pop().unwrap_or_default();
+                if frame::write(&envelope, &datagram.message, &mut frame).is_some() {
+                    link.outgoing.push(frame);
+                } else {
+                    self.counts.unsent += 1;
+                }
+            }
+        }
+    }
+
+    /// Hands everything that waits to the kernel. Never waits: what the kernel does not take is counted, and the
+    /// client asks again.
+    pub fn flush(&mut self) {
+        let mut unsent = 0;
+        let mut last_error = None;
+        for link in &mut self.links {
+            if link.outgoing.is_empty() {
+                continue;
+            }
+            let total = link.outgoing.len() as u64;
+            let mut failed = 0;
+            socket::send_frames(&link.plain, &link.outgoing, |_, error| {
+                failed += 1;
+                last_error = Some(format!("{}: {error}", link.interface.name));
+            });
+            self.counts.sent += total - failed;
+            unsent += failed;
+            let room = socket::BATCH_COUNT.saturating_sub(self.spare.len());
+            self.spare.extend(link.outgoing.drain(..).take(room));
+            link.outgoing.clear();
+        }
+        if !self.datagrams.is_empty() {
+            let total = self.datagrams.len() as u64;
+            let mut failed = 0;
+            let datagrams = &self.datagrams;
+            socket::send_datagrams(&self.udp, datagrams, |index, error| {
+                failed += 1;
+                let destination = datagrams.get(index).map(|datagram| datagram.destination);
+                last_error = Some(match destination {
+                    Some(destination) => format!("{destination}: {error}"),
+                    None => error.to_string(),
+                });
+            });
+            self.counts.sent += total - failed;
+            unsent += failed;
+            self.datagrams.clear();
+        }
+        self.counts.unsent += unsent;
+        if last_error.is_some() {
+            self.last_send_error = last_error;
+        }
+    }
+
+    /// Why the last reply that did not leave did not, once.
+    pub fn take_send_error(&mut self) -> Option<String> {
+        self.last_send_error.take()
+    }
+
+    /// What was counted.
+    pub fn counts(&mut self) -> Counts {
+        for link in &self.links {
+            for fd in [&link.plain, &link.tagged] {
+                self.counts.overrun += u64::from(socket::dropped(fd));
+            }
+        }
+        self.counts
+    }
+
+    /// The interfaces listened on.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.links.iter().map(|link| &link.interface)
+    }
+}
+
+impl Link {
+    fn open(interface: &Interface, port: u16) -> io::Result<Self> {
+        let program = filter::udp_to(port);
+        let open = |protocol: i32, buffer_len| -> io::Result<AsyncFd<OwnedFd>> {
+            let fd = socket::open_packet(interface.index, protocol as u16, &program, buffer_len)?;
+            // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
+            Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+        };
+        Ok(Self {
+            interface: interface.clone(),
+            plain: open(libc::ETH_P_IP, socket::SOCKET_BUFFER_LEN)?,
+            tagged: open(libc::ETH_P_8021Q, TAGGED_BUFFER_LEN)?,
+            outgoing: Vec::new(),
+        })
+    }
+}
+
+/// Judges a frame: is it whole, is it DHCP, is it for us?
+fn accept<'a>(
+    raw: &RawFrame<'a>,
+    interface: &Interface,
+    addresses: &BTreeSet<Ipv4Addr>,
+    broadcasts: &BTreeSet<Ipv4Addr>,
+) -> Result<Parsed<'a>, Refusal> {
+    if raw.kind == libc::PACKET_OUTGOING {
+        return Err(Refusal::Outgoing);
+    }
+    if raw.interface != interface.index {
+        return Err(Refusal::OtherInterface);
+    }
+    if raw.is_truncated {
+        return Err(Refusal::Truncated);
+    }
+    let parsed = frame::parse(raw.bytes, raw.aux)?;
+    // The kernel marks every tagged frame that no VLAN device takes as "for others": judge the address itself.
+    let is_group = parsed.mac.first().is_some_and(|first| first & 1 != 0);
+    if raw.kind != libc::PACKET_HOST && !is_group && parsed.mac != interface.mac {
+        return Err(Refusal::OtherMac);
+    }
+    let destination = *parsed.destination.ip();
+    if !destination.is_broadcast() && !addresses.contains(&destination) && !broadcasts.contains(&destination) {
+        return Err(Refusal::OtherAddress);
+    }
+    Ok(parsed)
+}
+
+/// The client port that goes with a server port (dhcpd: the next one).
+#[must_use]
+pub const fn client_port(server_port: u16) -> u16 {
+    match server_port.checked_add(1) {
+        Some(port) => port,
+        None => PORT_CLIENT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::frame::Aux;
+
+    const OURS: Ipv4Addr = Ipv4Addr::new(192, 168, 150, 1);
+
+    fn interface() -> Interface {
+        Interface {
+            index: InterfaceIndex(2),
+            name: "eth0".to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: vec![(OURS, 24)],
+            is_up: true,
+        }
+    }
+
+    fn judge(to: [u8; 6], destination: Ipv4Addr, change: impl FnOnce(&mut RawFrame<'_>)) -> Result<(), Refusal> {
+        let envelope = Envelope {
+            from: [2, 0, 0, 0, 0, 9],
+            to,
+            vlan: [0, 0],
+            source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+            destination: SocketAddrV4::new(destination, 67),
+        };
+        let mut bytes = Vec::new();
+        frame::write(&envelope, &[1; 300], &mut bytes).unwrap();
+        let mut raw = RawFrame {
+            bytes: &bytes,
+            is_truncated: false,
+            aux: Aux::default(),
+            interface: InterfaceIndex(2),
+            kind: libc::PACKET_HOST,
+        };
+        change(&mut raw);
+        let broadcasts = [Ipv4Addr::new(192, 168, 150, 255)].into();
+        accept(&raw, &interface(), &[OURS].into(), &broadcasts).map(|_| ())
+    }
+
+    #[test]
+    fn broadcasts_and_our_addresses_are_for_us_and_nothing_else() {
+        let ours = [2, 0, 0, 0, 0, 1];
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, |_| {}), Ok(()));
+        assert_eq!(judge([0xff; 6], Ipv4Addr::new(192, 168, 150, 255), |_| {}), Ok(()));
+        assert_eq!(judge(ours, OURS, |_| {}), Ok(()));
+        assert_eq!(
+            judge(ours, Ipv4Addr::new(192, 168, 150, 2), |_| {}),
+            Err(Refusal::OtherAddress)
+        );
+    }
+
+    #[test]
+    fn frames_for_other_machines_are_left_alone_in_promiscuous_mode() {
+        let others = |raw: &mut RawFrame<'_>| raw.kind = libc::PACKET_OTHERHOST;
+        assert_eq!(judge([2, 0, 0, 0, 0, 7], OURS, others), Err(Refusal::OtherMac));
+        assert_eq!(
+            judge([2, 0, 0, 0, 0, 1], OURS, others),
+            Ok(()),
+            "tagged frames look like this"
+        );
+    }
+
+    #[test]
+    fn our_own_frames_and_those_of_a_vlan_device_are_not_ours_to_answer() {
+        assert_eq!(
+            judge([0xff; 6], Ipv4Addr::BROADCAST, |raw| raw.kind = libc::PACKET_OUTGOING),
+            Err(Refusal::Outgoing)
+        );
+        let other = |raw: &mut RawFrame<'_>| raw.interface = InterfaceIndex(3);
+        assert_eq!(
+            judge([0xff; 6], Ipv4Addr::BROADCAST, other),
+            Err(Refusal::OtherInterface)
+        );
+        assert_eq!(
+            judge([0xff; 6], Ipv4Addr::BROADCAST, |raw| raw.is_truncated = true),
+            Err(Refusal::Truncated)
+        );
+    }
+}

@@ -72,7 +72,17 @@ mod program {
 
         #[inline(always)]
         fn len(&self) -> usize {
-            self.end - self.start
+            // Read anew: were it computed from the two fields, the compiler would derive from a check of lengths
+            // that a later read is in bounds and drop the comparison that the verifier needs to see.
+            // SAFETY: the context is the program's own.
+            let (start, end) = unsafe {
+                let context = self.context.ctx;
+                (
+                    ptr::addr_of!((*context).data).read_volatile(),
+                    ptr::addr_of!((*context).data_end).read_volatile(),
+                )
+            };
+            end as usize - start as usize
         }
     }
 
@@ -194,7 +204,7 @@ mod program {
 
     /// Answers what may be answered, passes everything else.
     #[xdp]
-    pub fn xdhcpd(context: XdpContext) -> u32 {
+    pub(crate) fn xdhcpd(context: XdpContext) -> u32 {
         // SAFETY: the context outlives the program's run.
         let interface = unsafe { (*context.ctx).ingress_ifindex };
         let maps = Maps { interface };

@@ -16,6 +16,8 @@
 pub mod limits;
 pub mod port;
 mod reply;
+mod request;
+mod route;
 pub mod status;
 
 use dhcp_ebpf::abi::{DigestKey, Generation};

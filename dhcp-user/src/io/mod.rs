@@ -26,3 +26,4 @@ pub mod journal;
 pub mod log;
 pub mod network;
 pub mod socket;
+pub mod xdp;

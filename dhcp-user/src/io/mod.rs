@@ -3,6 +3,8 @@
 //!
 //! ```text
 //!   clock.rs      the clocks, and an alarm that rings on CLOCK_BOOTTIME
+//!   command.rs    the command line: dhcpd's, and ours
+//!   daemon.rs     fork, pid file
 //!   fastpath.rs   the kernel accelerator as the loop sees it; xdp.rs is the real one
 //!   filter.rs     classic BPF: what wakes the packet sockets
 //!   frame.rs      bytes of a packet socket -> datagram; reply -> raw frame
@@ -10,6 +12,7 @@
 //!   journal/      the leases file: lock, group commit, compaction
 //!   log.rs        dhcpd's plain lines, or syslog
 //!   network.rs    all sockets together: datagrams in, replies out
+//!   probe.rs      does somebody use this address already?
 //!   socket.rs     packet sockets and the UDP socket, in batches
 //! ```
 #![allow(
@@ -18,6 +21,8 @@
 )]
 
 pub mod clock;
+pub mod command;
+pub mod daemon;
 pub mod fastpath;
 pub mod filter;
 pub mod frame;
@@ -25,5 +30,6 @@ pub mod interfaces;
 pub mod journal;
 pub mod log;
 pub mod network;
+pub mod probe;
 pub mod socket;
 pub mod xdp;

@@ -9,7 +9,10 @@
 //!   journal/      the leases file: lock, group commit, compaction
 //!   socket.rs     packet sockets and the UDP socket, in batches
 //! ```
-#![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "system calls that std and socket2 do not have; each block says why it is sound"
+)]
 
 pub mod clock;
 pub mod fastpath;

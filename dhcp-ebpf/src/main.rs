@@ -1,10 +1,16 @@
 //! The XDP program: the maps, a [`Frame`](dhcp_ebpf::frame::Frame) over the packet, call
 //! [`answer_in_place`](dhcp_ebpf::decide::answer_in_place), obey. On every target but BPF an empty binary.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", expect(unsafe_code, reason = "packet and map memory is reached through pointers"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unsafe_code, reason = "packet and map memory is reached through pointers")
+)]
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(all(target_arch = "bpf", feature = "bench"))]
+mod bench;
 
 #[cfg(target_arch = "bpf")]
 mod program {
@@ -46,14 +52,14 @@ mod program {
     static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_LEN, 0);
 
     /// The packet between its two pointers.
-    struct Packet {
+    pub(crate) struct Packet {
         context: XdpContext,
         start: usize,
         end: usize,
     }
 
     impl Packet {
-        fn new(context: XdpContext) -> Self {
+        pub(crate) fn new(context: XdpContext) -> Self {
             let (start, end) = (context.data(), context.data_end());
             Self { context, start, end }
         }
@@ -105,7 +111,12 @@ mod program {
             }
             // SAFETY: the helper checks the packet's bounds itself; `source` holds at least `len` bytes.
             let failed = unsafe {
-                bpf_xdp_store_bytes(self.context.ctx, at as u32, source.as_ptr().cast_mut().cast(), len as u32)
+                bpf_xdp_store_bytes(
+                    self.context.ctx,
+                    at as u32,
+                    source.as_ptr().cast_mut().cast(),
+                    len as u32,
+                )
             };
             (failed == 0).then_some(())
         }
@@ -126,8 +137,8 @@ mod program {
     }
 
     /// The maps as [`Tables`].
-    struct Maps {
-        interface: u32,
+    pub(crate) struct Maps {
+        pub(crate) interface: u32,
     }
 
     impl Tables for Maps {
@@ -207,8 +218,13 @@ mod program {
     pub(crate) fn xdhcpd(context: XdpContext) -> u32 {
         // SAFETY: the context outlives the program's run.
         let interface = unsafe { (*context.ctx).ingress_ifindex };
-        let maps = Maps { interface };
-        match decide::answer_in_place(&mut Packet::new(context), &maps) {
+        obey(&mut Packet::new(context), &Maps { interface })
+    }
+
+    /// Decides, counts, and turns the verdict into the kernel's code.
+    #[inline(always)]
+    pub(crate) fn obey(packet: &mut Packet, maps: &Maps) -> u32 {
+        match decide::answer_in_place(packet, maps) {
             Verdict::Transmit => {
                 maps.count(Counter::Answered);
                 xdp_action::XDP_TX

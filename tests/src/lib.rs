@@ -1,1 +1,5 @@
 //! The proving ground.
+
+pub mod fastpath;
+pub mod frames;
+pub mod skip;

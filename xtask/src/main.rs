@@ -3,6 +3,7 @@
 //! One module per command; [`shed`] is what they share. Tools are started as processes with an argument list,
 //! never through a shell.
 
+mod bench;
 mod bpf;
 mod shed;
 
@@ -20,11 +21,13 @@ struct Shed {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bpf(bpf::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> std::process::ExitCode {
     let result = match Shed::parse().command {
         Command::Bpf(options) => bpf::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

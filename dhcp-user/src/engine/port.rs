@@ -1,6 +1,9 @@
 //! What goes into the engine and what comes out: the only words the skin and the heart share.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 use dhcp_ebpf::abi::{Generation, QUESTION_COUNT, Renewal, Template};
 
@@ -197,8 +200,8 @@ pub struct Arm {
     pub peer: u8,
     /// The promise: durable, and agreed with the partner.
     pub horizon: BootTime,
-    /// Questions and their answers; unused places are `None`.
-    pub questions: [Option<(u64, Box<Template>)>; QUESTION_COUNT],
+    /// Questions and their answers; unused places are `None`. Equal answers are usually the same allocation.
+    pub questions: [Option<(u64, Arc<Template>)>; QUESTION_COUNT],
 }
 
 /// The four verbs of everything stateful here.

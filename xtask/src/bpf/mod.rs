@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let root = shed::root();
     let committed = root.join(OBJECT);
 
-    let linked = build(options)?;
+    let linked = build(options, &[])?;
     let with_dwarf = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
     if let Some(file) = &options.debug_to {
         fs::write(file, &with_dwarf).with_context(|| format!("cannot write {}", file.display()))?;
@@ -79,18 +79,42 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if !same {
             fs::write(&committed, &bytes).with_context(|| format!("cannot write {}", committed.display()))?;
         }
-        shed::print(&format!("{OBJECT}: {} bytes, {}", bytes.len(), if same { "unchanged" } else { "written" }));
+        shed::print(&format!(
+            "{OBJECT}: {} bytes, {}",
+            bytes.len(),
+            if same { "unchanged" } else { "written" }
+        ));
     }
     object::describe(&bytes)
 }
 
+/// Builds the program with the benchmark's own entry points and returns the stripped object's path, in the target
+/// folder; such an object is never committed.
+pub(crate) fn build_for_bench() -> Result<PathBuf> {
+    let linked = build(
+        &Options {
+            check: false,
+            debug_to: None,
+            rust_src: None,
+        },
+        &["--features", "bench"],
+    )?;
+    let bytes = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    let object = shed::target().join("bpf").join("bench.bpf.o");
+    fs::write(&object, object::strip(&bytes)?).with_context(|| format!("cannot write {}", object.display()))?;
+    Ok(object)
+}
+
 /// Compiles and links the program; returns the linked file, DWARF included.
-fn build(options: &Options) -> Result<PathBuf> {
+fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
     let root = shed::root();
     let version = pins::rust().context("rust-toolchain.toml names no channel")?;
     let found = shed::read(Command::new(shed::rustc()).arg("--version"))?;
     if found.split_whitespace().nth(1) != Some(version) {
-        bail!("this is {}, the object is built with {version}: run through rustup, or install that version", found.trim());
+        bail!(
+            "this is {}, the object is built with {version}: run through rustup, or install that version",
+            found.trim()
+        );
     }
     let tools = ensure_linker()?;
     let library = match &options.rust_src {
@@ -98,24 +122,46 @@ fn build(options: &Options) -> Result<PathBuf> {
         None => sources::ensure(version)?,
     };
     if !library.join("core/src/lib.rs").is_file() {
-        bail!("{} holds no library sources (core/src/lib.rs is missing)", library.display());
+        bail!(
+            "{} holds no library sources (core/src/lib.rs is missing)",
+            library.display()
+        );
     }
 
     let folder = shed::target().join("bpf");
-    shed::say(&format!("building {PROGRAM} for {TARGET} with rustc {version}, library sources at {}", library.display()));
+    shed::say(&format!(
+        "building {PROGRAM} for {TARGET} with rustc {version}, library sources at {}",
+        library.display()
+    ));
     let mut cargo = Command::new(shed::cargo());
     cargo
         .current_dir(&root)
-        .args(["build", "--locked", "--release", "--package", "dhcp-ebpf", "--bin", PROGRAM])
+        .args([
+            "build",
+            "--locked",
+            "--release",
+            "--package",
+            "dhcp-ebpf",
+            "--bin",
+            PROGRAM,
+        ])
         .args(["--target", TARGET, "-Z", "build-std=core", "--quiet"])
+        .args(features)
         .arg("--target-dir")
         .arg(&folder);
     // Nothing of the user's build settings may reach the object.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["CARGO_PROFILE_", "CARGO_BUILD_", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_INCREMENTAL"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
+        if [
+            "CARGO_PROFILE_",
+            "CARGO_BUILD_",
+            "RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "CARGO_INCREMENTAL",
+        ]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
         {
             cargo.env_remove(&name);
         }
@@ -142,7 +188,9 @@ fn flags(root: &Path, library: &Path) -> Result<OsString> {
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
         // Packets are read in words wherever they stand; both JITs we know allow it, and byte loads are slow.
-        "-Ctarget-feature=+allows-misaligned-mem-access,+alu32".into(),
+        "-Ctarget-feature=+allows-misaligned-mem-access".into(),
+        // 32-bit ALU and jumps (kernel 5.1 and later): with the first alone, comparisons with -1 come out wrong.
+        "-Ctarget-cpu=v3".into(),
         format!("-Clinker={}", "bpf-linker").into(),
     ];
     let mut remap = |from: &Path, to: &str| {
@@ -183,12 +231,29 @@ fn ensure_linker() -> Result<PathBuf> {
         if found.split_whitespace().any(|word| word == pins::LINKER) {
             return Ok(folder);
         }
-        shed::say(&format!("{} is {}, wanted {}", linker.display(), found.trim(), pins::LINKER));
+        shed::say(&format!(
+            "{} is {}, wanted {}",
+            linker.display(),
+            found.trim(),
+            pins::LINKER
+        ));
     }
-    shed::say(&format!("installing bpf-linker {} (once, about a minute)", pins::LINKER));
+    shed::say(&format!(
+        "installing bpf-linker {} (once, about a minute)",
+        pins::LINKER
+    ));
     shed::run(
         Command::new(shed::cargo())
-            .args(["install", "--locked", "--force", "--quiet", "--version", pins::LINKER, "bpf-linker", "--root"])
+            .args([
+                "install",
+                "--locked",
+                "--force",
+                "--quiet",
+                "--version",
+                pins::LINKER,
+                "bpf-linker",
+                "--root",
+            ])
             .arg(&home)
             .arg("--target-dir")
             .arg(shed::target().join("bpf-linker"))

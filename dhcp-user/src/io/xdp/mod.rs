@@ -6,20 +6,20 @@
 //!   scan    read the kernel's word of every armed entry, report those that moved
 //! ```
 //!
-//! The grace period is `membarrier(MEMBARRIER_CMD_GLOBAL)`: it returns after an RCU grace period, and an XDP
-//! program runs inside an RCU read side, so afterwards no program runs that could have read the old entry. Where
-//! the kernel refuses it (nohz_full), [`Kernel::load`] refuses the fast path: a guess in milliseconds is none.
+//! Where the kernel grants no grace periods (nohz_full refuses `membarrier`), [`Kernel::load`] refuses the fast
+//! path: a guess in milliseconds is none.
 //!
 //! Aya's types stop here: the single bridge to its `Pod` is [`Abi`].
 #![expect(unsafe_code, reason = "system calls and the bridge to aya's Pod")]
 
 mod driver;
+mod grace;
 mod places;
 mod shared;
 mod templates;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::Duration,
@@ -39,12 +39,13 @@ use dhcp_ebpf::abi::{
 use tracing::{info, warn};
 
 use self::{
+    grace::Grace,
     places::Places,
     shared::{Maps, Shared},
     templates::{Interned, Templates},
 };
 use crate::{
-    engine::port::{Arm, Interface, InterfaceIndex},
+    engine::port::{Arm, Interface, InterfaceIndex, Token},
     io::fastpath::{Attachment, FastPath, Mode},
     lease::time::BootTime,
 };
@@ -84,6 +85,11 @@ pub struct Kernel {
     shared: Shared,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    grace: Grace,
+    /// Revocations whose grace period has been asked for.
+    pending: HashMap<Token, Vec<Ipv4Addr>>,
+    /// Revocations that are complete.
+    revoked: VecDeque<(Token, Vec<(Ipv4Addr, Renewal)>)>,
     places: Places,
     templates: Templates,
     generation: Generation,
@@ -110,14 +116,30 @@ impl Kernel {
         generation: Generation,
         wanted: Wanted,
     ) -> Result<Self> {
-        grace_period().context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
+        Self::load_object(OBJECT, ranges, key, generation, wanted)
+    }
+
+    /// As [`Kernel::load`], from another build of the same program.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::load`].
+    pub fn load_object(
+        object: &[u8],
+        ranges: &[(Ipv4Addr, Ipv4Addr)],
+        key: &DigestKey,
+        generation: Generation,
+        wanted: Wanted,
+    ) -> Result<Self> {
+        let grace = Grace::start()
+            .context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
         let places = Places::new(ranges.iter().copied(), BLOCKS_MAX);
         for block in places.left_out() {
             warn!(%block, "no room in the fast path's directory: this /24 stays on the slow path");
         }
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::ENTRIES, places.entry_count())
-            .load(OBJECT)
+            .load(object)
             .context("the kernel refuses the fast path's maps (CAP_BPF and CAP_NET_ADMIN are needed)")?;
         let shared = map_shared(&ebpf, &places)?;
         let mut control = Control {
@@ -135,12 +157,17 @@ impl Kernel {
         shared.init_directory(places.directory());
         let counters = PerCpuArray::try_from(take(&mut ebpf, map::COUNTERS)?)?;
         let events = RingBuf::try_from(take(&mut ebpf, map::EVENTS)?)?;
-        program(&mut ebpf)?.load().context("the kernel's verifier refuses the fast path's program")?;
+        program(&mut ebpf)?
+            .load()
+            .context("the kernel's verifier refuses the fast path's program")?;
         Ok(Self {
             ebpf,
             shared,
             counters,
             events,
+            grace,
+            pending: HashMap::new(),
+            revoked: VecDeque::new(),
             places,
             templates: Templates::default(),
             generation,
@@ -192,7 +219,11 @@ impl Kernel {
             Err(Refusal::Other(error)) => return Err(error).with_context(|| format!("cannot attach XDP to {name}")),
         };
         self.links.insert(interface, link);
-        let mode = if mode == XdpMode::Driver { Mode::Native } else { Mode::Generic };
+        let mode = if mode == XdpMode::Driver {
+            Mode::Native
+        } else {
+            Mode::Generic
+        };
         Ok(Attachment { interface, mode, why })
     }
 
@@ -203,6 +234,25 @@ impl Kernel {
     /// When the object has no such program.
     pub fn program(&mut self) -> Result<&mut Xdp> {
         program(&mut self.ebpf)
+    }
+
+    /// Another XDP program of the object, by name and not yet loaded: for objects that carry more than ours.
+    ///
+    /// # Errors
+    ///
+    /// When the object has no such program.
+    pub fn program_named(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("the object has no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// A map of the object that the fast path itself does not use.
+    #[must_use]
+    pub fn map_mut(&mut self, name: &str) -> Option<&mut Map> {
+        self.ebpf.map_mut(name)
     }
 
     /// Number of answers the kernel holds and of leases it is armed for.
@@ -225,7 +275,7 @@ impl Kernel {
                 Some(number)
             }
             Interned::Full => {
-                if !self.templates.has_retired() || grace_period().is_err() {
+                if !self.templates.has_retired() || grace::period().is_err() {
                     return None;
                 }
                 self.templates.recycle();
@@ -254,8 +304,21 @@ impl Kernel {
         Some(renewal)
     }
 
+    /// What the kernel granted for these addresses and nobody has been told of.
+    fn words(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+        addresses
+            .iter()
+            .map(|address| {
+                let moved = self.places.entry_of(*address).and_then(|index| self.moved(index));
+                (*address, moved.unwrap_or_default())
+            })
+            .collect()
+    }
+
     fn detach_from(&mut self, interface: InterfaceIndex) {
-        let Some(link) = self.links.remove(&interface) else { return };
+        let Some(link) = self.links.remove(&interface) else {
+            return;
+        };
         let outcome = program(&mut self.ebpf).and_then(|program| Ok(program.detach(link)?));
         if let Err(error) = outcome {
             // The interface is gone, and the link with it.
@@ -267,18 +330,32 @@ impl Kernel {
 impl FastPath for Kernel {
     fn serve(&mut self, interfaces: &[Interface]) {
         let wanted: BTreeSet<InterfaceIndex> = interfaces.iter().map(|interface| interface.index).collect();
-        let gone: Vec<InterfaceIndex> = self.links.keys().copied().filter(|index| !wanted.contains(index)).collect();
+        let gone: Vec<InterfaceIndex> = self
+            .links
+            .keys()
+            .copied()
+            .filter(|index| !wanted.contains(index))
+            .collect();
         for interface in gone {
             self.detach_from(interface);
         }
-        self.attachments.retain(|attachment| wanted.contains(&attachment.interface));
+        self.attachments
+            .retain(|attachment| wanted.contains(&attachment.interface));
         for interface in interfaces {
-            if self.attachments.iter().any(|attachment| attachment.interface == interface.index) {
+            if self
+                .attachments
+                .iter()
+                .any(|attachment| attachment.interface == interface.index)
+            {
                 continue;
             }
             let attachment = self.attach(interface.index, &interface.name).unwrap_or_else(|error| {
                 warn!(interface = %interface.name, "fast path off: {error:#}");
-                Attachment { interface: interface.index, mode: Mode::Off, why: format!("{error:#}") }
+                Attachment {
+                    interface: interface.index,
+                    mode: Mode::Off,
+                    why: format!("{error:#}"),
+                }
             });
             info!(interface = %interface.name, mode = %attachment.mode, why = %attachment.why, "fast path");
             self.attachments.push(attachment);
@@ -302,7 +379,9 @@ impl FastPath for Kernel {
         };
         for (place, question) in arm.questions.iter().enumerate().take(QUESTION_COUNT) {
             let Some((digest, template)) = question else { continue };
-            let Some(number) = self.template_number(template) else { continue };
+            let Some(number) = self.template_number(template) else {
+                continue;
+            };
             if let (Some(to), Some(answer)) = (entry.digest.get_mut(place), entry.template.get_mut(place)) {
                 (*to, *answer) = (*digest, number);
             }
@@ -327,7 +406,7 @@ impl FastPath for Kernel {
         }
     }
 
-    fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+    fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]) {
         let mut is_any_armed = false;
         for address in addresses {
             if let Some(index) = self.places.entry_of(*address)
@@ -337,18 +416,35 @@ impl FastPath for Kernel {
                 is_any_armed = true;
             }
         }
-        if is_any_armed && let Err(error) = grace_period() {
-            // It worked at the start; without it nothing may be taken away, so nothing may be answered any more.
-            warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
-            self.detach();
+        // An address may be under revocation already: its second revocation must not overtake the first.
+        if is_any_armed || !self.pending.is_empty() {
+            self.pending.insert(token, addresses.to_vec());
+            self.grace.ask(token);
+        } else {
+            let words = self.words(addresses);
+            self.revoked.push_back((token, words));
         }
-        addresses
-            .iter()
-            .map(|address| {
-                let moved = self.places.entry_of(*address).and_then(|index| self.moved(index));
-                (*address, moved.unwrap_or_default())
-            })
-            .collect()
+    }
+
+    fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
+        if self.revoked.is_empty() && !self.pending.is_empty() {
+            for (token, outcome) in self.grace.take_finished() {
+                if let Err(error) = outcome {
+                    // It worked at the start; without it nothing may be taken away, so nothing may be answered any
+                    // more. Detaching waits for running programs in the kernel's own way.
+                    warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
+                    self.detach();
+                }
+                let addresses = self.pending.remove(&token).unwrap_or_default();
+                let words = self.words(&addresses);
+                self.revoked.push_back((token, words));
+            }
+        }
+        self.revoked.pop_front()
+    }
+
+    fn revoked_fd(&self) -> Option<RawFd> {
+        Some(self.grace.fd())
     }
 
     fn serving(&mut self, peer: u8, is_serving: bool) {
@@ -358,7 +454,7 @@ impl FastPath for Kernel {
     fn new_generation(&mut self, generation: Generation) {
         self.generation = generation;
         self.shared.set_generation(generation);
-        if let Err(error) = grace_period() {
+        if let Err(error) = grace::period() {
             warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
             self.detach();
         }
@@ -370,7 +466,8 @@ impl FastPath for Kernel {
     }
 
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
-        let _: Vec<(Ipv4Addr, Renewal)> = self.events();
+        // Whatever the ring says is found below as well.
+        while self.events.next().is_some() {}
         let armed: Vec<(usize, Ipv4Addr)> = self.armed.iter().map(|(index, address)| (*index, *address)).collect();
         armed
             .into_iter()
@@ -382,7 +479,11 @@ impl FastPath for Kernel {
         let index = self.places.entry_of(address)?;
         self.armed.get(&index)?;
         let renewal = self.shared.renewal(index);
-        Some(if renewal.at == BootSecs::new(0) { Renewal::default() } else { renewal })
+        Some(if renewal.at == BootSecs::new(0) {
+            Renewal::default()
+        } else {
+            renewal
+        })
     }
 
     fn event_fd(&self) -> Option<RawFd> {
@@ -408,7 +509,9 @@ impl FastPath for Kernel {
 
     fn counters(&self) -> [u64; Counter::COUNT] {
         Counter::ALL.map(|counter| {
-            self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
+            self.counters
+                .get(&(counter as u32), 0)
+                .map_or(0, |values| values.iter().sum())
         })
     }
 
@@ -472,18 +575,23 @@ fn attach_in(ebpf: &mut Ebpf, interface: InterfaceIndex, mode: XdpMode) -> Resul
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = ebpf.program_mut(map::PROGRAM).context("the object has no program of ours")?;
+    let program = ebpf
+        .program_mut(map::PROGRAM)
+        .context("the object has no program of ours")?;
     Ok(program.try_into()?)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
+    ebpf.take_map(name)
+        .with_context(|| format!("the object has no map {name}"))
 }
 
 fn map_shared(ebpf: &Ebpf, places: &Places) -> Result<Shared> {
     /// The descriptor of an array whose values have the size of `T`.
     fn fd<'e, T: Pod>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
-        let map = ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
+        let map = ebpf
+            .map(name)
+            .with_context(|| format!("the object has no map {name}"))?;
         let _: Array<&MapData, Abi<T>> =
             Array::try_from(map).with_context(|| format!("map {name} has another layout than this agent"))?;
         match map {
@@ -498,14 +606,4 @@ fn map_shared(ebpf: &Ebpf, places: &Places) -> Result<Shared> {
         templates: (fd::<Template>(ebpf, map::TEMPLATES)?, TEMPLATE_COUNT as usize),
     })
     .context("the fast path's maps cannot be shared with the agent (mmap)")
-}
-
-/// Waits until every XDP program that runs now has ended.
-fn grace_period() -> std::io::Result<()> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: a system call without pointers.
-    match unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
 }

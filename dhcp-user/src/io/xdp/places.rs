@@ -36,7 +36,9 @@ impl Places {
         let mut left_out = Vec::new();
         let mut next = 0;
         bases.retain(|prefix, base| {
-            let Some(bucket) = directory.get_mut(Bucket::index_of(*prefix) as usize) else { return false };
+            let Some(bucket) = directory.get_mut(Bucket::index_of(*prefix) as usize) else {
+                return false;
+            };
             for way in 0..DIRECTORY_WAYS {
                 // 0.0.0.0/24 is never leased, so a zero prefix marks an empty way.
                 if bucket.prefix[way] == 0 {
@@ -50,7 +52,11 @@ impl Places {
             left_out.push(Ipv4Addr::from(*prefix << 8));
             false
         });
-        Self { bases, directory, left_out }
+        Self {
+            bases,
+            directory,
+            left_out,
+        }
     }
 
     /// Number of entries the map needs; at least one block.
@@ -102,7 +108,10 @@ mod tests {
             assert_eq!(places.entry_of(address), Some(entry));
             let prefix = u32::from(address) >> 8;
             let bucket = places.directory()[Bucket::index_of(prefix) as usize];
-            assert_eq!(bucket.base_of(prefix).map(|base| base + (u32::from(address) & 0xff)), Some(entry as u32));
+            assert_eq!(
+                bucket.base_of(prefix).map(|base| base + (u32::from(address) & 0xff)),
+                Some(entry as u32)
+            );
         }
         assert_eq!(places.entry_of(Ipv4Addr::new(10, 0, 4, 0)), None);
     }
@@ -110,7 +119,11 @@ mod tests {
     #[test]
     fn a_million_addresses_find_a_place() {
         let places = Places::new([(Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 15, 255, 255))], 1 << 16);
-        assert!(places.left_out().len() <= 4, "{} blocks left out", places.left_out().len());
+        assert!(
+            places.left_out().len() <= 4,
+            "{} blocks left out",
+            places.left_out().len()
+        );
         assert!(places.entry_count() >= 1_047_552);
     }
 }

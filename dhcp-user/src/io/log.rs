@@ -105,6 +105,12 @@ impl Log {
         sink.syslog.is_some()
     }
 
+    /// Whether lines go to syslog.
+    #[must_use]
+    pub fn has_syslog(&self) -> bool {
+        self.lock().syslog.is_some()
+    }
+
     /// Stops writing to standard error. What is left goes to syslog, if that is open.
     pub fn leave_stderr(&self) {
         self.flush();

@@ -111,9 +111,7 @@ pub struct DigestKey {
 impl DigestKey {
     /// Draws a key from a source of random words.
     pub fn draw(mut random: impl FnMut() -> u64) -> Self {
-        Self {
-            words: core::array::from_fn(|_| random()),
-        }
+        Self { words: core::array::from_fn(|_| random()) }
     }
 }
 

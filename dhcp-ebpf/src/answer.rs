@@ -86,11 +86,7 @@ pub fn write<F: FrameMut + ?Sized, const N: usize>(
     if times.lease != 0 {
         frame.write(tail_at.wrapping_add(LEASE_TIME_AT), times.lease.to_be_bytes())?;
     }
-    let second = if times.renewal != 0 {
-        times.renewal
-    } else {
-        times.rebinding
-    };
+    let second = if times.renewal != 0 { times.renewal } else { times.rebinding };
     if second != 0 {
         frame.write(tail_at.wrapping_add(SECOND_TIME_AT), second.to_be_bytes())?;
     }
@@ -107,12 +103,7 @@ pub fn sum_fixed(request: &Header, fixed: &Fixed) -> u64 {
     let [c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15] = request.chaddr;
     checksum::sum_u32([BOOTREPLY, request.htype, request.hlen, request.hops])
         .wrapping_add(checksum::sum_u32(request.xid))
-        .wrapping_add(checksum::sum_u32([
-            request.secs[0],
-            request.secs[1],
-            fixed.flags[0],
-            fixed.flags[1],
-        ]))
+        .wrapping_add(checksum::sum_u32([request.secs[0], request.secs[1], fixed.flags[0], fixed.flags[1]]))
         .wrapping_add(checksum::sum_u32(fixed.ciaddr))
         .wrapping_add(checksum::sum_u32(fixed.yiaddr))
         .wrapping_add(checksum::sum_u32(fixed.siaddr))
@@ -154,17 +145,8 @@ mod tests {
             let tail = tail(renewal != 0, rebinding != 0);
             let mut room = [0xaa_u8; 400];
             room[0] = BOOTREQUEST;
-            let fixed = Fixed {
-                flags: [0; 2],
-                ciaddr: [10, 0, 0, 9],
-                yiaddr: [10, 0, 0, 9],
-                siaddr: [0; 4],
-            };
-            let times = Times {
-                lease: 600,
-                renewal,
-                rebinding,
-            };
+            let fixed = Fixed { flags: [0; 2], ciaddr: [10, 0, 0, 9], yiaddr: [10, 0, 0, 9], siaddr: [0; 4] };
+            let times = Times { lease: 600, renewal, rebinding };
             write(&mut Buffer::new(&mut room, 344), 0, &fixed, &tail, 300, &times).unwrap();
             let value = |code: u8| {
                 crate::wire::option::Options::new(&room[240..344])
@@ -176,9 +158,7 @@ mod tests {
             assert_eq!(value(58), (renewal != 0).then_some(renewal));
             assert_eq!(value(59), (rebinding != 0).then_some(rebinding));
             let header = Header::parse(&room[..], 0).unwrap();
-            let by_parts = sum_fixed(&header, &fixed)
-                .wrapping_add(checksum::sum(&tail))
-                .wrapping_add(times.sum());
+            let by_parts = sum_fixed(&header, &fixed).wrapping_add(checksum::sum(&tail)).wrapping_add(times.sum());
             assert_eq!(checksum::fold(by_parts), checksum::fold(checksum::sum(&room[..344])));
         }
     }
@@ -186,20 +166,9 @@ mod tests {
     #[test]
     fn a_frame_too_short_for_the_tail_is_refused() {
         let mut room = [0_u8; 400];
-        let fixed = Fixed {
-            flags: [0; 2],
-            ciaddr: [0; 4],
-            yiaddr: [0; 4],
-            siaddr: [0; 4],
-        };
+        let fixed = Fixed { flags: [0; 2], ciaddr: [0; 4], yiaddr: [0; 4], siaddr: [0; 4] };
         let mut frame = Buffer::new(&mut room, 343);
-        assert_eq!(
-            write(&mut frame, 0, &fixed, &tail(false, false), 300, &Times::default()),
-            None
-        );
-        assert_eq!(
-            write(&mut frame, 0, &fixed, &tail(false, false), 301, &Times::default()),
-            None
-        );
+        assert_eq!(write(&mut frame, 0, &fixed, &tail(false, false), 300, &Times::default()), None);
+        assert_eq!(write(&mut frame, 0, &fixed, &tail(false, false), 301, &Times::default()), None);
     }
 }

@@ -129,12 +129,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Renew, Counter> {
     }
     let ethernet = frame.read::<12>(0).ok_or(Counter::Length)?;
     let options_len = udp_len.wrapping_sub(UDP_LEN + OPTIONS_AT);
-    Ok(Renew {
-        ethernet,
-        server,
-        header,
-        options_len,
-    })
+    Ok(Renew { ethernet, server, header, options_len })
 }
 
 /// What a template can grant up to a horizon.
@@ -145,11 +140,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Renew, Counter> {
 #[inline(always)]
 pub fn grant(template: &Template, horizon: BootSecs, now: BootSecs) -> Option<u32> {
     let left = horizon.since(now);
-    let granted = if left < template.lease_time {
-        left
-    } else {
-        template.lease_time
-    };
+    let granted = if left < template.lease_time { left } else { template.lease_time };
     let is_useful = granted != 0
         && granted >= template.lease_time / 2
         && granted > template.renewal_time
@@ -217,14 +208,8 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized>(
         interface: tables.interface(),
         vlan: [0; 2],
     };
-    let digest = question::digest(
-        &question,
-        frame,
-        DHCP_AT + OPTIONS_AT,
-        request.options_len,
-        &control.key,
-    )
-    .ok_or(Counter::LongOptions)?;
+    let digest = question::digest(&question, frame, DHCP_AT + OPTIONS_AT, request.options_len, &control.key)
+        .ok_or(Counter::LongOptions)?;
     let number = if entry.digest[0] == digest {
         entry.template[0]
     } else if entry.digest[1] == digest {
@@ -247,13 +232,7 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized>(
     }
     let granted = grant(template, entry.horizon, now).ok_or(Counter::Horizon)?;
     let is_near = entry.horizon.since(now) < template.lease_time.wrapping_add(template.lease_time / 4);
-    Ok(Granted {
-        entry: index,
-        template,
-        now,
-        granted,
-        is_near,
-    })
+    Ok(Granted { entry: index, template, now, granted, is_near })
 }
 
 #[inline(always)]
@@ -268,10 +247,7 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized>(
     if frame.resize(DHCP_AT.wrapping_add(message_len)).is_none() {
         return Verdict::Pass(Counter::Resize);
     }
-    let renewal = Renewal {
-        at: answer.now,
-        until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)),
-    };
+    let renewal = Renewal { at: answer.now, until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)) };
     // Known before it is said: from here on the agent finds the promise (design: revocation).
     tables.store_renewal(answer.entry, renewal);
     if write_reply(frame, request, answer, message_len).is_none() {
@@ -279,10 +255,7 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized>(
     }
     if answer.is_near {
         tables.count(Counter::HorizonAsked);
-        if !tables.send_event(Event {
-            address: request.header.ciaddr,
-            renewal,
-        }) {
+        if !tables.send_event(Event { address: request.header.ciaddr, renewal }) {
             tables.count(Counter::EventLost);
         }
     }
@@ -300,12 +273,7 @@ fn write_reply<F: FrameMut + ?Sized>(
 ) -> Option<()> {
     let client = request.header.ciaddr;
     let server = request.server;
-    let fixed = Fixed {
-        flags: request.header.flags,
-        ciaddr: client,
-        yiaddr: client,
-        siaddr: answer.template.siaddr,
-    };
+    let fixed = Fixed { flags: request.header.flags, ciaddr: client, yiaddr: client, siaddr: answer.template.siaddr };
     let times = Times {
         lease: answer.granted,
         renewal: answer.template.renewal_time,
@@ -328,20 +296,7 @@ fn write_reply<F: FrameMut + ?Sized>(
     let [check_high, check_low] = checksum::fold(ip_sum).to_be_bytes();
     frame.write(
         IP_AT,
-        [
-            IPV4_PLAIN,
-            0,
-            len_high,
-            len_low,
-            0,
-            0,
-            0x40,
-            0,
-            TTL_ROUTED,
-            PROTOCOL_UDP,
-            check_high,
-            check_low,
-        ],
+        [IPV4_PLAIN, 0, len_high, len_low, 0, 0, 0x40, 0, TTL_ROUTED, PROTOCOL_UDP, check_high, check_low],
     )?;
     frame.write(IP_AT + 12, server)?;
     frame.write(IP_AT + 16, client)?;
@@ -358,12 +313,7 @@ fn write_reply<F: FrameMut + ?Sized>(
     let [check_high, check_low] = checksum::fold_udp(udp_sum).to_be_bytes();
     let [from_high, from_low] = PORT_SERVER.to_be_bytes();
     let [to_high, to_low] = PORT_CLIENT.to_be_bytes();
-    frame.write(
-        UDP_AT,
-        [
-            from_high, from_low, to_high, to_low, udp_high, udp_low, check_high, check_low,
-        ],
-    )?;
+    frame.write(UDP_AT, [from_high, from_low, to_high, to_low, udp_high, udp_low, check_high, check_low])?;
 
     let tail_len = message_len.wrapping_sub(TAIL_AT);
     answer::write(frame, DHCP_AT, &fixed, &answer.template.tail, tail_len, &times)

@@ -81,10 +81,7 @@ impl FrameMut for Buffer<'_> {
     #[inline]
     fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
         let end = at.checked_add(N)?;
-        self.buffer
-            .get_mut(..self.len)?
-            .get_mut(at..end)?
-            .copy_from_slice(&bytes);
+        self.buffer.get_mut(..self.len)?.get_mut(at..end)?.copy_from_slice(&bytes);
         Some(())
     }
 
@@ -92,10 +89,7 @@ impl FrameMut for Buffer<'_> {
     fn copy_from<const N: usize>(&mut self, at: usize, source: &[u8; N], len: usize) -> Option<()> {
         let end = at.checked_add(len)?;
         let source = source.get(..len)?;
-        self.buffer
-            .get_mut(..self.len)?
-            .get_mut(at..end)?
-            .copy_from_slice(source);
+        self.buffer.get_mut(..self.len)?.get_mut(at..end)?.copy_from_slice(source);
         Some(())
     }
 

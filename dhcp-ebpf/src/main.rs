@@ -1,10 +1,7 @@
 //! The XDP program: the maps, a [`Frame`](dhcp_ebpf::frame::Frame) over the packet, call
 //! [`answer_in_place`](dhcp_ebpf::decide::answer_in_place), obey. On every target but BPF an empty binary.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(
-    target_arch = "bpf",
-    expect(unsafe_code, reason = "packet and map memory is reached through pointers")
-)]
+#![cfg_attr(target_arch = "bpf", expect(unsafe_code, reason = "packet and map memory is reached through pointers"))]
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
@@ -83,10 +80,7 @@ mod program {
             // SAFETY: the context is the program's own.
             let (start, end) = unsafe {
                 let context = self.context.ctx;
-                (
-                    ptr::addr_of!((*context).data).read_volatile(),
-                    ptr::addr_of!((*context).data_end).read_volatile(),
-                )
+                (ptr::addr_of!((*context).data).read_volatile(), ptr::addr_of!((*context).data_end).read_volatile())
             };
             end as usize - start as usize
         }
@@ -111,12 +105,7 @@ mod program {
             }
             // SAFETY: the helper checks the packet's bounds itself; `source` holds at least `len` bytes.
             let failed = unsafe {
-                bpf_xdp_store_bytes(
-                    self.context.ctx,
-                    at as u32,
-                    source.as_ptr().cast_mut().cast(),
-                    len as u32,
-                )
+                bpf_xdp_store_bytes(self.context.ctx, at as u32, source.as_ptr().cast_mut().cast(), len as u32)
             };
             (failed == 0).then_some(())
         }

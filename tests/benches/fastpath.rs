@@ -26,13 +26,7 @@ use tests::{
 const ROUNDS: usize = 7;
 const REPEAT: u32 = 1_000_000;
 const FIRST: u32 = 0x0a00_0000;
-const PROGRAMS: [&str; 5] = [
-    "bench_drop",
-    "bench_pass",
-    "bench_make",
-    "bench_answer",
-    "bench_foreign",
-];
+const PROGRAMS: [&str; 5] = ["bench_drop", "bench_pass", "bench_make", "bench_answer", "bench_foreign"];
 
 /// The renewal of client `number`, 342 bytes as a frame.
 fn message(number: u32) -> Message {
@@ -47,13 +41,8 @@ fn message(number: u32) -> Message {
 fn measure(object: &[u8], clients: u32) -> Result<()> {
     let key = key(7);
     let last = Ipv4Addr::from(FIRST + clients - 1);
-    let mut kernel = Kernel::load_object(
-        object,
-        &[(Ipv4Addr::from(FIRST), last)],
-        &key,
-        Generation::new(1),
-        Wanted::Generic,
-    )?;
+    let mut kernel =
+        Kernel::load_object(object, &[(Ipv4Addr::from(FIRST), last)], &key, Generation::new(1), Wanted::Generic)?;
     let now = clock::now().boot;
     kernel.heartbeat(now);
     let answer = template(
@@ -84,10 +73,7 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
     envelope.tos = 0;
     let frame = envelope.wrap(&first.bytes());
     let mut padded = [0_u8; 344];
-    padded
-        .get_mut(..frame.len())
-        .context("the frame is longer than the map's value")?
-        .copy_from_slice(&frame);
+    padded.get_mut(..frame.len()).context("the frame is longer than the map's value")?.copy_from_slice(&frame);
     let mut of_bench: Array<_, [u8; 344]> = Array::try_from(kernel.map_mut("BENCH_FRAME").context("no BENCH_FRAME")?)?;
     of_bench.set(0, padded, 0)?;
     let mut of_bench: Array<_, [u32; 2]> =
@@ -143,10 +129,7 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
         println!("  {name:<14} {:>5}", median(name));
     }
     println!("  armed renewal above making its frame: {above_make} ns");
-    println!(
-        "  frame that is not DHCP, above making it: {} ns",
-        median("bench_foreign") - median("bench_make")
-    );
+    println!("  frame that is not DHCP, above making it: {} ns", median("bench_foreign") - median("bench_make"));
     Ok(())
 }
 

@@ -23,9 +23,7 @@ pub fn sum(bytes: &[u8]) -> u64 {
 #[inline(always)]
 pub fn sum_u32_at_odd(value: u32) -> u64 {
     let [a, b, c, d] = value.to_be_bytes();
-    (a as u64)
-        .wrapping_add(u16::from_be_bytes([b, c]) as u64)
-        .wrapping_add(u16::from_be_bytes([d, 0]) as u64)
+    (a as u64).wrapping_add(u16::from_be_bytes([b, c]) as u64).wrapping_add(u16::from_be_bytes([d, 0]) as u64)
 }
 
 /// Adds a 32-bit word that starts at an even offset.
@@ -43,9 +41,7 @@ pub fn fold(sum: u64) -> u16 {
     let mut sum = sum;
     // 64 -> 33 -> 18 -> 17 -> 16 bits; a fixed number of steps, for the verifier.
     sum = (sum & 0xffff_ffff).wrapping_add(sum >> 32);
-    sum = (sum & 0xffff)
-        .wrapping_add((sum >> 16) & 0xffff)
-        .wrapping_add(sum >> 32);
+    sum = (sum & 0xffff).wrapping_add((sum >> 16) & 0xffff).wrapping_add(sum >> 32);
     sum = (sum & 0xffff).wrapping_add(sum >> 16);
     sum = (sum & 0xffff).wrapping_add(sum >> 16);
     !(sum as u16)

@@ -100,22 +100,14 @@ impl HwAddr {
     pub fn new(htype: u8, address: &[u8]) -> Option<Self> {
         let mut bytes = [0; 16];
         bytes.get_mut(..address.len())?.copy_from_slice(address);
-        Some(Self {
-            htype,
-            len: address.len() as u8,
-            bytes,
-        })
+        Some(Self { htype, len: address.len() as u8, bytes })
     }
 
     /// Makes an Ethernet address.
     #[must_use]
     pub const fn ethernet(mac: [u8; 6]) -> Self {
         let [a, b, c, d, e, f] = mac;
-        Self {
-            htype: HTYPE_ETHERNET,
-            len: 6,
-            bytes: [a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        }
+        Self { htype: HTYPE_ETHERNET, len: 6, bytes: [a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] }
     }
 
     /// The hardware type, 1 for Ethernet.
@@ -235,14 +227,8 @@ mod tests {
     #[test]
     fn a_hardware_address_longer_than_chaddr_is_refused() {
         assert!(HwAddr::new(1, &[0; 17]).is_none());
-        assert_eq!(
-            HwAddr::new(1, &[2, 0, 0, 0, 0, 1]).and_then(|hw| hw.mac()),
-            Some([2, 0, 0, 0, 0, 1])
-        );
-        assert_eq!(
-            HwAddr::ethernet([0, 0x1a, 0x2b, 0, 0, 9]).to_string(),
-            "00:1a:2b:00:00:09"
-        );
+        assert_eq!(HwAddr::new(1, &[2, 0, 0, 0, 0, 1]).and_then(|hw| hw.mac()), Some([2, 0, 0, 0, 0, 1]));
+        assert_eq!(HwAddr::ethernet([0, 0x1a, 0x2b, 0, 0, 9]).to_string(), "00:1a:2b:00:00:09");
     }
 
     #[test]

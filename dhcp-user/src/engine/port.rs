@@ -73,6 +73,12 @@ pub enum Input<'a> {
     Probed(Token, bool),
     /// Time has passed; the instant that `poll_timeout` asked for.
     Timeout,
+    /// The agent is about to stop: take everything from the kernel and write exact times, unless the kernel is to go
+    /// on alone. Done when `Server::is_idle`.
+    Stop {
+        /// The program stays attached and answers within its horizons.
+        leaves_kernel: bool,
+    },
     /// A failover partner's bytes, connection events and commands come in through these.
     Peer(PeerInput<'a>),
 }
@@ -144,6 +150,13 @@ pub enum Effect {
     PeerClose(Token),
     /// A line for the log, in dhcpd's words.
     Log(Level, String),
+    /// Run a program (`execute`); nobody waits for it.
+    Execute {
+        /// Its path.
+        program: String,
+        /// Arguments after the program's name.
+        arguments: Vec<Vec<u8>>,
+    },
 }
 
 /// Severity of a log line.

@@ -42,13 +42,8 @@ const HEAD: [u8; 8] = [
 ];
 
 /// The codes that follow the head when the client lists nothing (dhcpd).
-const UNASKED: [u8; 5] = [
-    code::SUBNET_MASK,
-    code::ROUTERS,
-    code::DOMAIN_NAME_SERVERS,
-    code::HOST_NAME,
-    code::FQDN,
-];
+const UNASKED: [u8; 5] =
+    [code::SUBNET_MASK, code::ROUTERS, code::DOMAIN_NAME_SERVERS, code::HOST_NAME, code::FQDN];
 
 /// What decides which options are sent, and in which order.
 #[derive(Debug, Clone, Copy)]
@@ -116,11 +111,7 @@ pub(crate) struct Order {
 
 impl Default for Order {
     fn default() -> Self {
-        Self {
-            codes: [0; 256],
-            len: 0,
-            seen: [0; 4],
-        }
+        Self { codes: [0; 256], len: 0, seen: [0; 4] }
     }
 }
 
@@ -130,9 +121,7 @@ impl Order {
         if matches!(code, code::PAD | code::END | code::OVERLOAD | code::RELAY_AGENT) {
             return;
         }
-        let Some(word) = self.seen.get_mut(usize::from(code >> 6)) else {
-            return;
-        };
+        let Some(word) = self.seen.get_mut(usize::from(code >> 6)) else { return };
         let bit = 1_u64 << (code & 63);
         if *word & bit != 0 {
             return;
@@ -205,36 +194,14 @@ impl Tail {
     /// Lays options out; what does not fit goes to `file` and `sname` when those are free (RFC 2131 4.1), and what
     /// fits nowhere ends the list (dhcpd).
     pub(crate) fn lay<'o>(layout: &Layout<'_>, options: impl Iterator<Item = (u8, &'o [u8])> + Clone) -> Self {
-        let mut tail = Self {
-            bytes: [0; TAIL_ROOM],
-            len: 0,
-            uses_overload: false,
-        };
-        tail.put(
-            0,
-            layout
-                .server_name
-                .get(..layout.server_name.len().min(SNAME_LEN))
-                .unwrap_or_default(),
-        );
-        tail.put(
-            SNAME_LEN,
-            layout
-                .file_name
-                .get(..layout.file_name.len().min(FILE_LEN))
-                .unwrap_or_default(),
-        );
+        let mut tail = Self { bytes: [0; TAIL_ROOM], len: 0, uses_overload: false };
+        tail.put(0, layout.server_name.get(..layout.server_name.len().min(SNAME_LEN)).unwrap_or_default());
+        tail.put(SNAME_LEN, layout.file_name.get(..layout.file_name.len().min(FILE_LEN)).unwrap_or_default());
         tail.put(SNAME_LEN + FILE_LEN, &COOKIE);
 
-        let room = layout
-            .room
-            .min(TAIL_ROOM - OPTIONS_AT - 257 - 3)
-            .saturating_sub(COOKIE.len() + 1);
+        let room = layout.room.min(TAIL_ROOM - OPTIONS_AT - 257 - 3).saturating_sub(COOKIE.len() + 1);
         let whole: usize = options.clone().map(|(_, data)| encoded_len(data.len())).sum();
-        let mut main = Region {
-            at: OPTIONS_AT,
-            end: OPTIONS_AT + room,
-        };
+        let mut main = Region { at: OPTIONS_AT, end: OPTIONS_AT + room };
         if whole <= room || (!layout.file_name.is_empty() && !layout.server_name.is_empty()) {
             for (code, data) in options {
                 if !tail.put_option(&mut main, code, data) {
@@ -265,10 +232,7 @@ impl Tail {
     ) {
         // Option 52 itself and the END of each field have their room set aside.
         main.end = main.end.saturating_sub(3);
-        let field = |at: usize, len: usize, is_free: bool| Region {
-            at,
-            end: if is_free { at + len - 1 } else { at },
-        };
+        let field = |at: usize, len: usize, is_free: bool| Region { at, end: if is_free { at + len - 1 } else { at } };
         let mut file = field(SNAME_LEN, FILE_LEN, layout.file_name.is_empty());
         let mut sname = field(0, SNAME_LEN, layout.server_name.is_empty());
         for (code, data) in options {
@@ -334,14 +298,7 @@ impl Tail {
         message.extend_from_slice(request);
         message.resize(TAIL_AT + self.len, 0);
         let len = message.len();
-        let written = answer::write(
-            &mut Buffer::new(&mut message, len),
-            0,
-            fixed,
-            &self.bytes,
-            self.len,
-            times,
-        );
+        let written = answer::write(&mut Buffer::new(&mut message, len), 0, fixed, &self.bytes, self.len, times);
         debug_assert!(written.is_some(), "the buffer was made to fit");
         message
     }
@@ -364,25 +321,15 @@ const fn encoded_len(len: usize) -> usize {
 mod tests {
     use super::*;
 
-    const PLAIN: Wish<'_> = Wish {
-        list: None,
-        echo_subnet_selection: false,
-        echo_client_id: false,
-        has_fqdn: false,
-        wants_mask: true,
-    };
+    const PLAIN: Wish<'_> =
+        Wish { list: None, echo_subnet_selection: false, echo_client_id: false, has_fqdn: false, wants_mask: true };
 
     fn lay(layout: &Layout<'_>, options: &[(u8, Vec<u8>)]) -> Tail {
         Tail::lay(layout, options.iter().map(|(code, data)| (*code, &data[..])))
     }
 
     fn layout<'a>() -> Layout<'a> {
-        Layout {
-            server_name: b"",
-            file_name: b"",
-            relay_agent: None,
-            room: OPTION_ROOM_DEFAULT,
-        }
+        Layout { server_name: b"", file_name: b"", relay_agent: None, room: OPTION_ROOM_DEFAULT }
     }
 
     fn tail_of(order: &Order) -> &[u8] {
@@ -392,54 +339,17 @@ mod tests {
     #[test]
     fn the_client_s_order_is_kept_without_repetitions() {
         let list = [1, 3, 6, 15, 28, 51, 58, 59, 6, 0, 255, 82, 52];
-        let order = order(
-            &Wish {
-                list: Some(&list),
-                ..PLAIN
-            },
-            [].into_iter(),
-        );
+        let order = order(&Wish { list: Some(&list), ..PLAIN }, [].into_iter());
         assert_eq!(order.codes()[..8], HEAD);
         assert_eq!(tail_of(&order), [1, 3, 6, 15, 28]);
     }
 
     #[test]
     fn the_mask_comes_last_when_not_listed_and_before_the_routers_when_they_are() {
-        assert_eq!(
-            tail_of(&order(
-                &Wish {
-                    list: Some(&[15]),
-                    ..PLAIN
-                },
-                [].into_iter()
-            )),
-            [15, 1]
-        );
-        assert_eq!(
-            tail_of(&order(
-                &Wish {
-                    list: Some(&[3, 15]),
-                    ..PLAIN
-                },
-                [].into_iter()
-            )),
-            [1, 15, 3]
-        );
-        assert_eq!(
-            tail_of(&order(
-                &Wish {
-                    list: Some(&[3, 15, 1]),
-                    ..PLAIN
-                },
-                [].into_iter()
-            )),
-            [1, 15, 3]
-        );
-        let unmasked = Wish {
-            list: Some(&[3, 15]),
-            wants_mask: false,
-            ..PLAIN
-        };
+        assert_eq!(tail_of(&order(&Wish { list: Some(&[15]), ..PLAIN }, [].into_iter())), [15, 1]);
+        assert_eq!(tail_of(&order(&Wish { list: Some(&[3, 15]), ..PLAIN }, [].into_iter())), [1, 15, 3]);
+        assert_eq!(tail_of(&order(&Wish { list: Some(&[3, 15, 1]), ..PLAIN }, [].into_iter())), [1, 15, 3]);
+        let unmasked = Wish { list: Some(&[3, 15]), wants_mask: false, ..PLAIN };
         assert_eq!(tail_of(&order(&unmasked, [].into_iter())), [3, 15]);
     }
 
@@ -474,18 +384,8 @@ mod tests {
     fn option_82_is_verbatim_last_and_outside_the_room() {
         let agent = [1, 4, b'p', b'1', b'/', b'3', 9, 3, 1, 2, 3];
         let filling = vec![7_u8; 303 - 2 - 3];
-        let options = [
-            (53, vec![5]),
-            (224, filling[..253].to_vec()),
-            (225, filling[253..295].to_vec()),
-        ];
-        let tail = lay(
-            &Layout {
-                relay_agent: Some(&agent),
-                ..layout()
-            },
-            &options,
-        );
+        let options = [(53, vec![5]), (224, filling[..253].to_vec()), (225, filling[253..295].to_vec())];
+        let tail = lay(&Layout { relay_agent: Some(&agent), ..layout() }, &options);
         assert!(!tail.uses_overload());
         let end = tail.bytes().len() - 1;
         assert_eq!(tail.bytes()[end], 255);
@@ -510,9 +410,8 @@ mod tests {
         assert_eq!(file[..2], [201, 100]);
         assert_eq!(sname[..2], [202, 50]);
         assert_eq!(sname[52], 255);
-        let codes: Vec<u8> = dhcp_ebpf::wire::option::Options::new(&tail.bytes()[196..])
-            .map(|option| option.unwrap().0)
-            .collect();
+        let codes: Vec<u8> =
+            dhcp_ebpf::wire::option::Options::new(&tail.bytes()[196..]).map(|option| option.unwrap().0).collect();
         assert_eq!(codes, [53, 200, 203, 52]);
         assert_eq!(file[102], 204);
         assert_eq!(file[113], 255);
@@ -520,34 +419,18 @@ mod tests {
 
     #[test]
     fn a_file_name_is_never_overloaded_and_the_list_ends_where_room_ends() {
-        let options = [
-            (53, vec![5]),
-            (200, vec![1; 250]),
-            (201, vec![2; 100]),
-            (202, vec![3; 5]),
-        ];
-        let tail = lay(
-            &Layout {
-                file_name: b"boot",
-                server_name: b"me",
-                ..layout()
-            },
-            &options,
-        );
+        let options = [(53, vec![5]), (200, vec![1; 250]), (201, vec![2; 100]), (202, vec![3; 5])];
+        let tail = lay(&Layout { file_name: b"boot", server_name: b"me", ..layout() }, &options);
         assert!(!tail.uses_overload());
         assert_eq!(tail.bytes()[64..69], *b"boot\0");
-        let codes: Vec<u8> = dhcp_ebpf::wire::option::Options::new(&tail.bytes()[196..])
-            .map(|option| option.unwrap().0)
-            .collect();
+        let codes: Vec<u8> =
+            dhcp_ebpf::wire::option::Options::new(&tail.bytes()[196..]).map(|option| option.unwrap().0).collect();
         assert_eq!(codes, [53, 200]);
     }
 
     #[test]
     fn an_option_longer_than_255_bytes_is_sent_in_pieces() {
-        let tail = lay(
-            &Layout { room: 1236, ..layout() },
-            &[(53, vec![5]), (121, vec![9; 600])],
-        );
+        let tail = lay(&Layout { room: 1236, ..layout() }, &[(53, vec![5]), (121, vec![9; 600])]);
         let pieces: Vec<(u8, usize)> = dhcp_ebpf::wire::option::Options::new(&tail.bytes()[196..])
             .map(|option| option.unwrap())
             .map(|(code, data)| (code, data.len()))
@@ -569,25 +452,10 @@ mod tests {
     fn no_room_is_ever_exceeded() {
         for room in (312..1240).step_by(7) {
             for len in (0..900).step_by(13) {
-                let options = [
-                    (53, vec![5]),
-                    (54, vec![1; 4]),
-                    (200, vec![1; len]),
-                    (201, vec![1; len / 2]),
-                ];
+                let options = [(53, vec![5]), (54, vec![1; 4]), (200, vec![1; len]), (201, vec![1; len / 2])];
                 let agent = [0; 255];
-                let tail = lay(
-                    &Layout {
-                        room,
-                        relay_agent: Some(&agent),
-                        ..layout()
-                    },
-                    &options,
-                );
-                assert!(
-                    tail.bytes().len() <= TAIL_AT.max(192) + room + 257,
-                    "room {room} len {len}"
-                );
+                let tail = lay(&Layout { room, relay_agent: Some(&agent), ..layout() }, &options);
+                assert!(tail.bytes().len() <= TAIL_AT.max(192) + room + 257, "room {room} len {len}");
             }
         }
     }

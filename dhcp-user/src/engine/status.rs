@@ -223,10 +223,7 @@ pub(crate) struct Tally<C> {
 impl<C: Counted> Tally<C> {
     /// All zero.
     pub(crate) fn new() -> Self {
-        Self {
-            counts: vec![0; C::names().count()],
-            of: PhantomData,
-        }
+        Self { counts: vec![0; C::names().count()], of: PhantomData }
     }
 
     /// Adds one.

@@ -102,6 +102,14 @@ pub trait FastPath {
 
     /// Takes the program from all interfaces, at a clean stop. Everything has been revoked before.
     fn detach(&mut self);
+
+    /// Leaves the program attached when the agent ends, answering within the promises that are armed, until the
+    /// dead-man limit or until the next agent takes it away.
+    ///
+    /// # Errors
+    ///
+    /// A sentence saying why it cannot stay; then the caller revokes and detaches.
+    fn leave(&mut self) -> Result<(), String>;
 }
 
 /// No fast path: nothing is armed, nothing is ever promised by the kernel.
@@ -116,11 +124,7 @@ impl Off {
     /// A fast path that is not there, with the reason for people.
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            interfaces: Vec::new(),
-            revoked: VecDeque::new(),
-        }
+        Self { why: why.into(), interfaces: Vec::new(), revoked: VecDeque::new() }
     }
 }
 
@@ -134,10 +138,7 @@ impl FastPath for Off {
     fn extend(&mut self, _horizons: &[(Ipv4Addr, BootTime)]) {}
 
     fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]) {
-        self.revoked.push_back((
-            token,
-            addresses.iter().map(|&address| (address, Renewal::default())).collect(),
-        ));
+        self.revoked.push_back((token, addresses.iter().map(|&address| (address, Renewal::default())).collect()));
     }
 
     fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
@@ -175,17 +176,17 @@ impl FastPath for Off {
     fn attachments(&self) -> Vec<Attachment> {
         self.interfaces
             .iter()
-            .map(|&interface| Attachment {
-                interface,
-                mode: Mode::Off,
-                why: self.why.clone(),
-            })
+            .map(|&interface| Attachment { interface, mode: Mode::Off, why: self.why.clone() })
             .collect()
     }
 
     fn heartbeat(&mut self, _now: BootTime) {}
 
     fn detach(&mut self) {}
+
+    fn leave(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -199,10 +200,7 @@ mod tests {
         off.revoke(Token(7), &addresses);
         assert_eq!(
             off.poll_revoked(),
-            Some((
-                Token(7),
-                addresses.map(|address| (address, Renewal::default())).to_vec()
-            ))
+            Some((Token(7), addresses.map(|address| (address, Renewal::default())).to_vec()))
         );
         assert_eq!(off.poll_revoked(), None);
         assert_eq!(off.scan(), []);

@@ -79,11 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if !same {
             fs::write(&committed, &bytes).with_context(|| format!("cannot write {}", committed.display()))?;
         }
-        shed::print(&format!(
-            "{OBJECT}: {} bytes, {}",
-            bytes.len(),
-            if same { "unchanged" } else { "written" }
-        ));
+        shed::print(&format!("{OBJECT}: {} bytes, {}", bytes.len(), if same { "unchanged" } else { "written" }));
     }
     object::describe(&bytes)
 }
@@ -91,14 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Builds the program with the benchmark's own entry points and returns the stripped object's path, in the target
 /// folder; such an object is never committed.
 pub(crate) fn build_for_bench() -> Result<PathBuf> {
-    let linked = build(
-        &Options {
-            check: false,
-            debug_to: None,
-            rust_src: None,
-        },
-        &["--features", "bench"],
-    )?;
+    let linked = build(&Options { check: false, debug_to: None, rust_src: None }, &["--features", "bench"])?;
     let bytes = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
     let object = shed::target().join("bpf").join("bench.bpf.o");
     fs::write(&object, object::strip(&bytes)?).with_context(|| format!("cannot write {}", object.display()))?;
@@ -111,10 +100,7 @@ fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
     let version = pins::rust().context("rust-toolchain.toml names no channel")?;
     let found = shed::read(Command::new(shed::rustc()).arg("--version"))?;
     if found.split_whitespace().nth(1) != Some(version) {
-        bail!(
-            "this is {}, the object is built with {version}: run through rustup, or install that version",
-            found.trim()
-        );
+        bail!("this is {}, the object is built with {version}: run through rustup, or install that version", found.trim());
     }
     let tools = ensure_linker()?;
     let library = match &options.rust_src {
@@ -122,29 +108,15 @@ fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
         None => sources::ensure(version)?,
     };
     if !library.join("core/src/lib.rs").is_file() {
-        bail!(
-            "{} holds no library sources (core/src/lib.rs is missing)",
-            library.display()
-        );
+        bail!("{} holds no library sources (core/src/lib.rs is missing)", library.display());
     }
 
     let folder = shed::target().join("bpf");
-    shed::say(&format!(
-        "building {PROGRAM} for {TARGET} with rustc {version}, library sources at {}",
-        library.display()
-    ));
+    shed::say(&format!("building {PROGRAM} for {TARGET} with rustc {version}, library sources at {}", library.display()));
     let mut cargo = Command::new(shed::cargo());
     cargo
         .current_dir(&root)
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "dhcp-ebpf",
-            "--bin",
-            PROGRAM,
-        ])
+        .args(["build", "--locked", "--release", "--package", "dhcp-ebpf", "--bin", PROGRAM])
         .args(["--target", TARGET, "-Z", "build-std=core", "--quiet"])
         .args(features)
         .arg("--target-dir")
@@ -152,16 +124,9 @@ fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
     // Nothing of the user's build settings may reach the object.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if [
-            "CARGO_PROFILE_",
-            "CARGO_BUILD_",
-            "RUSTFLAGS",
-            "RUSTC_WRAPPER",
-            "RUSTC_WORKSPACE_WRAPPER",
-            "CARGO_INCREMENTAL",
-        ]
-        .iter()
-        .any(|prefix| text.starts_with(prefix))
+        if ["CARGO_PROFILE_", "CARGO_BUILD_", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_INCREMENTAL"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
         {
             cargo.env_remove(&name);
         }
@@ -231,29 +196,12 @@ fn ensure_linker() -> Result<PathBuf> {
         if found.split_whitespace().any(|word| word == pins::LINKER) {
             return Ok(folder);
         }
-        shed::say(&format!(
-            "{} is {}, wanted {}",
-            linker.display(),
-            found.trim(),
-            pins::LINKER
-        ));
+        shed::say(&format!("{} is {}, wanted {}", linker.display(), found.trim(), pins::LINKER));
     }
-    shed::say(&format!(
-        "installing bpf-linker {} (once, about a minute)",
-        pins::LINKER
-    ));
+    shed::say(&format!("installing bpf-linker {} (once, about a minute)", pins::LINKER));
     shed::run(
         Command::new(shed::cargo())
-            .args([
-                "install",
-                "--locked",
-                "--force",
-                "--quiet",
-                "--version",
-                pins::LINKER,
-                "bpf-linker",
-                "--root",
-            ])
+            .args(["install", "--locked", "--force", "--quiet", "--version", pins::LINKER, "bpf-linker", "--root"])
             .arg(&home)
             .arg("--target-dir")
             .arg(shed::target().join("bpf-linker"))

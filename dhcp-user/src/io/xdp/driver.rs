@@ -23,11 +23,7 @@ struct DriverInfo {
 /// What the system says, for instance for an interface without a driver.
 pub(super) fn name_of(interface: &str) -> io::Result<String> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
-    let mut info = DriverInfo {
-        command: GET_DRIVER_INFO,
-        driver: [0; 32],
-        rest: [0; 160],
-    };
+    let mut info = DriverInfo { command: GET_DRIVER_INFO, driver: [0; 32], rest: [0; 160] };
     // SAFETY: an all-zero ifreq is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if interface.len() >= request.ifr_name.len() {
@@ -42,11 +38,7 @@ pub(super) fn name_of(interface: &str) -> io::Result<String> {
     if outcome < 0 {
         return Err(io::Error::last_os_error());
     }
-    let len = info
-        .driver
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(info.driver.len());
+    let len = info.driver.iter().position(|byte| *byte == 0).unwrap_or(info.driver.len());
     Ok(String::from_utf8_lossy(info.driver.get(..len).unwrap_or_default()).into_owned())
 }
 

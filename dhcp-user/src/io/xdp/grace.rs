@@ -49,11 +49,7 @@ impl Grace {
         thread::Builder::new()
             .name("grace".to_owned())
             .spawn(move || wait_for_all(&questions, &of_thread, &signal_of_thread))?;
-        Ok(Self {
-            asked,
-            finished,
-            signal,
-        })
+        Ok(Self { asked, finished, signal })
     }
 
     /// Asks for a grace period that begins after this call.
@@ -67,10 +63,7 @@ impl Grace {
     /// Takes what has finished since the last call, in the order it was asked for.
     pub(super) fn take_finished(&self) -> Vec<Finished> {
         drain(&self.signal);
-        self.finished
-            .lock()
-            .map(|mut finished| std::mem::take(&mut *finished))
-            .unwrap_or_default()
+        self.finished.lock().map(|mut finished| std::mem::take(&mut *finished)).unwrap_or_default()
     }
 
     /// Readable when something has finished.
@@ -90,15 +83,7 @@ fn wait_for_all(questions: &Receiver<Token>, finished: &Mutex<Vec<Finished>>, si
         let outcome = period();
         let results = tokens
             .into_iter()
-            .map(|token| {
-                (
-                    token,
-                    outcome
-                        .as_ref()
-                        .map(|()| ())
-                        .map_err(|error| io::Error::from(error.kind())),
-                )
-            })
+            .map(|token| (token, outcome.as_ref().map(|()| ()).map_err(|error| io::Error::from(error.kind()))))
             .collect();
         push(finished, signal, results);
     }
@@ -145,17 +130,9 @@ mod tests {
         }
         let mut seen = Vec::new();
         while seen.len() < 20 {
-            let mut poll = libc::pollfd {
-                fd: grace.fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            };
+            let mut poll = libc::pollfd { fd: grace.fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one valid pollfd.
-            assert_eq!(
-                unsafe { libc::poll(&raw mut poll, 1, 10_000) },
-                1,
-                "nothing finished in ten seconds"
-            );
+            assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 10_000) }, 1, "nothing finished in ten seconds");
             seen.extend(grace.take_finished().into_iter().map(|(token, outcome)| {
                 outcome.unwrap();
                 token.0

@@ -14,6 +14,7 @@
 
 mod driver;
 mod grace;
+mod pins;
 mod places;
 mod shared;
 mod templates;
@@ -157,9 +158,7 @@ impl Kernel {
         shared.init_directory(places.directory());
         let counters = PerCpuArray::try_from(take(&mut ebpf, map::COUNTERS)?)?;
         let events = RingBuf::try_from(take(&mut ebpf, map::EVENTS)?)?;
-        program(&mut ebpf)?
-            .load()
-            .context("the kernel's verifier refuses the fast path's program")?;
+        program(&mut ebpf)?.load().context("the kernel's verifier refuses the fast path's program")?;
         Ok(Self {
             ebpf,
             shared,
@@ -186,6 +185,9 @@ impl Kernel {
     ///
     /// Why it cannot be attached, and what to do.
     pub fn attach(&mut self, interface: InterfaceIndex, name: &str) -> Result<Attachment> {
+        if pins::remove(interface)? {
+            info!(interface = %name, "an earlier agent had left the fast path attached: taken off");
+        }
         let driver = driver::name_of(name).unwrap_or_default();
         let (first, second) = match self.wanted {
             Wanted::Native => (XdpMode::Driver, None),
@@ -219,11 +221,7 @@ impl Kernel {
             Err(Refusal::Other(error)) => return Err(error).with_context(|| format!("cannot attach XDP to {name}")),
         };
         self.links.insert(interface, link);
-        let mode = if mode == XdpMode::Driver {
-            Mode::Native
-        } else {
-            Mode::Generic
-        };
+        let mode = if mode == XdpMode::Driver { Mode::Native } else { Mode::Generic };
         Ok(Attachment { interface, mode, why })
     }
 
@@ -242,10 +240,7 @@ impl Kernel {
     ///
     /// When the object has no such program.
     pub fn program_named(&mut self, name: &str) -> Result<&mut Xdp> {
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .with_context(|| format!("the object has no program {name}"))?;
+        let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
         Ok(program.try_into()?)
     }
 
@@ -330,32 +325,18 @@ impl Kernel {
 impl FastPath for Kernel {
     fn serve(&mut self, interfaces: &[Interface]) {
         let wanted: BTreeSet<InterfaceIndex> = interfaces.iter().map(|interface| interface.index).collect();
-        let gone: Vec<InterfaceIndex> = self
-            .links
-            .keys()
-            .copied()
-            .filter(|index| !wanted.contains(index))
-            .collect();
+        let gone: Vec<InterfaceIndex> = self.links.keys().copied().filter(|index| !wanted.contains(index)).collect();
         for interface in gone {
             self.detach_from(interface);
         }
-        self.attachments
-            .retain(|attachment| wanted.contains(&attachment.interface));
+        self.attachments.retain(|attachment| wanted.contains(&attachment.interface));
         for interface in interfaces {
-            if self
-                .attachments
-                .iter()
-                .any(|attachment| attachment.interface == interface.index)
-            {
+            if self.attachments.iter().any(|attachment| attachment.interface == interface.index) {
                 continue;
             }
             let attachment = self.attach(interface.index, &interface.name).unwrap_or_else(|error| {
                 warn!(interface = %interface.name, "fast path off: {error:#}");
-                Attachment {
-                    interface: interface.index,
-                    mode: Mode::Off,
-                    why: format!("{error:#}"),
-                }
+                Attachment { interface: interface.index, mode: Mode::Off, why: format!("{error:#}") }
             });
             info!(interface = %interface.name, mode = %attachment.mode, why = %attachment.why, "fast path");
             self.attachments.push(attachment);
@@ -469,21 +450,14 @@ impl FastPath for Kernel {
         // Whatever the ring says is found below as well.
         while self.events.next().is_some() {}
         let armed: Vec<(usize, Ipv4Addr)> = self.armed.iter().map(|(index, address)| (*index, *address)).collect();
-        armed
-            .into_iter()
-            .filter_map(|(index, address)| self.moved(index).map(|renewal| (address, renewal)))
-            .collect()
+        armed.into_iter().filter_map(|(index, address)| self.moved(index).map(|renewal| (address, renewal))).collect()
     }
 
     fn renewal(&self, address: Ipv4Addr) -> Option<Renewal> {
         let index = self.places.entry_of(address)?;
         self.armed.get(&index)?;
         let renewal = self.shared.renewal(index);
-        Some(if renewal.at == BootSecs::new(0) {
-            Renewal::default()
-        } else {
-            renewal
-        })
+        Some(if renewal.at == BootSecs::new(0) { Renewal::default() } else { renewal })
     }
 
     fn event_fd(&self) -> Option<RawFd> {
@@ -508,11 +482,7 @@ impl FastPath for Kernel {
     }
 
     fn counters(&self) -> [u64; Counter::COUNT] {
-        Counter::ALL.map(|counter| {
-            self.counters
-                .get(&(counter as u32), 0)
-                .map_or(0, |values| values.iter().sum())
-        })
+        Counter::ALL.map(|counter| self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum()))
     }
 
     fn attachments(&self) -> Vec<Attachment> {
@@ -532,6 +502,17 @@ impl FastPath for Kernel {
         for attachment in &mut self.attachments {
             attachment.mode = Mode::Off;
         }
+    }
+
+    fn leave(&mut self) -> Result<(), String> {
+        let links = std::mem::take(&mut self.links);
+        for (interface, id) in links {
+            program(&mut self.ebpf)
+                .and_then(|program| Ok(program.take_link(id)?))
+                .and_then(|link| pins::keep(link, interface))
+                .map_err(|error| format!("the fast path cannot stay attached: {error:#}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -575,23 +556,18 @@ fn attach_in(ebpf: &mut Ebpf, interface: InterfaceIndex, mode: XdpMode) -> Resul
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = ebpf
-        .program_mut(map::PROGRAM)
-        .context("the object has no program of ours")?;
+    let program = ebpf.program_mut(map::PROGRAM).context("the object has no program of ours")?;
     Ok(program.try_into()?)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name)
-        .with_context(|| format!("the object has no map {name}"))
+    ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
 }
 
 fn map_shared(ebpf: &Ebpf, places: &Places) -> Result<Shared> {
     /// The descriptor of an array whose values have the size of `T`.
     fn fd<'e, T: Pod>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
-        let map = ebpf
-            .map(name)
-            .with_context(|| format!("the object has no map {name}"))?;
+        let map = ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
         let _: Array<&MapData, Abi<T>> =
             Array::try_from(map).with_context(|| format!("map {name} has another layout than this agent"))?;
         match map {

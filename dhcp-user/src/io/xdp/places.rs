@@ -52,11 +52,7 @@ impl Places {
             left_out.push(Ipv4Addr::from(*prefix << 8));
             false
         });
-        Self {
-            bases,
-            directory,
-            left_out,
-        }
+        Self { bases, directory, left_out }
     }
 
     /// Number of entries the map needs; at least one block.
@@ -108,10 +104,7 @@ mod tests {
             assert_eq!(places.entry_of(address), Some(entry));
             let prefix = u32::from(address) >> 8;
             let bucket = places.directory()[Bucket::index_of(prefix) as usize];
-            assert_eq!(
-                bucket.base_of(prefix).map(|base| base + (u32::from(address) & 0xff)),
-                Some(entry as u32)
-            );
+            assert_eq!(bucket.base_of(prefix).map(|base| base + (u32::from(address) & 0xff)), Some(entry as u32));
         }
         assert_eq!(places.entry_of(Ipv4Addr::new(10, 0, 4, 0)), None);
     }
@@ -119,11 +112,7 @@ mod tests {
     #[test]
     fn a_million_addresses_find_a_place() {
         let places = Places::new([(Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 15, 255, 255))], 1 << 16);
-        assert!(
-            places.left_out().len() <= 4,
-            "{} blocks left out",
-            places.left_out().len()
-        );
+        assert!(places.left_out().len() <= 4, "{} blocks left out", places.left_out().len());
         assert!(places.entry_count() >= 1_047_552);
     }
 }

@@ -46,12 +46,7 @@ impl<T: Pod> Mapping<T> {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mmap returned address zero"))?;
-        Ok(Self {
-            start,
-            count,
-            bytes_len,
-            _values: PhantomData,
-        })
+        Ok(Self { start, count, bytes_len, _values: PhantomData })
     }
 
     /// A pointer to the value at `index`; `None` past the end.
@@ -132,20 +127,17 @@ impl Shared {
 
     /// Switches the fast path on or off.
     pub(super) fn set_enabled(&self, is_enabled: bool) {
-        self.control_word(std::mem::offset_of!(Control, enabled))
-            .store(u32::from(is_enabled), Ordering::Release);
+        self.control_word(std::mem::offset_of!(Control, enabled)).store(u32::from(is_enabled), Ordering::Release);
     }
 
     /// Sets the generation whose entries are armed.
     pub(super) fn set_generation(&self, generation: Generation) {
-        self.control_word(std::mem::offset_of!(Control, generation))
-            .store(generation.number(), Ordering::Release);
+        self.control_word(std::mem::offset_of!(Control, generation)).store(generation.number(), Ordering::Release);
     }
 
     /// Moves the dead-man limit.
     pub(super) fn set_dead_man(&self, until: BootSecs) {
-        self.control_word(std::mem::offset_of!(Control, dead_man))
-            .store(until.secs(), Ordering::Release);
+        self.control_word(std::mem::offset_of!(Control, dead_man)).store(until.secs(), Ordering::Release);
     }
 
     /// Switches the pools of a failover peer on or off; a number past the table does nothing.
@@ -172,13 +164,7 @@ impl Shared {
         let Some(head) = self.word(index, 0) else { return false };
         let before: Head = bytemuck::cast(head.load(Ordering::Relaxed));
         let odd = before.sequence | 1;
-        head.store(
-            bytemuck::cast(Head {
-                sequence: odd,
-                generation: Generation::new(0),
-            }),
-            Ordering::Relaxed,
-        );
+        head.store(bytemuck::cast(Head { sequence: odd, generation: Generation::new(0) }), Ordering::Relaxed);
         fence(Ordering::Release);
         let words: [u64; 8] = bytemuck::cast(*entry);
         for (number, value) in words.iter().enumerate().take(7).skip(1) {
@@ -186,10 +172,7 @@ impl Shared {
                 word.store(*value, Ordering::Relaxed);
             }
         }
-        let even = Head {
-            sequence: odd.wrapping_add(1),
-            generation: entry.generation,
-        };
+        let even = Head { sequence: odd.wrapping_add(1), generation: entry.generation };
         head.store(bytemuck::cast(even), Ordering::Release);
         true
     }
@@ -199,13 +182,7 @@ impl Shared {
         if let Some(head) = self.word(index, 0) {
             let before: Head = bytemuck::cast(head.load(Ordering::Relaxed));
             let sequence = (before.sequence | 1).wrapping_add(1);
-            head.store(
-                bytemuck::cast(Head {
-                    sequence,
-                    generation: Generation::new(0),
-                }),
-                Ordering::Release,
-            );
+            head.store(bytemuck::cast(Head { sequence, generation: Generation::new(0) }), Ordering::Release);
         }
     }
 
@@ -228,8 +205,7 @@ impl Shared {
 
     /// The kernel's word of an entry.
     pub(super) fn renewal(&self, index: usize) -> Renewal {
-        self.word(index, 7)
-            .map_or_else(Renewal::default, |word| bytemuck::cast(word.load(Ordering::Acquire)))
+        self.word(index, 7).map_or_else(Renewal::default, |word| bytemuck::cast(word.load(Ordering::Acquire)))
     }
 
     /// Writes a template that no entry refers to.

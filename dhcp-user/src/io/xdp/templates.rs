@@ -94,10 +94,7 @@ mod tests {
     use bytemuck::Zeroable;
 
     fn template(lease_time: u32) -> Template {
-        Template {
-            lease_time,
-            ..Template::zeroed()
-        }
+        Template { lease_time, ..Template::zeroed() }
     }
 
     #[test]

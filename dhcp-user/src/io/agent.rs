@@ -11,26 +11,30 @@
 //! or a descriptor.
 
 use std::{
-    collections::BTreeMap,
+    ffi::OsStr,
     io,
     net::Ipv4Addr,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::PathBuf,
+    process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    config::Config,
     control::{listener::Asked, message::Command},
     engine::{
         Server,
-        port::{Effect, Input, Interface, Level, Token, Verbs as _},
+        port::{Effect, Input, Interface, Level, Verbs as _},
     },
     io::{
         clock::{self, Alarm},
@@ -44,7 +48,6 @@ use crate::{
         snapshot,
     },
     lease::{
-        BindingState,
         journal::{self as dialect, Format, Record},
         time::{BootTime, Now},
     },
@@ -58,16 +61,14 @@ const SETTLE: Duration = Duration::from_millis(100);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Leases put into a restored journal per turn.
 const RESTORE_SLICE: usize = 512;
-/// Token of the revocation at a stop: the engine counts from zero and never gets there.
-const STOP_TOKEN: Token = Token(u64::MAX);
+/// Programs of `execute` statements that may run at the same time.
+const PROGRAMS_MAX: usize = 64;
 
 /// What the loop is made of.
 #[derive(Debug)]
 pub struct Parts {
     /// The engine.
     pub server: Server,
-    /// Its configuration, for choosing interfaces.
-    pub config: Config,
     /// Sockets, on no interface yet.
     pub network: Network,
     /// The journal.
@@ -86,6 +87,8 @@ pub struct Parts {
     pub named: Vec<String>,
     /// Marks this server's echo requests.
     pub ident: [u8; 2],
+    /// Whether the kernel goes on answering after a stop.
+    pub stays_attached: bool,
     /// What status output says about this process.
     pub about: About,
 }
@@ -124,7 +127,7 @@ pub struct Agent {
     relist_at: Option<BootTime>,
     scan_at: BootTime,
     restore: Option<Restore>,
-    is_stopping: bool,
+    programs: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -188,7 +191,7 @@ impl Agent {
             relist_at: None,
             scan_at: now.boot.after(SCAN_EVERY),
             restore: None,
-            is_stopping: false,
+            programs: Arc::new(Semaphore::new(PROGRAMS_MAX)),
         };
         agent.parts.server.handle(Input::Interfaces(interfaces), now);
         agent.run_effects();
@@ -397,7 +400,7 @@ impl Agent {
         let selection = if present.is_empty() && !self.parts.named.is_empty() {
             interfaces::Selection::default()
         } else {
-            interfaces::select(&found, &present, &self.parts.config).unwrap_or_default()
+            interfaces::select(&found, &present, self.parts.server.config()).unwrap_or_default()
         };
         let served = selection.served;
         let before: Vec<Interface> = self.parts.network.interfaces().cloned().collect();
@@ -414,7 +417,10 @@ impl Agent {
             warn!("{text}");
         }
         let names: Vec<&str> = served.iter().map(|interface| interface.name.as_str()).collect();
-        info!("interfaces have changed; serving {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") });
+        info!(
+            "interfaces have changed; serving {}",
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        );
         self.fast_path.serve(&served);
         self.probes.retain(&served);
         self.parts.server.handle(Input::Interfaces(served), now);
@@ -442,9 +448,8 @@ impl Agent {
         match effect {
             Effect::Append(seq, record) => self.parts.journal.append(seq, &record),
             Effect::Send(datagram) => self.parts.network.send(datagram),
-            Effect::Arm(arm) if !self.is_stopping => self.fast_path.arm(&arm),
-            Effect::Extend(horizons) if !self.is_stopping => self.fast_path.extend(&horizons),
-            Effect::Arm(_) | Effect::Extend(_) => {}
+            Effect::Arm(arm) => self.fast_path.arm(&arm),
+            Effect::Extend(horizons) => self.fast_path.extend(&horizons),
             Effect::Revoke(token, addresses) => self.fast_path.revoke(token, &addresses),
             Effect::Serving(peer, is_serving) => self.fast_path.serving(peer, is_serving),
             Effect::NewGeneration(generation) => self.fast_path.new_generation(generation),
@@ -453,68 +458,67 @@ impl Agent {
                 self.probes.start(token, address, interface, until);
             }
             Effect::PeerSend(..) | Effect::PeerDial { .. } | Effect::PeerClose(_) => {}
+            Effect::Execute { program, arguments } => self.execute(&program, &arguments),
             Effect::Log(level, text) => self.parts.log.line(level, &text),
         }
     }
 
-    /// A clean stop: takes everything from the kernel, writes what it granted, waits for the disk, closes.
-    async fn stop(mut self) {
-        info!("stopping");
-        self.is_stopping = true;
-        let deadline = clock::boot_time().after(STOP_PATIENCE);
-        let active: Vec<Ipv4Addr> = self
-            .parts
-            .server
-            .leases()
-            .filter(|lease| lease.state == BindingState::Active)
-            .map(|lease| lease.address)
-            .collect();
-        self.fast_path.revoke(STOP_TOKEN, &active);
-        let mut granted = None;
-        let mut others = BTreeMap::new();
-        while granted.is_none() && clock::boot_time() < deadline {
-            while let Some((token, revoked)) = self.fast_path.poll_revoked() {
-                if token == STOP_TOKEN {
-                    granted = Some(revoked);
-                } else {
-                    others.insert(token, revoked);
-                }
-            }
-            if granted.is_none() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+    /// Runs a program of an `execute` statement beside the loop.
+    fn execute(&self, program: &str, arguments: &[Vec<u8>]) {
+        let Ok(place) = Arc::clone(&self.programs).try_acquire_owned() else {
+            return warn!(program, "not run: {PROGRAMS_MAX} programs of `execute` statements are running already");
+        };
+        let child = tokio::process::Command::new(program)
+            .args(arguments.iter().map(|argument| OsStr::from_bytes(argument)))
+            .stdin(Stdio::null())
+            .spawn();
+        match child {
+            Ok(mut child) => drop(tokio::spawn(async move {
+                // How it ends is its own affair; waiting for it keeps no zombie.
+                let _ = child.wait().await;
+                drop(place);
+            })),
+            Err(error) => warn!(program, %error, "`execute` failed"),
         }
-        let now = clock::now();
-        for (token, revoked) in others {
-            self.parts.server.handle(Input::Revoked(token, revoked), now);
-        }
-        let mut granted = granted.unwrap_or_default();
-        granted.retain(|(_, renewal)| *renewal != dhcp_ebpf::abi::Renewal::default());
-        if !granted.is_empty() {
-            info!(leases = granted.len(), "writing what the kernel granted");
-            self.parts.server.handle(Input::Renewed(granted), now);
-        }
-        self.fast_path.detach();
-        self.wait_for_disk(deadline).await;
-        self.parts.log.line(Level::Info, "xdhcpd: clean stop");
-        self.parts.log.flush();
-        self.parts.journal.close();
     }
 
-    async fn wait_for_disk(&mut self, deadline: BootTime) {
-        loop {
-            self.run_effects();
-            let journal = self.parts.server.status().journal;
-            if journal.failure.is_some() || journal.durable >= journal.appended {
-                return;
-            }
-            let left = deadline.since(clock::boot_time());
-            match tokio::time::timeout(left, self.parts.journal_events.recv()).await {
-                Ok(Some(event)) => self.on_journal(event),
-                Ok(None) => return,
-                Err(_) => return warn!("the disk did not answer in time: the last records may be lost"),
+    /// A clean stop: the engine takes everything from the kernel and writes what that granted, unless the kernel is
+    /// to go on alone; then the disk is waited for, and the journal closed.
+    async fn stop(mut self) {
+        let mut leaves_kernel = false;
+        if self.parts.stays_attached {
+            match self.fast_path.leave() {
+                Ok(()) => leaves_kernel = true,
+                Err(reason) => warn!("the fast path does not stay attached: {reason}"),
             }
         }
+        info!("stopping");
+        self.parts.server.handle(Input::Stop { leaves_kernel }, clock::now());
+        let deadline = clock::boot_time().after(STOP_PATIENCE);
+        loop {
+            self.run_effects();
+            if self.parts.server.is_idle() {
+                break;
+            }
+            let left = deadline.since(clock::boot_time());
+            tokio::select! {
+                event = self.parts.journal_events.recv() => match event {
+                    Some(event) => self.on_journal(event),
+                    None => break,
+                },
+                () = readable(self.revoked_fd.as_ref()) => self.on_revoked(),
+                () = tokio::time::sleep(left) => {
+                    warn!("the disk or the kernel did not answer in time: exact times of some leases are not written");
+                    break;
+                }
+            }
+        }
+        if !leaves_kernel {
+            self.fast_path.detach();
+        }
+        self.parts.log.line(Level::Info, "stopped");
+        self.parts.log.flush();
+        self.parts.journal.close();
     }
 }
 

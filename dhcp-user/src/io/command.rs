@@ -22,22 +22,10 @@ const DHCPD_OPTIONS: [(&str, &str); 8] = [
 /// dhcpd's options that this server does not have, and what to do instead.
 const REFUSED: [(&str, &str); 5] = [
     ("-6", "this server speaks DHCPv4 only: run another server for DHCPv6"),
-    (
-        "-4o6",
-        "DHCPv4-over-DHCPv6 is not supported: this server speaks DHCPv4 over UDP only",
-    ),
-    (
-        "-play",
-        "trace files cannot be played back: replay a capture against a running server instead",
-    ),
-    (
-        "-chroot",
-        "this server does not change its root directory: use RootDirectory= of systemd, or chroot(8)",
-    ),
-    (
-        "-s",
-        "replies cannot be sent to one fixed server address: set `limited-broadcast-address` in the configuration",
-    ),
+    ("-4o6", "DHCPv4-over-DHCPv6 is not supported: this server speaks DHCPv4 over UDP only"),
+    ("-play", "trace files cannot be played back: replay a capture against a running server instead"),
+    ("-chroot", "this server does not change its root directory: use RootDirectory= of systemd, or chroot(8)"),
+    ("-s", "replies cannot be sent to one fixed server address: set `limited-broadcast-address` in the configuration"),
 ];
 
 /// Where the configuration is unless `-cf` or PATH_DHCPD_CONF says otherwise.
@@ -118,6 +106,10 @@ pub struct Serve {
     /// the kernel.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub fast_path: FastPathMode,
+    /// Leave the kernel program attached at the end: it goes on renewing within what is promised already, until the
+    /// next server takes it over or its dead-man limit.
+    #[arg(long)]
+    pub stay_attached: bool,
     /// Directory for what the server keeps besides the leases.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -236,10 +228,7 @@ pub fn translate(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<Os
         }
         let known = DHCPD_OPTIONS.iter().find(|(dhcpd, _)| *dhcpd == text);
         let rewritten = known.map_or(text, |(_, long)| long);
-        is_value = matches!(
-            rewritten,
-            "--cf" | "--lf" | "--pf" | "--tf" | "--user" | "--group" | "-p"
-        );
+        is_value = matches!(rewritten, "--cf" | "--lf" | "--pf" | "--tf" | "--user" | "--group" | "-p");
         translated.push(if known.is_some() { rewritten.into() } else { argument });
     }
     Ok(translated)
@@ -271,10 +260,7 @@ mod tests {
 
         let red_hat = parse("dhcpd -f -cf /etc/dhcp/dhcpd.conf -user dhcpd -group dhcpd --no-pid").serve;
         assert!(red_hat.foreground && red_hat.no_pid);
-        assert_eq!(
-            (red_hat.user.as_deref(), red_hat.group.as_deref()),
-            (Some("dhcpd"), Some("dhcpd"))
-        );
+        assert_eq!((red_hat.user.as_deref(), red_hat.group.as_deref()), (Some("dhcpd"), Some("dhcpd")));
 
         let container = parse("dhcpd -4 -f -d --no-pid -cf /data/dhcpd.conf -lf /data/dhcpd.leases").serve;
         assert!(container.debug && container.foreground);
@@ -306,11 +292,7 @@ mod tests {
         let arguments = ["xdhcpd", "-cf", "-6", "-p", "-s"].map(OsString::from);
         assert_eq!(translate(arguments).unwrap(), ["xdhcpd", "--cf", "-6", "-p", "-s"]);
         let arguments = ["xdhcpd", "--", "-6", "-cf"].map(OsString::from);
-        assert_eq!(
-            translate(arguments.clone()).unwrap(),
-            arguments,
-            "after `--` there are only interfaces"
-        );
+        assert_eq!(translate(arguments.clone()).unwrap(), arguments, "after `--` there are only interfaces");
     }
 
     #[test]
@@ -328,24 +310,13 @@ mod tests {
             panic!("no status");
         };
         assert!(ask.json);
-        assert_eq!(
-            control_path(ask.control.as_ref(), ask.state_dir.as_ref()),
-            PathBuf::from("/c")
-        );
+        assert_eq!(control_path(ask.control.as_ref(), ask.state_dir.as_ref()), PathBuf::from("/c"));
         let Some(Command::Leases(ask)) = parse("xdhcpd leases --state-dir /s").command else {
             panic!("no leases");
         };
-        assert_eq!(
-            control_path(ask.control.as_ref(), ask.state_dir.as_ref()),
-            PathBuf::from("/s/control.sock")
-        );
+        assert_eq!(control_path(ask.control.as_ref(), ask.state_dir.as_ref()), PathBuf::from("/s/control.sock"));
         let check = parse("xdhcpd check dhcpd.conf").command;
-        assert_eq!(
-            check,
-            Some(Command::Check {
-                file: "dhcpd.conf".into()
-            })
-        );
+        assert_eq!(check, Some(Command::Check { file: "dhcpd.conf".into() }));
         assert_eq!(parse("xdhcpd eth0").command, None);
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
 
-use dhcp_ebpf::{
-    abi::Counter,
-    wire::dhcp::HwAddr,
-};
+use dhcp_ebpf::{abi::Counter, wire::dhcp::HwAddr};
 
 use crate::{
     control::message::{

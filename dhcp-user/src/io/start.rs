@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
-    config::{self, Config, DbTimeFormat, LeaseIdFormat, Loaded},
+    config::{self, Config, Loaded},
     control::{client, listener},
-    engine::{EngineOptions, Server, port::JournalSeq, port::Level},
+    engine::{self, EngineOptions, Server, port::Level},
     io::{
         agent::{About, Agent, Parts},
         clock,
@@ -43,8 +43,8 @@ use crate::{
         xdp::{Kernel, Wanted},
     },
     lease::{
-        Layout, PoolLayout, Table,
-        journal::{self as dialect, DateFormat, Format, IdFormat, PeerState, Record},
+        Table,
+        journal::{self as dialect, Format, PeerState, Record},
     },
 };
 
@@ -52,7 +52,8 @@ use crate::{
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let ident = arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let ident =
+        arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let translated = match command::translate(arguments) {
         Ok(translated) => translated,
         Err(refused) => return fail(&refused.to_string()),
@@ -166,16 +167,7 @@ impl Plan {
             pid: if serve.no_pid { None } else { Some(absolute(pid)?) },
             control: absolute(command::control_path(serve.control.as_ref(), serve.state_dir.as_ref()))?,
             port,
-            format: Format {
-                dates: match process.db_time_format {
-                    DbTimeFormat::Default => DateFormat::Default,
-                    DbTimeFormat::Local => DateFormat::Local { utc_offset_secs: clock::utc_offset_secs() },
-                },
-                ids: match process.lease_id_format {
-                    LeaseIdFormat::Octal => IdFormat::Octal,
-                    LeaseIdFormat::Hex => IdFormat::Hex,
-                },
-            },
+            format: engine::format(config, clock::utc_offset_secs()),
             facility,
         })
     }
@@ -197,14 +189,15 @@ fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
     if !serve.quiet {
         log.line(Level::Info, concat!("xdhcpd ", env!("CARGO_PKG_VERSION"), ", a DHCPv4 server"));
     }
-    for (option, given) in [("-tf", serve.trace.is_some()), ("-user", serve.user.is_some()), ("-group", serve.group.is_some())] {
+    for (option, given) in
+        [("-tf", serve.trace.is_some()), ("-user", serve.user.is_some()), ("-group", serve.group.is_some())]
+    {
         if given {
             log.line(Level::Warn, &format!("{option} is ignored: {}", ignored_reason(option)));
         }
     }
-    let file = absolute(
-        chosen(serve.config.as_ref(), "PATH_DHCPD_CONF").unwrap_or_else(|| command::CONFIG_DEFAULT.into()),
-    )?;
+    let file =
+        absolute(chosen(serve.config.as_ref(), "PATH_DHCPD_CONF").unwrap_or_else(|| command::CONFIG_DEFAULT.into()))?;
     log.flush();
     let mut config = load(&file)?;
     let plan = Plan::new(&serve, file, &mut config)?;
@@ -264,10 +257,12 @@ async fn run(
     let now = clock::now();
     let key = {
         let mut failure = None;
-        let key = DigestKey::draw(|| entropy::word().unwrap_or_else(|error| {
-            failure = Some(error);
-            0
-        }));
+        let key = DigestKey::draw(|| {
+            entropy::word().unwrap_or_else(|error| {
+                failure = Some(error);
+                0
+            })
+        });
         match failure {
             None => key,
             Some(error) => return Err(format!("no random numbers: {error}")),
@@ -283,23 +278,19 @@ async fn run(
         Err(off) => Box::new(off),
     };
     let options = EngineOptions {
-        seed: random()?,
-        digest_key: key,
         fast_path: is_fast,
         generation,
-        adopted: false,
         peer_states: std::mem::take(&mut opened.peer_states),
         format: plan.format,
-        journal_seq: JournalSeq::default(),
+        ..EngineOptions::new(random()?, key)
     };
-    let server = Server::new(config.clone(), opened.table, options, now);
+    let server = Server::new(config, opened.table, options, now);
     let [ident_high, ident_low, ..] = random()?.to_ne_bytes();
     for interface in &selection.served {
-        announce(&log, &config, interface);
+        announce(&log, server.config(), interface);
     }
     let parts = Parts {
         server,
-        config,
         network,
         journal: opened.journal,
         journal_events: opened.events,
@@ -309,6 +300,7 @@ async fn run(
         log: log.clone(),
         named: serve.interfaces,
         ident: [ident_high, ident_low],
+        stays_attached: serve.stay_attached,
         about: About { config: plan.config.clone(), leases: plan.leases, started: now.boot },
     };
     let agent = Agent::new(parts, fast_path, selection.served, found)?;
@@ -364,14 +356,8 @@ fn check_leases(path: &Path) -> Result<(), String> {
     let mut complaints = Vec::new();
     let records = dialect::read(&text, clock::now().wall, &mut complaints);
     for complaint in &complaints {
-        let _ = writeln!(
-            io::stderr(),
-            "{}:{}:{}: {}",
-            path.display(),
-            complaint.line,
-            complaint.column,
-            complaint.text
-        );
+        let _ =
+            writeln!(io::stderr(), "{}:{}:{}: {}", path.display(), complaint.line, complaint.column, complaint.text);
     }
     let leases = records.iter().filter(|record| matches!(record, Record::Lease(_))).count();
     let _ = writeln!(io::stderr(), "{}: {}", path.display(), count(leases, "lease record"));
@@ -408,15 +394,7 @@ struct Opened {
 }
 
 fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) -> Result<Opened, String> {
-    let pools = config
-        .pools
-        .iter()
-        .map(|pool| PoolLayout {
-            ranges: pool.ranges.iter().map(|range| (range.first, range.last)).collect(),
-            is_failover: pool.failover.is_some(),
-        })
-        .collect();
-    let mut table = Table::new(&Layout { pools, hash_key });
+    let mut table = Table::new(&engine::layout(config, hash_key));
     let mut peer_states: Vec<PeerState> = Vec::new();
     let mut others = Vec::new();
     let mut apply = |record: Record| match record {

@@ -30,12 +30,18 @@ pub(crate) fn cargo() -> OsString {
 /// The rustc that belongs to [`cargo`].
 pub(crate) fn rustc() -> OsString {
     let beside = PathBuf::from(cargo()).with_file_name("rustc");
-    if beside.is_file() { beside.into_os_string() } else { OsString::from("rustc") }
+    if beside.is_file() {
+        beside.into_os_string()
+    } else {
+        OsString::from("rustc")
+    }
 }
 
 /// Cargo's home: registry sources live below it.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
-    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
 }
 
 /// Whether this process is root.
@@ -50,7 +56,10 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administrators = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(administrators).map(|folder| folder.join(name)).find(|file| file.is_file())
+    env::split_paths(&path)
+        .chain(administrators)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
 }
 
 /// Says on standard error what happens next.
@@ -70,7 +79,9 @@ pub(crate) fn print(line: &str) {
 
 /// Runs a tool with our own output; an error names the tool, its arguments and how it ended.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", shown(command));
     }
@@ -102,4 +113,26 @@ fn shown(command: &Command) -> String {
         line.push_str(&argument.to_string_lossy());
     }
     line
+}
+
+/// A command that runs `program` as root: itself when we are, else through sudo.
+pub(crate) fn as_root(program: &Path) -> Result<Command> {
+    if is_root() {
+        return Ok(Command::new(program));
+    }
+    let sudo = find_program("sudo").context("this needs root, and there is no sudo: run it as root")?;
+    let mut command = Command::new(sudo);
+    command.arg("--").arg(program);
+    Ok(command)
+}
+
+/// Leaves Ctrl-C to the child processes, which hear it as well, and waits for them instead.
+pub(crate) fn ignore_interrupt() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    #[expect(unsafe_code, reason = "std has no signals")]
+    // SAFETY: the handler does nothing, so it may run at any moment; a handler (unlike SIG_IGN) is not inherited by
+    // the programs that are started.
+    unsafe {
+        libc::signal(libc::SIGINT, nothing as *const () as libc::sighandler_t);
+    }
 }

@@ -293,8 +293,8 @@ impl<'lab> Portable<'lab> {
     fn acquire(&mut self) -> Result<Ipv4Addr> {
         let address = match &mut self.engine {
             Engine::Udhcpc { peer, heard } => {
-                let line = peer.process.wait_for(0, "lease of ", WAIT)?;
-                *heard = peer.process.said().len();
+                let (line, next) = peer.process.wait_for(0, "lease of ", WAIT)?;
+                *heard = next;
                 peers::address_after(&line, "lease of ").with_context(|| format!("no address in {line:?}"))?
             }
             Engine::Model {
@@ -318,8 +318,7 @@ impl<'lab> Portable<'lab> {
         match &mut self.engine {
             Engine::Udhcpc { peer, heard } => {
                 peer.process.signal(Signal::User1)?;
-                peer.process.wait_for(*heard, "lease of ", WAIT)?;
-                *heard = peer.process.said().len();
+                (_, *heard) = peer.process.wait_for(*heard, "lease of ", WAIT)?;
             }
             Engine::Model { client, socket, .. } => drop(client.renew(socket, WAIT)?),
         }

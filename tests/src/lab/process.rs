@@ -98,17 +98,22 @@ impl Process {
         said[said.len().saturating_sub(12)..].join("\n    ")
     }
 
-    /// Waits for a line, after the first `from` lines, that contains `words`; returns the line.
+    /// Waits for a line, after the first `from` lines, that contains `words`; returns it, and where to go on.
     ///
     /// # Errors
     /// When it does not come in time, or the process ends before.
-    pub fn wait_for(&mut self, from: usize, words: &str, wait: Duration) -> Result<String> {
+    pub fn wait_for(&mut self, from: usize, words: &str, wait: Duration) -> Result<(String, usize)> {
         let deadline = now() + wait;
         loop {
             let ended = self.child.try_wait()?;
-            let found = self.said().iter().skip(from).find(|line| line.contains(words)).cloned();
-            if let Some(line) = found {
-                return Ok(line);
+            let said = self.said();
+            let found = said
+                .iter()
+                .enumerate()
+                .skip(from)
+                .find(|(_, line)| line.contains(words));
+            if let Some((index, line)) = found {
+                return Ok((line.clone(), index + 1));
             }
             if let Some(status) = ended {
                 bail!(

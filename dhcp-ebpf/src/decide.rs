@@ -247,10 +247,7 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized>(
     if frame.resize(DHCP_AT.wrapping_add(message_len)).is_none() {
         return Verdict::Pass(Counter::Resize);
     }
-    let renewal = Renewal {
-        at: answer.now,
-        until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)),
-    };
+    let renewal = Renewal { at: answer.now, until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)) };
     // Known before it is said: from here on the agent finds the promise (design: revocation).
     tables.store_renewal(answer.entry, renewal);
     if write_reply(frame, request, answer, message_len).is_none() {
@@ -276,12 +273,7 @@ fn write_reply<F: FrameMut + ?Sized>(
 ) -> Option<()> {
     let client = request.header.ciaddr;
     let server = request.server;
-    let fixed = Fixed {
-        flags: request.header.flags,
-        ciaddr: client,
-        yiaddr: client,
-        siaddr: answer.template.siaddr,
-    };
+    let fixed = Fixed { flags: request.header.flags, ciaddr: client, yiaddr: client, siaddr: answer.template.siaddr };
     let times = Times {
         lease: answer.granted,
         renewal: answer.template.renewal_time,

@@ -80,10 +80,7 @@ mod program {
             // SAFETY: the context is the program's own.
             let (start, end) = unsafe {
                 let context = self.context.ctx;
-                (
-                    ptr::addr_of!((*context).data).read_volatile(),
-                    ptr::addr_of!((*context).data_end).read_volatile(),
-                )
+                (ptr::addr_of!((*context).data).read_volatile(), ptr::addr_of!((*context).data_end).read_volatile())
             };
             end as usize - start as usize
         }

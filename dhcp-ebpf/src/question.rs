@@ -74,8 +74,10 @@ pub fn digest<F: Frame + ?Sized>(
     }
     if done < len && done < OPTIONS_LEN_MAX {
         let first = frame.read::<1>(at.wrapping_add(done))?[0];
-        let second = if done.wrapping_add(1) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(1))?[0] } else { 0 };
-        let third = if done.wrapping_add(2) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(2))?[0] } else { 0 };
+        let second =
+            if done.wrapping_add(1) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(1))?[0] } else { 0 };
+        let third =
+            if done.wrapping_add(2) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(2))?[0] } else { 0 };
         let word = u32::from_le_bytes([first, second, third, 0]);
         sum = sum.wrapping_add((word as u64).wrapping_mul(key.words[8 + done / 4]));
     }

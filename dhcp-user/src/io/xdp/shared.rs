@@ -145,9 +145,8 @@ impl Shared {
         let offset = std::mem::offset_of!(Control, serving) + usize::from(peer);
         if usize::from(peer) < dhcp_ebpf::abi::PEER_COUNT {
             // SAFETY: a byte of the control value, written by the agent only.
-            let byte = unsafe {
-                std::sync::atomic::AtomicU8::from_ptr(self.control.start.as_ptr().byte_add(offset).cast())
-            };
+            let byte =
+                unsafe { std::sync::atomic::AtomicU8::from_ptr(self.control.start.as_ptr().byte_add(offset).cast()) };
             byte.store(u8::from(is_serving), Ordering::Release);
         }
     }

@@ -95,9 +95,7 @@ impl Tables for Model {
     }
 
     fn bucket(&self, index: u32) -> Option<&Bucket> {
-        (index == Bucket::index_of(self.prefix))
-            .then_some(&self.bucket)
-            .or(Some(&EMPTY))
+        (index == Bucket::index_of(self.prefix)).then_some(&self.bucket).or(Some(&EMPTY))
     }
 
     fn entry(&self, index: u32) -> Option<Entry> {
@@ -135,10 +133,7 @@ impl Tables for Model {
     }
 }
 
-static EMPTY: Bucket = Bucket {
-    prefix: [0; 4],
-    base: [0; 4],
-};
+static EMPTY: Bucket = Bucket { prefix: [0; 4], base: [0; 4] };
 
 /// A digest key that a test can repeat.
 #[must_use]

@@ -90,10 +90,7 @@ impl Envelope {
     /// A datagram from a relay agent to a server (RFC 1542 4.1.1).
     #[must_use]
     pub fn relayed(relay_mac: [u8; 6], relay: Ipv4Addr, server_mac: [u8; 6], server: Ipv4Addr) -> Self {
-        Self {
-            from: (relay, 67),
-            ..Self::unicast(relay_mac, relay, server_mac, server)
-        }
+        Self { from: (relay, 67), ..Self::unicast(relay_mac, relay, server_mac, server) }
     }
 
     /// Puts this envelope around a UDP payload.
@@ -363,16 +360,10 @@ mod tests {
     #[test]
     fn a_wrong_or_partial_sum_is_seen() {
         let mac = [2, 0, 0, 0, 0, 1];
-        for (checksum, right) in [
-            (Checksum::Right, true),
-            (Checksum::Absent, true),
-            (Checksum::Partial, false),
-            (Checksum::Wrong, false),
-        ] {
-            let envelope = Envelope {
-                checksum,
-                ..Envelope::broadcast(mac)
-            };
+        for (checksum, right) in
+            [(Checksum::Right, true), (Checksum::Absent, true), (Checksum::Partial, false), (Checksum::Wrong, false)]
+        {
+            let envelope = Envelope { checksum, ..Envelope::broadcast(mac) };
             let frame = envelope.wrap(&Message::request(1, mac, 7).bytes());
             assert_eq!(open(&frame).unwrap().is_udp_sum_right, right, "{checksum:?}");
         }

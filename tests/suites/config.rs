@@ -44,16 +44,8 @@ impl Files {
 
     /// Only checks the configuration (`-t`), which needs no privilege.
     fn check(&self) -> Output {
-        verdict(
-            None,
-            &[
-                OsStr::new("-4"),
-                OsStr::new("-t"),
-                OsStr::new("-cf"),
-                self.file("dhcpd.conf").as_os_str(),
-            ],
-        )
-        .unwrap()
+        verdict(None, &[OsStr::new("-4"), OsStr::new("-t"), OsStr::new("-cf"), self.file("dhcpd.conf").as_os_str()])
+            .unwrap()
     }
 
     /// Tries to serve an interface.
@@ -95,19 +87,10 @@ fn an_error_names_file_line_and_column_shows_the_line_and_says_what_was_expected
     let output = files.check();
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("dhcpd.conf:3:") || said.contains("dhcpd.conf:4:"),
-        "{said}"
-    );
-    assert!(
-        said.contains("range 192.168.150.50") || said.contains("option routers"),
-        "the line is not shown: {said}"
-    );
+    assert!(said.contains("dhcpd.conf:3:") || said.contains("dhcpd.conf:4:"), "{said}");
+    assert!(said.contains("range 192.168.150.50") || said.contains("option routers"), "the line is not shown: {said}");
     assert!(said.contains('^'), "no caret: {said}");
-    assert!(
-        said.contains('`') && said.contains(';'),
-        "what was expected is not said: {said}"
-    );
+    assert!(said.contains('`') && said.contains(';'), "what was expected is not said: {said}");
 }
 
 #[test]
@@ -118,10 +101,7 @@ fn all_errors_come_at_once() {
     let output = Files::new(&text).check();
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("dhcpd.conf:2:") && said.contains("dhcpd.conf:6:"),
-        "{said}"
-    );
+    assert!(said.contains("dhcpd.conf:2:") && said.contains("dhcpd.conf:6:"), "{said}");
 }
 
 #[test]
@@ -129,18 +109,9 @@ fn an_error_in_an_included_file_is_told_with_the_way_to_it() {
     let files = Files::new("");
     let included = files
         .folder
-        .write(
-            "pools.conf",
-            "subnet 10.0.0.0 netmask 255.0.0.0 {\n  range 10.0.0.5 11.0.0.9;\n  rang 10.0.0.7;\n}\n",
-        )
+        .write("pools.conf", "subnet 10.0.0.0 netmask 255.0.0.0 {\n  range 10.0.0.5 11.0.0.9;\n  rang 10.0.0.7;\n}\n")
         .unwrap();
-    files
-        .folder
-        .write(
-            "dhcpd.conf",
-            &format!("authoritative;\ninclude \"{}\";\n", included.display()),
-        )
-        .unwrap();
+    files.folder.write("dhcpd.conf", &format!("authoritative;\ninclude \"{}\";\n", included.display())).unwrap();
     let output = files.check();
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -164,33 +135,17 @@ fn what_dhcpd_refuses_is_refused_and_what_it_accepts_is_accepted() {
     let cases = [
         ("good", GOOD.to_owned()),
         ("an unclosed block", GOOD.trim_end().trim_end_matches('}').to_owned()),
-        (
-            "a range outside the subnet",
-            GOOD.replace("192.168.150.100;", "192.168.151.100;"),
-        ),
-        (
-            "a netmask that is none",
-            GOOD.replace("255.255.255.0 {", "255.255.255 {"),
-        ),
+        ("a range outside the subnet", GOOD.replace("192.168.150.100;", "192.168.151.100;")),
+        ("a netmask that is none", GOOD.replace("255.255.255.0 {", "255.255.255 {")),
         ("an unknown option", GOOD.replace("option routers", "option router")),
         ("an unknown statement", format!("{GOOD}frobnicate 7;\n")),
         ("an unclosed string", format!("option domain-name \"gsb.local;\n{GOOD}")),
-        (
-            "a host",
-            format!("{GOOD}host a {{ hardware ethernet 02:00:00:00:00:01; fixed-address 192.168.150.9; }}\n"),
-        ),
-        (
-            "a class",
-            format!("class \"a\" {{ match if substring(hardware, 1, 3) = 02:00:00; lease limit 4; }}\n{GOOD}"),
-        ),
-        (
-            "a custom option",
-            format!("option wpad code 252 = text;\noption wpad \"http://gsb.local/wpad\";\n{GOOD}"),
-        ),
+        ("a host", format!("{GOOD}host a {{ hardware ethernet 02:00:00:00:00:01; fixed-address 192.168.150.9; }}\n")),
+        ("a class", format!("class \"a\" {{ match if substring(hardware, 1, 3) = 02:00:00; lease limit 4; }}\n{GOOD}")),
+        ("a custom option", format!("option wpad code 252 = text;\noption wpad \"http://gsb.local/wpad\";\n{GOOD}")),
         (
             "a failover peer that is not declared",
-            GOOD.replace("  range", "  pool { failover peer \"X\"; range")
-                .replace("100;\n", "100; }\n"),
+            GOOD.replace("  range", "  pool { failover peer \"X\"; range").replace("100;\n", "100; }\n"),
         ),
         ("nothing at all", String::new()),
     ];
@@ -254,10 +209,7 @@ fn an_unknown_interface_is_named_and_nothing_is_started() {
     let output = files.serve(&namespace, "nosuch0");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("nosuch0"), "{}", said(&output));
-    assert!(
-        !files.file("dhcpd.pid").exists(),
-        "a server that did not start left its pid file"
-    );
+    assert!(!files.file("dhcpd.pid").exists(), "a server that did not start left its pid file");
 }
 
 #[test]
@@ -287,16 +239,9 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn a_foreign_or_missing_leases_file_is_named_and_left_as_it_is() {
-    need!(
-        "a_foreign_or_missing_leases_file_is_named_and_left_as_it_is",
-        lab::available()
-    );
+    need!("a_foreign_or_missing_leases_file_is_named_and_left_as_it_is", lab::available());
     let lan = Lan::new(Ipv4Addr::new(192, 168, 150, 1), 0).unwrap();
-    let picture: Vec<u8> = b"\x89PNG\r\n\x1a\n"
-        .iter()
-        .copied()
-        .chain((0..=255).cycle().take(5000))
-        .collect();
+    let picture: Vec<u8> = b"\x89PNG\r\n\x1a\n".iter().copied().chain((0..=255).cycle().take(5000)).collect();
     let letter = b"Dear sir,\nplease find enclosed nothing at all.\n".repeat(40);
     for (name, content) in [("a picture", picture), ("a letter", letter)] {
         let files = Files::new(GOOD);
@@ -304,10 +249,7 @@ fn a_foreign_or_missing_leases_file_is_named_and_left_as_it_is() {
         let output = files.serve(&lan.server, Lan::SERVER);
         assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
         assert!(said(&output).contains("dhcpd.leases"), "{name}: {}", said(&output));
-        assert!(
-            fs::read(files.file("dhcpd.leases")).unwrap() == content,
-            "{name} was changed"
-        );
+        assert!(fs::read(files.file("dhcpd.leases")).unwrap() == content, "{name} was changed");
     }
     let files = Files::new(GOOD);
     let output = files.serve(&lan.server, Lan::SERVER);
@@ -317,10 +259,7 @@ fn a_foreign_or_missing_leases_file_is_named_and_left_as_it_is() {
 
 #[test]
 fn an_error_in_the_configuration_leaves_the_leases_file_as_it_is() {
-    need!(
-        "an_error_in_the_configuration_leaves_the_leases_file_as_it_is",
-        lab::available()
-    );
+    need!("an_error_in_the_configuration_leaves_the_leases_file_as_it_is", lab::available());
     let lan = Lan::new(Ipv4Addr::new(192, 168, 150, 1), 0).unwrap();
     let files = Files::new("subnet 192.168.150.0 {\n}\n");
     let leases = "lease 192.168.150.50 {\n  starts 4 2026/01/01 00:00:00;\n  binding state free;\n}\nlease 192.168.150.51 {\n  star";

@@ -62,9 +62,7 @@ fn model(lan: &Lan, index: usize) -> (Client, PacketSocket) {
 
 /// Gives the interface its address, so that the kernel of the client's namespace answers ARP for it.
 fn settle(lan: &Lan, index: usize, address: Ipv4Addr) {
-    lan.clients[index]
-        .ip(&format!("addr replace {address}/24 dev c{index}"))
-        .unwrap();
+    lan.clients[index].ip(&format!("addr replace {address}/24 dev c{index}")).unwrap();
 }
 
 /// Waits until the counters show as many replies as wanted since `before`; returns what they show then.
@@ -85,11 +83,7 @@ fn wait_for_state(agent: &Agent, address: Ipv4Addr, wanted: &[&str]) {
         wanted.contains(&record.value("binding state")?).then_some(())
     });
     if let Err(error) = found {
-        panic!(
-            "{error:#}:\n{}\n{}",
-            agent.leases_file().unwrap(),
-            agent.process.last_words()
-        );
+        panic!("{error:#}:\n{}\n{}", agent.leases_file().unwrap(), agent.process.last_words());
     }
 }
 
@@ -107,18 +101,12 @@ fn in_pool(address: Ipv4Addr) -> bool {
 
 #[test]
 fn the_model_client_gets_renews_and_releases_a_lease_of_the_real_dhcpd() {
-    need!(
-        "the_model_client_gets_renews_and_releases_a_lease_of_the_real_dhcpd",
-        stage("dhcpd")
-    );
+    need!("the_model_client_gets_renews_and_releases_a_lease_of_the_real_dhcpd", stage("dhcpd"));
     let lan = Lan::new(SERVER, 1).unwrap();
     let server = Dhcpd::start(&lan.server, Lan::SERVER, VISITORS, "").unwrap();
     let (mut client, mut wire) = model(&lan, 0);
     let lease = client.acquire(&mut wire, WAIT).unwrap();
-    assert!(
-        in_pool(lease.address) && lease.secs == 600 && lease.server == SERVER,
-        "{lease:?}"
-    );
+    assert!(in_pool(lease.address) && lease.secs == 600 && lease.server == SERVER, "{lease:?}");
     settle(&lan, 0, lease.address);
     assert_eq!(client.renew(&mut wire, WAIT).unwrap().lease_secs(), Some(600));
     let release = client.release().unwrap();
@@ -173,14 +161,7 @@ fn play_udhcpc(fast_path: &str) {
     let mut peer = peers::udhcpc(&lan.clients[0], "c0", "Portable1").unwrap();
     let (address, mut heard) = wait_for_lease(&mut peer, 0, "lease of ");
     assert!(in_pool(address), "{address}");
-    assert_eq!(
-        answers_since(&agent, before, 2),
-        Answers {
-            by_kernel: 0,
-            by_agent: 2
-        },
-        "OFFER and ACK"
-    );
+    assert_eq!(answers_since(&agent, before, 2), Answers { by_kernel: 0, by_agent: 2 }, "OFFER and ACK");
 
     let before = agent.answers().unwrap();
     for _ in 0..5 {
@@ -190,21 +171,11 @@ fn play_udhcpc(fast_path: &str) {
         heard = next;
     }
     let (by_kernel, by_agent) = if fast_path == "off" { (0, 5) } else { (5, 0) };
-    assert_eq!(
-        answers_since(&agent, before, 5),
-        Answers { by_kernel, by_agent },
-        "{}",
-        agent.status().unwrap()
-    );
+    assert_eq!(answers_since(&agent, before, 5), Answers { by_kernel, by_agent }, "{}", agent.status().unwrap());
 
     let record = leases::newest_of(&agent.leases_file().unwrap(), address).unwrap();
     assert_eq!(record.value("binding state"), Some("active"));
-    assert_eq!(
-        record.value("client-hostname"),
-        Some("\"Portable1\""),
-        "{}",
-        record.text
-    );
+    assert_eq!(record.value("client-hostname"), Some("\"Portable1\""), "{}", record.text);
     peer.process.signal(Signal::User2).unwrap();
     wait_for_state(&agent, address, &["free", "released"]);
     drop(agent.stop().unwrap());
@@ -238,25 +209,14 @@ fn the_kernel_renews_dhclient_at_t1() {
     let before = agent.answers().unwrap();
     let (renewed, _) = wait_for_lease(&mut peer, heard, "bound to ");
     assert_eq!(renewed, address);
-    assert_eq!(
-        answers_since(&agent, before, 1),
-        Answers {
-            by_kernel: 1,
-            by_agent: 0
-        },
-        "{}",
-        agent.status().unwrap()
-    );
+    assert_eq!(answers_since(&agent, before, 1), Answers { by_kernel: 1, by_agent: 0 }, "{}", agent.status().unwrap());
     peers::dhclient_release(&lan.clients[0], "c0", &peer).unwrap();
     wait_for_state(&agent, address, &["free", "released"]);
 }
 
 #[test]
 fn the_kernel_renews_dhcpcd_on_demand() {
-    need!(
-        "the_kernel_renews_dhcpcd_on_demand",
-        stage("dhcpcd").and_then(|()| stage("nsenter"))
-    );
+    need!("the_kernel_renews_dhcpcd_on_demand", stage("dhcpcd").and_then(|()| stage("nsenter")));
     let lan = Lan::new(SERVER, 1).unwrap();
     let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), VISITORS, "").unwrap();
     let mut peer = peers::dhcpcd(&lan.clients[0], "c0", "Portable3").unwrap();
@@ -283,10 +243,7 @@ fn the_kernel_renews_dhcpcd_on_demand() {
 
 #[test]
 fn kernel_and_agent_answer_a_renewal_with_the_same_bytes_but_for_the_times() {
-    need!(
-        "kernel_and_agent_answer_a_renewal_with_the_same_bytes_but_for_the_times",
-        lab::available()
-    );
+    need!("kernel_and_agent_answer_a_renewal_with_the_same_bytes_but_for_the_times", lab::available());
     let mut replies = Vec::new();
     for fast_path in ["off", "native", "generic"] {
         let lan = Lan::new(SERVER, 1).unwrap();
@@ -344,30 +301,14 @@ fn the_agent_answers_what_the_kernel_does_not() {
 
     let before = agent.answers().unwrap();
     let reboot = client.reboot(lease.address);
-    assert_eq!(
-        client.ask(&mut wire, &reboot, WAIT).unwrap().kind(),
-        Some(MessageType::Ack),
-        "INIT-REBOOT"
-    );
+    assert_eq!(client.ask(&mut wire, &reboot, WAIT).unwrap().kind(), Some(MessageType::Ack), "INIT-REBOOT");
     let rebinding = client.rebinding().unwrap();
-    assert_eq!(
-        client.ask(&mut wire, &rebinding, WAIT).unwrap().kind(),
-        Some(MessageType::Ack),
-        "REBINDING"
-    );
+    assert_eq!(client.ask(&mut wire, &rebinding, WAIT).unwrap().kind(), Some(MessageType::Ack), "REBINDING");
     let inform = client.inform(lease.address);
     let reply = client.ask(&mut wire, &inform, WAIT).unwrap();
-    assert_eq!(
-        (reply.kind(), reply.lease_secs()),
-        (Some(MessageType::Ack), None),
-        "INFORM"
-    );
+    assert_eq!((reply.kind(), reply.lease_secs()), (Some(MessageType::Ack), None), "INFORM");
     let wrong = client.reboot(Ipv4Addr::new(10, 9, 8, 7));
-    assert_eq!(
-        client.ask(&mut wire, &wrong, WAIT).unwrap().kind(),
-        Some(MessageType::Nak),
-        "a foreign address"
-    );
+    assert_eq!(client.ask(&mut wire, &wrong, WAIT).unwrap().kind(), Some(MessageType::Nak), "a foreign address");
     assert_eq!(answers_since(&agent, before, 4).by_kernel, 0);
 
     let decline = client.decline().unwrap();
@@ -447,34 +388,17 @@ fn a_storm_of_broken_messages_changes_nothing() {
     }
     let mac = client.mac;
     let broken = [
-        Message {
-            hlen: 17,
-            ..Message::request(1, mac, 1)
-        },
-        Message {
-            op: 2,
-            ..Message::request(1, mac, 2)
-        },
+        Message { hlen: 17, ..Message::request(1, mac, 1) },
+        Message { op: 2, ..Message::request(1, mac, 2) },
         Message::request(99, mac, 3),
-        Message {
-            options: vec![(53, vec![])],
-            ..Message::request(1, mac, 4)
-        },
-        Message {
-            options: vec![],
-            ..Message::request(1, mac, 5)
-        }
-        .with(50, [1, 2]),
+        Message { options: vec![(53, vec![])], ..Message::request(1, mac, 4) },
+        Message { options: vec![], ..Message::request(1, mac, 5) }.with(50, [1, 2]),
     ];
     for message in &broken {
         wire.send(&Envelope::broadcast(mac).wrap(&message.bytes())).unwrap();
     }
     // An option that reaches past the end, a message without its cookie, and one of nothing but zeros.
-    let mut past = Message {
-        padded_to: 0,
-        ..Message::request(3, mac, 6)
-    }
-    .bytes();
+    let mut past = Message { padded_to: 0, ..Message::request(3, mac, 6) }.bytes();
     past.pop();
     past.extend([12, 200, b'x']);
     let mut bare = Message::request(1, mac, 7).bytes();
@@ -482,14 +406,7 @@ fn a_storm_of_broken_messages_changes_nothing() {
     for payload in [past, bare, vec![0; 300], vec![1], vec![]] {
         wire.send(&Envelope::broadcast(mac).wrap(&payload)).unwrap();
         let unicast = Envelope::unicast(mac, lease.address, server_mac, SERVER);
-        wire.send(
-            &Envelope {
-                to_mac: BROADCAST,
-                ..unicast
-            }
-            .wrap(&payload),
-        )
-        .unwrap();
+        wire.send(&Envelope { to_mac: BROADCAST, ..unicast }.wrap(&payload)).unwrap();
     }
 
     // A whole one afterwards is answered: the rest has been looked at by then, and nothing of it was answered.
@@ -520,12 +437,7 @@ fn the_real_dhcpd_accepts_the_leases_file() {
 
     let file = folder.path().join("dhcpd.leases");
     let verdict = dhcpd::check(&folder.path().join("dhcpd.conf"), Some(&file)).unwrap();
-    assert!(
-        verdict.is_accepted,
-        "{}\n{}",
-        verdict.said,
-        std::fs::read_to_string(&file).unwrap()
-    );
+    assert!(verdict.is_accepted, "{}\n{}", verdict.said, std::fs::read_to_string(&file).unwrap());
     for word in ["corrupt", "unknown", "expecting", "line "] {
         assert!(!verdict.said.to_lowercase().contains(word), "{}", verdict.said);
     }
@@ -560,16 +472,10 @@ fn dhcpds_leases_are_taken_over() {
 
 #[test]
 fn a_relayed_client_gets_its_lease_through_the_real_dhcrelay() {
-    need!(
-        "a_relayed_client_gets_its_lease_through_the_real_dhcrelay",
-        stage("dhcrelay")
-    );
+    need!("a_relayed_client_gets_its_lease_through_the_real_dhcrelay", stage("dhcrelay"));
     // server 192.168.150.1 -- relay 192.168.150.2 | 10.79.0.1 -- client
-    let (server, relay, client) = (
-        Namespace::new("server").unwrap(),
-        Namespace::new("relay").unwrap(),
-        Namespace::new("client").unwrap(),
-    );
+    let (server, relay, client) =
+        (Namespace::new("server").unwrap(), Namespace::new("relay").unwrap(), Namespace::new("client").unwrap());
     lab::veth(&server, "s0", &relay, "up").unwrap();
     lab::veth(&relay, "down", &client, "c0").unwrap();
     server.ip("addr add 192.168.150.1/24 dev s0").unwrap();
@@ -582,19 +488,7 @@ fn a_relayed_client_gets_its_lease_through_the_real_dhcrelay() {
     );
     let agent = Agent::start(&server, "s0", "generic", &configuration, "").unwrap();
     let mut command = std::process::Command::new(program("dhcrelay").unwrap());
-    command.args([
-        "-4",
-        "-d",
-        "--no-pid",
-        "-a",
-        "-m",
-        "append",
-        "-id",
-        "down",
-        "-iu",
-        "up",
-        "192.168.150.1",
-    ]);
+    command.args(["-4", "-d", "--no-pid", "-a", "-m", "append", "-id", "down", "-iu", "up", "192.168.150.1"]);
     let _relay = relay.spawn(&mut command).unwrap();
     until("dhcrelay to listen", WAIT, || relay.has_udp_port(67).then_some(())).unwrap();
 
@@ -605,10 +499,8 @@ fn a_relayed_client_gets_its_lease_through_the_real_dhcrelay() {
     client.ip(&format!("addr add {}/24 dev c0", lease.address)).unwrap();
     client.ip("route add default via 10.79.0.1").unwrap();
     // Its renewal is routed, not relayed (RFC 2131 4.3.2), so it goes to the router's MAC.
-    let lease = model.lease.clone().map(|lease| tests::client::Lease {
-        server_mac: relay.mac("down").unwrap(),
-        ..lease
-    });
+    let lease =
+        model.lease.clone().map(|lease| tests::client::Lease { server_mac: relay.mac("down").unwrap(), ..lease });
     model.lease = lease;
     let reply = model.renew(&mut wire, WAIT).unwrap();
     assert_eq!(reply.kind(), Some(MessageType::Ack));

@@ -64,11 +64,7 @@ impl Process {
     /// When it cannot be started.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let said = Arc::default();
         if let Some(output) = child.stdout.take() {
             collect(output, &said);
@@ -107,27 +103,15 @@ impl Process {
         loop {
             let ended = self.child.try_wait()?;
             let said = self.said();
-            let found = said
-                .iter()
-                .enumerate()
-                .skip(from)
-                .find(|(_, line)| line.contains(words));
+            let found = said.iter().enumerate().skip(from).find(|(_, line)| line.contains(words));
             if let Some((index, line)) = found {
                 return Ok((line.clone(), index + 1));
             }
             if let Some(status) = ended {
-                bail!(
-                    "{} ended with {status} before it said {words:?}:\n    {}",
-                    self.name,
-                    self.last_words()
-                );
+                bail!("{} ended with {status} before it said {words:?}:\n    {}", self.name, self.last_words());
             }
             if now() >= deadline {
-                bail!(
-                    "{} did not say {words:?} within {wait:?}:\n    {}",
-                    self.name,
-                    self.last_words()
-                );
+                bail!("{} did not say {words:?} within {wait:?}:\n    {}", self.name, self.last_words());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -162,11 +146,7 @@ impl Process {
         #[expect(unsafe_code, reason = "std sends no other signal than SIGKILL")]
         // SAFETY: kill takes two numbers; the process is our child and has not been waited for, so its id is its own.
         let status = unsafe { libc::kill(id, signal.number()) };
-        if status == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error().into())
-        }
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
     }
 
     /// Asks it to end and waits; kills it when it does not.

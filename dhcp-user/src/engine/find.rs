@@ -40,8 +40,6 @@ pub(crate) struct Found {
     pub(crate) choice: Option<Choice>,
     /// The address asked for is one of ours: if the client cannot have it, it gets a NAK.
     pub(crate) is_ours: bool,
-    /// A host declaration fits the client.
-    pub(crate) is_known: bool,
     /// Why there is none, in dhcpd's words; text of a NAK.
     pub(crate) message: &'static str,
     /// Active leases of the client that it gives up by this.
@@ -135,7 +133,6 @@ impl Search<'_> {
         let is_request = request.kind == Some(MessageType::Request);
         let asked = request.ciaddr().or_else(|| request.requested());
         let mut found = Found {
-            is_known: hosts.is_known,
             message: "requested address not available",
             ..Found::default()
         };

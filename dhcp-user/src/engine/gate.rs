@@ -31,7 +31,7 @@ impl Gate {
 
     /// Lets an effect out once the record is durable: now, or when [`Self::pass`] hears of it.
     pub(crate) fn hold(&mut self, seq: JournalSeq, effect: Effect, effects: &mut VecDeque<Effect>) {
-        if seq <= self.durable && self.waiting.is_empty() {
+        if seq <= self.durable {
             effects.push_back(effect);
         } else {
             // An older record may stand behind a newer one: it waits a little longer than it must, never less.
@@ -39,15 +39,23 @@ impl Gate {
         }
     }
 
-    /// Everything up to `seq` is on disk.
-    pub(crate) fn pass(&mut self, seq: JournalSeq, effects: &mut VecDeque<Effect>) {
+    /// Everything up to `seq` is on disk. What `is_wanted` refuses is forgotten: an arm whose lease is on its way out
+    /// of the kernel's hands must not overtake the revocation that was asked for while it waited.
+    pub(crate) fn pass(
+        &mut self,
+        seq: JournalSeq,
+        effects: &mut VecDeque<Effect>,
+        mut is_wanted: impl FnMut(&mut Effect) -> bool,
+    ) {
         assert!(seq <= self.appended, "the journal confirmed record {} of {}", seq.0, self.appended.0);
         self.durable = self.durable.max(seq);
         while let Some((of, _)) = self.waiting.front()
             && *of <= self.durable
-            && let Some((_, effect)) = self.waiting.pop_front()
+            && let Some((_, mut effect)) = self.waiting.pop_front()
         {
-            effects.push_back(effect);
+            if is_wanted(&mut effect) {
+                effects.push_back(effect);
+            }
         }
     }
 
@@ -59,9 +67,9 @@ impl Gate {
     }
 
     /// The whole table has been written anew: everything is durable.
-    pub(crate) fn restore(&mut self, effects: &mut VecDeque<Effect>) {
+    pub(crate) fn restore(&mut self, effects: &mut VecDeque<Effect>, is_wanted: impl FnMut(&mut Effect) -> bool) {
         self.failure = None;
-        self.pass(self.appended, effects);
+        self.pass(self.appended, effects, is_wanted);
     }
 
     /// Why nothing can be written, if so.
@@ -114,9 +122,9 @@ mod tests {
         gate.hold(second, line("two"), &mut effects);
         gate.hold(first, line("one"), &mut effects);
         assert!(effects.is_empty());
-        gate.pass(first, &mut effects);
+        gate.pass(first, &mut effects, |_| true);
         assert!(effects.is_empty(), "the second record is not durable");
-        gate.pass(second, &mut effects);
+        gate.pass(second, &mut effects, |_| true);
         assert_eq!(texts(&mut effects), ["two", "one"]);
         gate.hold(second, line("late"), &mut effects);
         assert_eq!(texts(&mut effects), ["late"]);
@@ -132,7 +140,7 @@ mod tests {
         gate.hold(seq, Effect::Extend(Vec::new()), &mut effects);
         gate.fail("disk full".to_owned());
         assert_eq!(gate.failure(), Some("disk full"));
-        gate.restore(&mut effects);
+        gate.restore(&mut effects, |_| true);
         assert!(matches!(effects.pop_front(), Some(Effect::Extend(_))));
         assert!(effects.is_empty());
     }
@@ -140,6 +148,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "confirmed record")]
     fn a_confirmation_of_what_was_never_written_stops_the_agent() {
-        Gate::new(JournalSeq(0)).pass(JournalSeq(1), &mut VecDeque::new());
+        Gate::new(JournalSeq(0)).pass(JournalSeq(1), &mut VecDeque::new(), |_| true);
     }
 }

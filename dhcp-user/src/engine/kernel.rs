@@ -315,6 +315,10 @@ impl Server {
         let mut moved = Vec::new();
         for (address, renewal) in words {
             self.promises.renewals = self.promises.renewals.wrapping_add(1);
+            // What is not armed has been revoked, and the revocation brought its last word.
+            if !self.promises.is_armed(*address) {
+                continue;
+            }
             let Some(lease) = self.absorb(*address, *renewal, now) else { continue };
             if let Some(lease) = self.further(lease, now) {
                 journal::write_lease(&lease, self.options.format, &mut record);

@@ -351,7 +351,7 @@ impl Verbs for Server {
         match input {
             Input::Packet(received) => self.handle_packet(received, None, now),
             Input::Durable(seq) => {
-                self.gate.pass(seq, &mut self.effects);
+                self.gate.pass(seq, &mut self.effects, |effect| self.promises.still_wants(effect));
                 let (appended, durable) = self.gate.seqs();
                 if appended == durable {
                     self.records.clear();
@@ -362,7 +362,7 @@ impl Verbs for Server {
                 self.gate.fail(why);
             }
             Input::JournalRestored => {
-                self.gate.restore(&mut self.effects);
+                self.gate.restore(&mut self.effects, |effect| self.promises.still_wants(effect));
                 self.records.clear();
             }
             Input::Interfaces(interfaces) => self.set_interfaces(interfaces),
@@ -384,7 +384,8 @@ impl Verbs for Server {
     }
 
     fn poll_timeout(&self) -> Option<BootTime> {
-        let expiry = if self.is_stopping { None } else { self.table.next_expiry() };
+        let is_waiting = self.is_stopping || self.gate.failure().is_some();
+        let expiry = if is_waiting { None } else { self.table.next_expiry() };
         let expiry = expiry.map(|at| self.clock.boot_of(at.after(limits::EXPIRY_GRACE_SECS)));
         self.peers.iter().filter_map(Peer::startup_until).chain(expiry).min()
     }

@@ -10,7 +10,7 @@ use dhcp_ebpf::abi::{QUESTION_COUNT, Template};
 
 use super::{
     limits::{PARKED_COUNT_MAX, REVOCATIONS_COUNT_MAX, TEMPLATES_COUNT_MAX},
-    port::{InterfaceIndex, Received, Token},
+    port::{Arm, Effect, InterfaceIndex, Received, Token},
     status::FastPathStatus,
 };
 
@@ -38,11 +38,6 @@ pub(crate) struct Armed {
 }
 
 impl Armed {
-    /// Whether this question is answered, and by this very answer.
-    pub(crate) fn answers(&self, digest: u64, template: &Template) -> bool {
-        self.questions.iter().flatten().any(|(known, answer)| *known == digest && **answer == *template)
-    }
-
     /// Puts a question into its place; the same question does not stay in another one.
     pub(crate) fn put(&mut self, place: Place, answered: Answered) {
         for question in &mut self.questions {
@@ -156,6 +151,28 @@ impl Promises {
         debug_assert!(!self.revoking.contains_key(&address), "{address} is being revoked");
         self.arms = self.arms.wrapping_add(1);
         self.armed.insert(address, armed);
+    }
+
+    /// Whether an effect that has waited for the journal is still wanted: not an arm whose lease is being revoked, or
+    /// was revoked and perhaps given to somebody else meanwhile.
+    pub(crate) fn still_wants(&self, effect: &mut Effect) -> bool {
+        let is_current = |arm: &Arm| {
+            let digests = |questions: &[Option<Answered>; QUESTION_COUNT]| {
+                questions.each_ref().map(|question| question.as_ref().map(|(digest, _)| *digest))
+            };
+            self.armed.get(&arm.address).is_some_and(|armed| {
+                armed.chaddr == arm.chaddr && digests(&armed.questions) == digests(&arm.questions)
+            })
+        };
+        let is_revoking = |address: &Ipv4Addr| self.revoking.contains_key(address);
+        match effect {
+            Effect::Arm(arm) => is_current(arm) && !is_revoking(&arm.address),
+            Effect::Extend(horizons) => {
+                horizons.retain(|(address, _)| self.armed.contains_key(address) && !is_revoking(address));
+                !horizons.is_empty()
+            }
+            _ => true,
+        }
     }
 
     /// Begins a revocation.

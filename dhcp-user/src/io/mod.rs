@@ -1,1 +1,3 @@
 //! Sign to come.
+
+pub mod journal;

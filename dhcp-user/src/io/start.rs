@@ -236,8 +236,15 @@ fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
         log.open_syslog(plan.facility);
     }
     log_panics(&log);
-    runtime.block_on(run(serve, plan, config, selection, &found, log, readiness))?;
-    Ok(ExitCode::SUCCESS)
+    let outcome = runtime.block_on(run(serve, plan, config, selection, &found, log.clone(), readiness));
+    Ok(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where the log goes by now: standard error, syslog, or both.
+            log.line(Level::Error, &error);
+            ExitCode::FAILURE
+        }
+    })
 }
 
 async fn run(
@@ -317,6 +324,9 @@ async fn run(
     log.line(Level::Info, "Server starting service.");
     log.flush();
     let is_daemon = !serve.foreground && !serve.debug;
+    if is_daemon && !log.has_syslog() {
+        log.line(Level::Warn, "there is no syslog at /dev/log: nothing more is logged (run with -d to see the log)");
+    }
     if is_daemon || (serve.foreground && !serve.debug && log.has_syslog()) {
         log.leave_stderr();
     }

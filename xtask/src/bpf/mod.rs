@@ -89,11 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if !same {
             fs::write(&committed, &bytes).with_context(|| format!("cannot write {}", committed.display()))?;
         }
-        shed::print(&format!(
-            "{OBJECT}: {} bytes, {}",
-            bytes.len(),
-            if same { "unchanged" } else { "written" }
-        ));
+        shed::print(&format!("{OBJECT}: {} bytes, {}", bytes.len(), if same { "unchanged" } else { "written" }));
     }
     object::describe(&bytes)
 }
@@ -130,10 +126,7 @@ fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
         None => sources::ensure(version)?,
     };
     if !library.join("core/src/lib.rs").is_file() {
-        bail!(
-            "{} holds no library sources (core/src/lib.rs is missing)",
-            library.display()
-        );
+        bail!("{} holds no library sources (core/src/lib.rs is missing)", library.display());
     }
 
     let folder = shed::target().join("bpf");
@@ -144,15 +137,7 @@ fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
     let mut cargo = Command::new(shed::cargo());
     cargo
         .current_dir(&root)
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "dhcp-ebpf",
-            "--bin",
-            PROGRAM,
-        ])
+        .args(["build", "--locked", "--release", "--package", "dhcp-ebpf", "--bin", PROGRAM])
         .args(["--target", TARGET, "-Z", "build-std=core", "--quiet"])
         .args(features)
         .arg("--target-dir")
@@ -239,29 +224,12 @@ fn ensure_linker() -> Result<PathBuf> {
         if found.split_whitespace().any(|word| word == pins::LINKER) {
             return Ok(folder);
         }
-        shed::say(&format!(
-            "{} is {}, wanted {}",
-            linker.display(),
-            found.trim(),
-            pins::LINKER
-        ));
+        shed::say(&format!("{} is {}, wanted {}", linker.display(), found.trim(), pins::LINKER));
     }
-    shed::say(&format!(
-        "installing bpf-linker {} (once, about a minute)",
-        pins::LINKER
-    ));
+    shed::say(&format!("installing bpf-linker {} (once, about a minute)", pins::LINKER));
     shed::run(
         Command::new(shed::cargo())
-            .args([
-                "install",
-                "--locked",
-                "--force",
-                "--quiet",
-                "--version",
-                pins::LINKER,
-                "bpf-linker",
-                "--root",
-            ])
+            .args(["install", "--locked", "--force", "--quiet", "--version", pins::LINKER, "bpf-linker", "--root"])
             .arg(&home)
             .arg("--target-dir")
             .arg(shed::target().join("bpf-linker"))

@@ -452,12 +452,18 @@ fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) 
     let (sender, events) = mpsc::unbounded_channel();
     // The loop may be gone already: then nobody needs to know.
     let report = Box::new(move |event| drop(sender.send(event)));
+    let usual = JournalOptions::default();
     let options = JournalOptions {
+        // `delayed-ack` and `max-ack-delay` are upper bounds: a commit never waits for company here.
+        batch_records_max: match config.process.delayed_ack {
+            0 => usual.batch_records_max,
+            count => usize::from(count),
+        },
         create,
         format: plan.format,
         now: clock::now().wall,
         skip_sync: config.process.dont_use_fsync,
-        ..JournalOptions::default()
+        ..usual
     };
     if options.skip_sync {
         warn!("dont-use-fsync: a power failure may lose leases that clients were told of");

@@ -224,6 +224,8 @@ pub struct Endpoint {
     ending: BTreeMap<Token, Vec<Ipv4Addr>>,
     /// In partner-down: when addresses that ran out may be used again.
     reuse: BTreeSet<(WallTime, Ipv4Addr)>,
+    /// Leases whose time comes with the next second.
+    later: BTreeSet<(WallTime, Ipv4Addr)>,
     redial_at: Option<BootTime>,
     auto_partner_down_at: Option<BootTime>,
     recover_wait_at: Option<BootTime>,
@@ -287,6 +289,7 @@ impl Endpoint {
             held_count: 0,
             ending: BTreeMap::new(),
             reuse: BTreeSet::new(),
+            later: BTreeSet::new(),
             redial_at: Some(now.boot.after(REDIAL_DELAY)),
             auto_partner_down_at: None,
             recover_wait_at: None,
@@ -338,6 +341,7 @@ impl Endpoint {
             .filter_map(HeldUpdate::due)
             .min()
             .map(|due| now.boot_of(due));
+        let later = self.later.first().map(|(ends, _)| now.boot_of(ends.after(1)));
         let reuse = self.reuse.first().map(|(due, _)| now.boot_of(due.after(1)));
         [
             self.startup_until,
@@ -349,6 +353,7 @@ impl Endpoint {
             self.half_open.iter().map(|half| half.until).min(),
             self.updates.next_deadline().filter(|_| session.is_some()),
             held,
+            later,
             reuse,
         ]
         .into_iter()

@@ -126,6 +126,8 @@ pub struct Alone {
     pub since: WallTime,
     /// Maximum client lead time, seconds.
     pub mclt_secs: u32,
+    /// By how much the partner's clock may be behind, seconds: it ends its promises by its own.
+    pub slack_secs: u32,
 }
 
 impl Alone {
@@ -140,7 +142,8 @@ impl Alone {
         } else {
             WallTime::NONE
         };
-        self.since.max(binding.from_partner).max(told).after(self.mclt_secs)
+        let lead = self.mclt_secs.saturating_add(self.slack_secs);
+        self.since.max(binding.from_partner).max(told).after(lead)
     }
 
     /// When an address that ran out, was released or was reset may be given to somebody else. A binding that began
@@ -148,7 +151,7 @@ impl Alone {
     #[must_use]
     pub fn reuse_at(self, binding: &Binding) -> WallTime {
         if binding.starts > self.since {
-            self.since.after(self.mclt_secs).max(binding.ends)
+            self.since.after(self.mclt_secs.saturating_add(self.slack_secs)).max(binding.ends)
         } else {
             self.partner_promise(binding).max(binding.ends)
         }

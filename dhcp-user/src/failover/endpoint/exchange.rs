@@ -201,6 +201,10 @@ impl Endpoint {
                     // dhcpd forgets its own update here; ours goes out again, since the partner has to learn why.
                     self.updates.enqueue(address, self.outbox.newest());
                 }
+                if mine.state == BindingState::Active && mine.ends < now.wall {
+                    // The partner is right, but in normal it is on us to say so.
+                    self.handle_due(&[address], leases, now);
+                }
                 let (from, to) = (mine.state.name(), status.name());
                 return Err((
                     Reject::FatalConflict,

@@ -133,7 +133,7 @@ impl Endpoint {
         for pool in 0..leases.pool_count() {
             leases.visit_all(pool, &mut |binding| {
                 let can_end = matches!(binding.state, BindingState::Active | BindingState::Abandoned);
-                if can_end && binding.ends < now.wall {
+                if can_end && binding.ends <= now.wall {
                     overdue.push(binding.address);
                 }
             });

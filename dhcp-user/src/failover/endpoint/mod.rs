@@ -27,7 +27,7 @@ use std::net::Ipv4Addr;
 
 use super::binding::{Binding, BindingState, Leases, Seq};
 use super::bucket::{Buckets, has_waited};
-use super::limits::{REDIAL_DELAY, STARTUP_TIMEOUT};
+use super::limits::{CLOCK_SLACK_SECS, REDIAL_DELAY, STARTUP_TIMEOUT};
 use super::rules::{self, Alone};
 use super::state::{Role, Service, State, StateRecord};
 use super::times::{self, Grant};
@@ -235,6 +235,8 @@ pub struct Endpoint {
     is_asking_for_all: bool,
     moved: Vec<Ipv4Addr>,
     token_next: u64,
+    /// By how much the partner's clock was behind when it was last heard, seconds.
+    slack_secs: u32,
     random: u64,
     effects: VecDeque<Effect>,
     timeline: VecDeque<StatusTransition>,
@@ -298,6 +300,7 @@ impl Endpoint {
             is_asking_for_all: false,
             moved: Vec::new(),
             token_next: 1,
+            slack_secs: CLOCK_SLACK_SECS,
             random: settings.seed | 1,
             effects: VecDeque::new(),
             timeline: VecDeque::new(),
@@ -500,10 +503,11 @@ impl Endpoint {
     }
 
     fn alone(&self) -> Option<Alone> {
-        (self.state == State::PartnerDown && self.startup_until.is_none()).then_some(Alone {
-            since: self.since,
-            mclt_secs: self.mclt_secs,
-        })
+        (self.state == State::PartnerDown && self.startup_until.is_none()).then_some(self.alone_since(self.since))
+    }
+
+    const fn alone_since(&self, since: WallTime) -> Alone {
+        Alone { since, mclt_secs: self.mclt_secs, slack_secs: self.slack_secs }
     }
 
     fn is_partners_key(&self, key: &[u8]) -> bool {

@@ -11,7 +11,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this file; an agent refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
 ///
@@ -228,8 +228,10 @@ pub struct Template {
     pub tail_sum: u32,
     /// Bytes of the tail in use; the message is 44 bytes longer.
     pub tail_len: u32,
+    /// Ethernet address of the interface the reply leaves through, for requests that were sent to everybody.
+    pub source_mac: [u8; 6],
     /// No meaning; zero.
-    pub _pad: u32,
+    pub _pad: [u8; 6],
     /// `sname`, `file`, cookie, options, END, padding; the values of 51, 58 and 59 are zero.
     pub tail: [u8; TAIL_LEN_MAX],
 }
@@ -274,12 +276,12 @@ pub enum Counter {
     Hardware = 9,
     /// No magic cookie.
     Cookie = 10,
-    /// `ciaddr` is zero: not a renewal.
+    /// `ciaddr` is zero: neither RENEWING nor REBINDING.
     NoAddress = 11,
-    /// `giaddr` is set: through a relay.
-    Relayed = 12,
-    /// A broadcast reply was asked for, or the request is a broadcast (REBINDING).
-    Broadcast = 13,
+    /// More VLAN tags than two.
+    Tagged = 12,
+    /// Sent from another address than `ciaddr`, and not through a relay.
+    OtherSource = 13,
     /// More option bytes than the digest covers.
     LongOptions = 14,
     /// The fast path is switched off.
@@ -296,7 +298,7 @@ pub enum Counter {
     NotServing = 20,
     /// A question the slow path has not answered yet.
     OtherQuestion = 21,
-    /// Sent to an address that is not this server's identifier, or from another one than `ciaddr`.
+    /// Sent to an address that is not this server's identifier.
     OtherServer = 22,
     /// The promise does not reach far enough for a useful lease.
     Horizon = 23,
@@ -322,8 +324,8 @@ impl Counter {
         Self::Hardware,
         Self::Cookie,
         Self::NoAddress,
-        Self::Relayed,
-        Self::Broadcast,
+        Self::Tagged,
+        Self::OtherSource,
         Self::LongOptions,
         Self::Off,
         Self::DeadMan,
@@ -353,8 +355,8 @@ impl Counter {
             Self::Hardware => "hardware",
             Self::Cookie => "cookie",
             Self::NoAddress => "no-address",
-            Self::Relayed => "relayed",
-            Self::Broadcast => "broadcast",
+            Self::Tagged => "tagged",
+            Self::OtherSource => "other-source",
             Self::LongOptions => "long-options",
             Self::Off => "off",
             Self::DeadMan => "dead-man",
@@ -393,7 +395,7 @@ const _: () = {
     assert!(size_of::<Bucket>() == 32);
     assert!(size_of::<Renewal>() == 8);
     assert!(size_of::<Event>() == 12);
-    assert!(size_of::<Template>() == 32 + TAIL_LEN_MAX);
+    assert!(size_of::<Template>() == 40 + TAIL_LEN_MAX);
     assert!(size_of::<DigestKey>() == KEY_WORD_COUNT * 8);
     assert!(size_of::<Control>() == 16 + PEER_COUNT + KEY_WORD_COUNT * 8);
     assert!(TAIL_LEN_MAX % 8 == 0);

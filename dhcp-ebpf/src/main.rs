@@ -213,7 +213,10 @@ mod program {
     /// Decides, counts, and turns the verdict into the kernel's code.
     #[inline(always)]
     pub(crate) fn obey(packet: &mut Packet, maps: &Maps) -> u32 {
-        match decide::answer_in_place(packet, maps) {
+        let verdict = decide::answer_in_place(packet, maps);
+        #[cfg(feature = "trace")]
+        trace(packet, verdict);
+        match verdict {
             Verdict::Transmit => {
                 maps.count(Counter::Answered);
                 xdp_action::XDP_TX
@@ -227,6 +230,19 @@ mod program {
                 xdp_action::XDP_DROP
             }
         }
+    }
+
+    /// Says what became of a frame that is DHCP (`xdhcpd --fast-path-object`).
+    #[cfg(feature = "trace")]
+    #[inline(always)]
+    fn trace(packet: &Packet, verdict: Verdict) {
+        let (word, reason) = match verdict {
+            Verdict::Transmit => ("answered", Counter::Answered),
+            Verdict::Pass(Counter::NotIpv4 | Counter::NotDhcp) => return,
+            Verdict::Pass(reason) => ("passed up", reason),
+            Verdict::Drop(reason) => ("dropped", reason),
+        };
+        aya_log_ebpf::debug!(&packet.context, "{}: {}", word, reason.name());
     }
 
     /// The licence the kernel asks for before it lends its helpers.

@@ -154,6 +154,7 @@ pub fn key(seed: u64) -> DigestKey {
 pub fn template(lease_time: u32, renewal_time: u32, rebinding_time: u32, options: &[(u8, &[u8])]) -> Template {
     let mut template = Template::zeroed();
     template.server = SERVER.octets();
+    template.source_mac = SERVER_MAC;
     template.lease_time = lease_time;
     template.renewal_time = renewal_time;
     template.rebinding_time = rebinding_time;
@@ -203,6 +204,12 @@ pub fn unicast(message: &Message) -> Vec<u8> {
 /// The digest of a renewal, as the agent predicts it from the option bytes.
 #[must_use]
 pub fn digest(message: &Message, interface: u32, key: &DigestKey) -> u64 {
+    digest_behind(message, interface, [0; 2], key)
+}
+
+/// The digest of a renewal that arrives behind VLAN tags (outer first, TPID and TCI).
+#[must_use]
+pub fn digest_behind(message: &Message, interface: u32, vlan: [u32; 2], key: &DigestKey) -> u64 {
     let bytes = message.bytes();
     let options = &bytes[240..];
     let question = Question {
@@ -210,7 +217,7 @@ pub fn digest(message: &Message, interface: u32, key: &DigestKey) -> u64 {
         address: message.ciaddr.octets(),
         giaddr: message.giaddr.octets(),
         interface,
-        vlan: [0; 2],
+        vlan,
     };
     question::digest(&question, options, 0, options.len(), key).expect("a fixture's options fit")
 }

@@ -22,7 +22,7 @@ use dhcp_user::{
     lease::time::BootTime,
 };
 use tests::{
-    fastpath::{ADDRESS, CLIENT_MAC, Model, SERVER, SERVER_MAC, digest, key, renewal, template, unicast},
+    fastpath::{ADDRESS, CLIENT_MAC, Model, SERVER, SERVER_MAC, digest_behind, key, renewal, template, unicast},
     frames::{self, Envelope, Message},
     need,
 };
@@ -73,7 +73,12 @@ impl Stage {
 
     /// Arms `ADDRESS` for the fixture client with one answer, up to `left` seconds from now.
     fn arm(&mut self, message: &Message, template: &Template, left: u32) {
-        let digest = digest(message, TEST_RUN_INTERFACE, &self.model.control.key);
+        self.arm_behind(message, [0; 2], template, left);
+    }
+
+    /// As [`Stage::arm`], for a client behind VLAN tags.
+    fn arm_behind(&mut self, message: &Message, vlan: [u32; 2], template: &Template, left: u32) {
+        let digest = digest_behind(message, TEST_RUN_INTERFACE, vlan, &self.model.control.key);
         let horizon = self.now() + left;
         self.kernel.arm(&Arm {
             address: ADDRESS,
@@ -193,6 +198,82 @@ fn an_armed_renewal_is_answered_with_right_sums_and_the_full_lease() {
 }
 
 #[test]
+fn a_tagged_client_is_answered_behind_the_same_tags() {
+    let mut stage = need!("kernel::tags", Stage::new());
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    let cases = [
+        (vec![(frames::VLAN, 0x2005)], [0x8100_2005, 0]),
+        (vec![(frames::QINQ, 0x0064)], [0x88a8_0064, 0]),
+        (vec![(frames::QINQ, 0x0064), (frames::VLAN, 0x0007)], [0x88a8_0064, 0x8100_0007]),
+        (vec![(frames::VLAN, 0x0064), (frames::VLAN, 0x0007)], [0x8100_0064, 0x8100_0007]),
+    ];
+    for (tags, vlan) in cases {
+        stage.arm_behind(&message, vlan, &plain(), 900);
+        let mut envelope = Envelope::unicast(CLIENT_MAC, ADDRESS, SERVER_MAC, SERVER);
+        envelope.tags.clone_from(&tags);
+        let (verdict, out) = stage.run(&envelope.wrap(&message.bytes()));
+        assert_eq!(verdict, Verdict::Transmit, "{tags:?}");
+        let reply = frames::open(&out).unwrap();
+        assert_eq!(reply.tags, tags);
+        assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+        // The same client behind other tags, or none, asks another question.
+        envelope.tags[0].1 ^= 1;
+        assert_eq!(stage.run(&envelope.wrap(&message.bytes())).0, Verdict::Pass(Counter::OtherQuestion));
+        assert_eq!(stage.run(&unicast(&message)).0, Verdict::Pass(Counter::OtherQuestion));
+    }
+}
+
+#[test]
+fn a_rebinding_client_is_answered_from_the_servers_own_address() {
+    let mut stage = need!("kernel::rebinding", Stage::new());
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    stage.arm(&message, &plain(), 900);
+    let mut envelope = Envelope::broadcast(CLIENT_MAC);
+    envelope.from.0 = ADDRESS;
+    let (verdict, out) = stage.run(&envelope.wrap(&message.bytes()));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert_eq!((reply.to_mac, reply.from_mac), (CLIENT_MAC, SERVER_MAC));
+    assert_eq!((reply.from, reply.to), ((SERVER, 67), (ADDRESS, 68)));
+    assert_eq!((reply.tos, reply.ttl), (0, 64));
+}
+
+#[test]
+fn the_broadcast_flag_brings_a_raw_broadcast() {
+    let mut stage = need!("kernel::broadcast-flag", Stage::new());
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1);
+    message.flags = 0x8000;
+    stage.arm(&message, &plain(), 900);
+    let (verdict, out) = stage.run(&unicast(&message));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert_eq!((reply.to_mac, reply.from_mac), (frames::BROADCAST, SERVER_MAC));
+    assert_eq!((reply.from, reply.to), ((SERVER, 67), (Ipv4Addr::BROADCAST, 68)));
+    assert_eq!((reply.tos, reply.ttl), (0x10, 128));
+    assert_eq!(reply.payload[10], 0x80);
+    assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+}
+
+#[test]
+fn a_relayed_renewal_is_answered_to_the_relay() {
+    let mut stage = need!("kernel::relay", Stage::new());
+    let relay = Ipv4Addr::new(10, 79, 0, 1);
+    let relay_mac = [0x02, 0, 0, 0, 0, 0x99];
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1).with(82, [1, 2, b'c', b'0']);
+    message.giaddr = relay;
+    message.hops = 1;
+    stage.arm(&message, &template(600, 0, 0, &[(1, &[255, 255, 255, 0]), (82, &[1, 2, b'c', b'0'])]), 900);
+    let envelope = Envelope::relayed(relay_mac, Ipv4Addr::new(10, 78, 0, 2), SERVER_MAC, SERVER);
+    let (verdict, out) = stage.run(&envelope.wrap(&message.bytes()));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert_eq!((reply.from, reply.to), ((SERVER, 67), (relay, 67)));
+    assert_eq!(reply.to_mac, relay_mac);
+    assert_eq!(reply.payload[3], 1, "hops are copied");
+    assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+}
+
+#[test]
 fn a_reply_longer_or_shorter_than_its_request_leaves_with_its_own_length() {
     let mut stage = need!("kernel::length", Stage::new());
     let long = vec![7_u8; 200];
@@ -294,7 +375,8 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     cookie[42 + 236] = 98;
     let cases: Vec<(&str, Vec<u8>, Counter)> = vec![
         ("ARP", arp, Counter::NotIpv4),
-        ("a VLAN tag", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5)]), Counter::NotIpv4),
+        ("a VLAN tag", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5)]), Counter::OtherQuestion),
+        ("three tags", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5); 3]), Counter::Tagged),
         ("TCP", poked(14 + 9, 6), Counter::NotDhcp),
         ("another port", enveloped(&|envelope| envelope.to.1 = 68), Counter::NotDhcp),
         ("a first fragment", enveloped(&|envelope| envelope.fragment = 0x2000), Counter::Fragment),
@@ -308,9 +390,7 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
         ("htype 6", poked(42 + 1, 6), Counter::Hardware),
         ("a bad cookie", cookie, Counter::Cookie),
         ("ciaddr zero", changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED), Counter::NoAddress),
-        ("giaddr set", changed(&|message| message.giaddr = Ipv4Addr::new(10, 0, 0, 1)), Counter::Relayed),
-        ("the broadcast flag", changed(&|message| message.flags = 0x8000), Counter::Broadcast),
-        ("sent to everybody", enveloped(&|envelope| envelope.to.0 = Ipv4Addr::BROADCAST), Counter::Broadcast),
+        ("giaddr set", changed(&|message| message.giaddr = Ipv4Addr::new(10, 0, 0, 1)), Counter::OtherQuestion),
         ("too many options", changed(&|message| message.padded_to = 240 + 385), Counter::LongOptions),
         ("an address out of range", changed(&|message| message.ciaddr = Ipv4Addr::new(10, 9, 8, 7)), Counter::NoEntry),
         ("an address nobody has", changed(&|message| message.ciaddr = LAST), Counter::NoEntry),
@@ -321,7 +401,7 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
             enveloped(&|envelope| envelope.to.0 = Ipv4Addr::new(192, 168, 150, 2)),
             Counter::OtherServer,
         ),
-        ("another source", enveloped(&|envelope| envelope.from.0 = LAST), Counter::OtherServer),
+        ("another source", enveloped(&|envelope| envelope.from.0 = LAST), Counter::OtherSource),
     ];
     let mut reached: Vec<Counter> = Vec::new();
     for (name, frame, reason) in cases {

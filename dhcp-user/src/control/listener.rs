@@ -65,14 +65,10 @@ pub fn open(path: &Path) -> Result<(Door, mpsc::Receiver<Asked>), String> {
 fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
-            return Err(io::Error::other(
-                "there is a file that is not a socket; name another place with --control",
-            ));
+            return Err(io::Error::other("there is a file that is not a socket; name another place with --control"));
         }
         if StdStream::connect(path).is_ok() {
-            return Err(io::Error::other(
-                "another server answers there; name another place with --control",
-            ));
+            return Err(io::Error::other("another server answers there; name another place with --control"));
         }
         fs::remove_file(path)?;
     }
@@ -87,13 +83,10 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 async fn accept(listener: UnixListener, questions: mpsc::Sender<Asked>) {
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                // Out of descriptors: others have to close some first.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: others have to close some first.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
@@ -150,10 +143,7 @@ fn parse(line: &[u8]) -> Result<Command, String> {
     }
     let versioned: Versioned = serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
     if versioned.version != VERSION {
-        return Err(format!(
-            "this server speaks version {VERSION}, not {}",
-            versioned.version
-        ));
+        return Err(format!("this server speaks version {VERSION}, not {}", versioned.version));
     }
     let request: Request = serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
     Ok(request.command)
@@ -194,10 +184,7 @@ mod tests {
     fn with_server(name: &str, client: impl FnOnce(&Path) + Send + 'static) {
         let directory = directory(name);
         let path = directory.join("sub/control.sock");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (door, mut questions) = open(&path).unwrap();
             let socket = path.clone();
@@ -262,10 +249,7 @@ mod tests {
     fn a_socket_is_only_for_its_owner_and_a_second_server_is_refused() {
         with_server("owner", |path| {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let error = runtime.block_on(async { open(path).unwrap_err() });
             assert!(error.contains("another server answers there"), "{error}");
         });
@@ -278,10 +262,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
         let file = directory.join("file");
         fs::write(&file, "precious").unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             assert!(open(&stale).is_ok());
             assert!(open(&file).unwrap_err().contains("not a socket"));

@@ -484,3 +484,8 @@ pub fn format(config: &Config, utc_offset_secs: i32) -> Format {
 fn expiry_line(now: Now) -> WallTime {
     WallTime::from_secs(u64::from(now.wall.secs().saturating_sub(limits::EXPIRY_GRACE_SECS)))
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

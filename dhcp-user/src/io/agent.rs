@@ -79,8 +79,8 @@ pub struct Parts {
     pub format: Format,
     /// Records of the leases file that are neither leases nor failover states, kept for a restore.
     pub others: Vec<Record>,
-    /// Operators' questions.
-    pub questions: mpsc::Receiver<Asked>,
+    /// Operators' questions; `None` when there is no control socket.
+    pub questions: Option<mpsc::Receiver<Asked>>,
     /// The log.
     pub log: Log,
     /// Interfaces named on the command line.
@@ -245,7 +245,7 @@ impl Agent {
             () = readable(events_fd.as_ref()) => Happened::Events,
             _ = changes.readable() => Happened::Links,
             () = std::future::poll_fn(|context| probes.poll_ready(context)) => Happened::Probed,
-            asked = parts.questions.recv() => Happened::Asked(asked),
+            asked = question(parts.questions.as_mut()) => Happened::Asked(asked),
             () = std::future::poll_fn(|context| parts.network.poll_ready(context)) => Happened::Packets,
         }
     }
@@ -528,6 +528,13 @@ fn watch(fd: Option<RawFd>) -> Result<Option<AsyncFd<Watched>>, String> {
     let watched = unsafe { AsyncFd::register_with_interest(Watched(fd), Interest::READABLE) }
         .map_err(|error| format!("fast path: {}", io::Error::from(error)))?;
     Ok(Some(watched))
+}
+
+async fn question(questions: Option<&mut mpsc::Receiver<Asked>>) -> Option<Asked> {
+    match questions {
+        Some(questions) => questions.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn readable(fd: Option<&AsyncFd<Watched>>) {

@@ -109,20 +109,10 @@ impl Network {
     pub fn serve(&mut self, interfaces: &[Interface], found: &[Found]) -> Result<(), (String, io::Error)> {
         let addresses = |interface: &Interface| interface.addresses.clone();
         self.ours = Ours {
-            addresses: found
-                .iter()
-                .flat_map(|one| addresses(&one.interface))
-                .map(|(address, _)| address)
-                .collect(),
-            broadcasts: interfaces
-                .iter()
-                .flat_map(addresses)
-                .filter_map(directed_broadcast)
-                .collect(),
+            addresses: found.iter().flat_map(|one| addresses(&one.interface)).map(|(address, _)| address).collect(),
+            broadcasts: interfaces.iter().flat_map(addresses).filter_map(directed_broadcast).collect(),
             // Without 802.1Q support there is no list, and no VLAN device.
-            vlan_devices: std::fs::read_to_string(VLAN_DEVICES)
-                .map(|text| vlan_devices(&text))
-                .unwrap_or_default(),
+            vlan_devices: std::fs::read_to_string(VLAN_DEVICES).map(|text| vlan_devices(&text)).unwrap_or_default(),
         };
         let mut result = Ok(());
         let mut old = std::mem::take(&mut self.links);
@@ -159,10 +149,9 @@ impl Network {
         for link in &self.links {
             let mut left = FRAMES_PER_TURN;
             while left > 0 {
-                let count = match link.socket.try_io(Interest::READABLE, |fd| self.batch.receive(fd)) {
-                    Ok(count) => count,
-                    // An interface that went down says so once (ENETDOWN); its socket goes on.
-                    Err(_) => break,
+                // An interface that went down says so once (ENETDOWN); its socket goes on.
+                let Ok(count) = link.socket.try_io(Interest::READABLE, |fd| self.batch.receive(fd)) else {
+                    break;
                 };
                 for raw in self.batch.frames(count) {
                     match accept(&raw, &link.interface, &self.ours) {
@@ -202,10 +191,7 @@ impl Network {
                 message: datagram.message,
             }),
             Route::Raw { mac, vlan } => {
-                let link = self
-                    .links
-                    .iter_mut()
-                    .find(|link| Some(link.interface.index) == datagram.interface);
+                let link = self.links.iter_mut().find(|link| Some(link.interface.index) == datagram.interface);
                 let Some(link) = link else {
                     self.counts.unsent += 1;
                     return;
@@ -296,11 +282,7 @@ impl Link {
         socket::ignore_outgoing(&socket)?;
         // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self {
-            interface: interface.clone(),
-            socket,
-            outgoing: Vec::new(),
-        })
+        Ok(Self { interface: interface.clone(), socket, outgoing: Vec::new() })
     }
 }
 
@@ -409,10 +391,7 @@ mod tests {
         assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, |_| {}), Ok(()));
         assert_eq!(judge([0xff; 6], Ipv4Addr::new(192, 168, 150, 255), |_| {}), Ok(()));
         assert_eq!(judge(ours, OURS, |_| {}), Ok(()));
-        assert_eq!(
-            judge(ours, Ipv4Addr::new(192, 168, 150, 2), |_| {}),
-            Err(Refusal::OtherAddress)
-        );
+        assert_eq!(judge(ours, Ipv4Addr::new(192, 168, 150, 2), |_| {}), Err(Refusal::OtherAddress));
     }
 
     #[test]
@@ -424,15 +403,8 @@ mod tests {
     #[test]
     fn a_tagged_frame_is_left_to_its_vlan_device_and_answered_where_there_is_none() {
         let tagged = |tag: u32| move |raw: &mut RawFrame<'_>| raw.aux.tag = tag;
-        assert_eq!(
-            judge([0xff; 6], Ipv4Addr::BROADCAST, tagged(0x8100_200a)),
-            Err(Refusal::OtherInterface)
-        );
-        assert_eq!(
-            judge([0xff; 6], Ipv4Addr::BROADCAST, tagged(0x8100_0014)),
-            Ok(()),
-            "that is eth1's"
-        );
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, tagged(0x8100_200a)), Err(Refusal::OtherInterface));
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, tagged(0x8100_0014)), Ok(()), "that is eth1's");
         assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, |_| {}), Ok(()));
     }
 
@@ -452,25 +424,15 @@ mod tests {
             Err(Refusal::Outgoing)
         );
         let other = |raw: &mut RawFrame<'_>| raw.interface = InterfaceIndex(3);
-        assert_eq!(
-            judge([0xff; 6], Ipv4Addr::BROADCAST, other),
-            Err(Refusal::OtherInterface)
-        );
-        assert_eq!(
-            judge([0xff; 6], Ipv4Addr::BROADCAST, |raw| raw.is_truncated = true),
-            Err(Refusal::Truncated)
-        );
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, other), Err(Refusal::OtherInterface));
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, |raw| raw.is_truncated = true), Err(Refusal::Truncated));
     }
 
     /// A pair of veth ends in a network namespace of this thread's own: ours with an address, and the client's.
     fn wire() -> (Found, Found) {
         // SAFETY: no pointers are passed; only this thread moves into the new namespace.
-        assert_eq!(
-            unsafe { libc::unshare(libc::CLONE_NEWNET) },
-            0,
-            "{}",
-            io::Error::last_os_error()
-        );
+        let status = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(status, 0, "{}", io::Error::last_os_error());
         for line in [
             "link add eth0 type veth peer name client",
             "addr add 192.168.150.1/24 dev eth0",
@@ -490,27 +452,17 @@ mod tests {
     #[test]
     #[ignore = "needs root: makes a network namespace"]
     fn frames_arrive_once_whatever_their_tags_and_replies_carry_them_back() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (ours, client) = wire();
             let mut network = Network::new(socket::open_udp(Ipv4Addr::UNSPECIFIED, 67).unwrap(), 67);
             let interface = ours.interface.clone();
-            network
-                .serve(std::slice::from_ref(&interface), &[ours, client.clone()])
-                .unwrap();
+            network.serve(std::slice::from_ref(&interface), &[ours, client.clone()]).unwrap();
             let client = client.interface;
             let sender = socket::open_packet(client.index, 0, &filter::nothing(), 1 << 16).unwrap();
             let receiver =
                 socket::open_packet(client.index, libc::ETH_P_ALL as u16, &filter::udp_to(68), 1 << 20).unwrap();
-            for vlan in [
-                [0, 0],
-                [0x8100_0005, 0],
-                [0x88a8_0005, 0x8100_0007],
-                [0x8100_0005, 0x8100_0007],
-            ] {
+            for vlan in [[0, 0], [0x8100_0005, 0], [0x88a8_0005, 0x8100_0007], [0x8100_0005, 0x8100_0007]] {
                 for (mac, destination) in [([0xff; 6], Ipv4Addr::BROADCAST), (interface.mac, OURS)] {
                     let envelope = Envelope {
                         from: client.mac,
@@ -543,10 +495,7 @@ mod tests {
                             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
                         }
                     };
-                    let raw = batch
-                        .frames(count)
-                        .find(|raw| raw.kind != libc::PACKET_OUTGOING)
-                        .unwrap();
+                    let raw = batch.frames(count).find(|raw| raw.kind != libc::PACKET_OUTGOING).unwrap();
                     let reply = frame::parse(raw.bytes, raw.aux).unwrap();
                     assert_eq!((reply.vlan, reply.message), (vlan, &[9; 300][..]));
                 }

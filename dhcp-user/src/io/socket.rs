@@ -345,7 +345,7 @@ pub fn send_datagrams(socket: &impl AsRawFd, datagrams: &[UdpDatagram], mut refu
 
 /// Bytes of a control message with an `in_pktinfo`: header and data, both rounded up to eight.
 const PACKET_INFO_SPACE: usize = size_of::<libc::cmsghdr>() + size_of::<libc::in_pktinfo>().next_multiple_of(8);
-const _: () = assert!(PACKET_INFO_SPACE <= CONTROL_LEN && size_of::<libc::cmsghdr>() % 8 == 0);
+const _: () = assert!(PACKET_INFO_SPACE <= CONTROL_LEN && size_of::<libc::cmsghdr>().is_multiple_of(8));
 
 fn packet_info(datagram: &UdpDatagram) -> ControlRoom {
     let header = libc::cmsghdr {

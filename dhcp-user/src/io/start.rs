@@ -25,7 +25,10 @@ use tracing::{info, warn};
 
 use crate::{
     config::{self, Config, Loaded},
-    control::{client, listener},
+    control::{
+        client,
+        listener::{self, Asked, Door},
+    },
     engine::{self, EngineOptions, Server, port::Level},
     io::{
         agent::{About, Agent, Parts},
@@ -251,7 +254,7 @@ async fn run(
     let udp = socket::open_udp(local, plan.port).map_err(|error| port_error(local, plan.port, &error))?;
     let network = Network::new(udp, plan.port);
     let _pid_file = plan.pid.as_deref().map(PidFile::write).transpose()?;
-    let (_door, questions) = listener::open(&plan.control)?;
+    let (_door, questions) = open_control(&serve, &plan.control)?.unzip();
     let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
 
     let now = clock::now();
@@ -384,6 +387,28 @@ fn port_error(address: Ipv4Addr, port: u16, error: &io::Error) -> String {
     }
 }
 
+/// Opens the control socket. A place that the operator named is a must; at the usual place another server may answer,
+/// as dhcpds for different interfaces run side by side: then the process id is put into the name.
+fn open_control(serve: &Serve, path: &Path) -> Result<Option<(Door, mpsc::Receiver<Asked>)>, String> {
+    let is_named = serve.control.is_some() || serve.state_dir.is_some();
+    let error = match listener::open(path) {
+        Ok(opened) => return Ok(Some(opened)),
+        Err(error) if is_named => return Err(error),
+        Err(error) => error,
+    };
+    let other = path.with_file_name(format!("control.{}.sock", std::process::id()));
+    match listener::open(&other) {
+        Ok(opened) => {
+            warn!("{error}; operators find this server with --control {}", other.display());
+            Ok(Some(opened))
+        }
+        Err(_) => {
+            warn!("{error}; this server answers no operator");
+            Ok(None)
+        }
+    }
+}
+
 /// What was found in the leases file, and what writes to it.
 struct Opened {
     journal: Journal,
@@ -461,7 +486,7 @@ fn fast_path(
 }
 
 /// dhcpd's lines about what it listens on; scripts wait for them.
-fn announce(log: &Log, config: &Config, interface: &crate::engine::port::Interface) {
+fn announce(log: &Log, config: &Config, interface: &engine::port::Interface) {
     let network = config
         .shared_network_of_interface(&interface.name, &interface.addresses)
         .map_or("", |id| &*config.shared_network(id).name);

@@ -36,7 +36,7 @@ use crate::{
         command::{self, Ask, Cli, Command, FastPathMode, LogLevel, Serve},
         daemon::{self, Forked, PidFile, Readiness},
         entropy,
-        fastpath::{FastPath, Off},
+        fastpath::{FastPath, Mode, Off},
         interfaces::{self, Found, Selection},
         journal::{Journal, JournalOptions},
         log::{self, Log},
@@ -307,6 +307,13 @@ async fn run(
         about: About { config: plan.config.clone(), leases: plan.leases, started: now.boot },
     };
     let agent = Agent::new(parts, fast_path, selection.served, found)?;
+    if matches!(serve.fast_path, FastPathMode::Native | FastPathMode::Generic) {
+        // Asked for by name: without it the operator would believe in something that is not there.
+        let missing = agent.attachments().into_iter().find(|attachment| attachment.mode == Mode::Off);
+        if let Some(attachment) = missing {
+            return Err(format!("--fast-path: {}", attachment.why));
+        }
+    }
     log.line(Level::Info, "Server starting service.");
     log.flush();
     let is_daemon = !serve.foreground && !serve.debug;

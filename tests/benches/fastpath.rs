@@ -4,7 +4,7 @@
 //! program makes the renewal of a random client first; what that costs is measured alone (`bench_make`) and
 //! subtracted. Programs take turns, round after round; medians are printed.
 
-use std::{env, fs, net::Ipv4Addr};
+use std::{env, fs, net::Ipv4Addr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{TestRun as _, maps::Array, programs::TestRunOptions};
@@ -45,7 +45,7 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
         Kernel::load_object(object, &[(Ipv4Addr::from(FIRST), last)], &key, Generation::new(1), Wanted::Generic)?;
     let now = clock::now().boot;
     kernel.heartbeat(now);
-    let answer = template(
+    let answer = Arc::new(template(
         600,
         0,
         0,
@@ -56,7 +56,7 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
             (15, b"gsb.local"),
             (6, &[172, 16, 0, 10]),
         ],
-    );
+    ));
     for number in 0..clients {
         let message = message(number);
         kernel.arm(&Arm {
@@ -64,7 +64,7 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
             chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
             peer: 0,
             horizon: BootTime::from_secs(u64::from(now.to_secs().secs()) + 100_000),
-            questions: [Some((digest(&message, 1, &key), Box::new(answer))), None, None],
+            questions: [Some((digest(&message, 1, &key), Arc::clone(&answer))), None, None],
         });
     }
 

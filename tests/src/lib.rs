@@ -23,4 +23,5 @@ pub mod frames;
 pub mod lab;
 pub mod leases;
 pub mod peers;
+pub mod pump;
 pub mod skip;

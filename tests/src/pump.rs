@@ -98,6 +98,7 @@ impl Pump {
                 | Effect::PeerSend(..)
                 | Effect::PeerDial { .. }
                 | Effect::PeerClose(_)
+                | Effect::Execute { .. }
                 | Effect::Log(..) => {}
             }
         }

@@ -4,7 +4,7 @@
 //!
 //! Needs root and BPF; attaches nothing (BPF_PROG_TEST_RUN).
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use aya::{TestRun as _, programs::TestRunOptions};
 use dhcp_ebpf::{
@@ -85,7 +85,7 @@ impl Stage {
             chaddr: CLIENT_MAC,
             peer: 0,
             horizon: BootTime::from_secs(u64::from(horizon)),
-            questions: [Some((digest, Box::new(*template))), None, None],
+            questions: [Some((digest, Arc::new(*template))), None, None],
         });
         self.model.templates.truncate(1);
         self.model.templates.push(*template);

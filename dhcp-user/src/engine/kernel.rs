@@ -148,7 +148,7 @@ impl Server {
             if request.server_id().is_some() {
                 return Err(NotArmed::Destination);
             }
-            let template = template_of(composed, terms.want);
+            let template = template_of(composed, terms.want, self.mac_of(request)?);
             let digest = self.digest(request, lease.address, request.option_bytes()).ok_or(NotArmed::LongQuestion)?;
             let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
             armed.put(armed.place_of_renewal(digest), (digest, template));
@@ -223,9 +223,15 @@ impl Server {
             compose::compose(config, &asked, &terms.evaluation, &subject, kind).map_err(|_| NotArmed::NoAnswer)?;
         self.is_armable(config, &asked, &terms.evaluation, &composed, terms.want)?;
         let digest = self.digest(&asked, lease.address, options).ok_or(NotArmed::LongQuestion)?;
-        let template = template_of(&composed, terms.want);
+        let template = template_of(&composed, terms.want, interface.mac);
         let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
         Ok((digest, template))
+    }
+
+    /// Hardware address of the interface that a request came in through.
+    fn mac_of(&self, request: &Request<'_>) -> Result<[u8; 6], NotArmed> {
+        let interface = self.interfaces.iter().find(|interface| interface.index == request.interface());
+        interface.map(|interface| interface.mac).ok_or(NotArmed::NoAnswer)
     }
 
     fn recall_for(&self, asked: &mut Request<'_>, lease: &Lease) {
@@ -412,7 +418,7 @@ impl Server {
 }
 
 /// The answer as the kernel repeats it: the same tail, the values of its time options zero.
-fn template_of(composed: &Composed, lease_time: u32) -> Template {
+fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Template {
     let bytes = composed.tail.bytes();
     let mut tail = [0; TAIL_LEN_MAX];
     let len = bytes.len().min(TAIL_LEN_MAX);
@@ -427,7 +433,8 @@ fn template_of(composed: &Composed, lease_time: u32) -> Template {
         rebinding_time: composed.times.rebinding,
         tail_sum: checksum::sum(&tail) as u32,
         tail_len: len as u32,
-        _pad: 0,
+        source_mac,
+        _pad: [0; 6],
         tail,
     }
 }

@@ -68,6 +68,7 @@ impl Places {
     }
 
     /// All addresses that have an entry, with its number.
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, usize)> + '_ {
         self.bases.iter().flat_map(|(prefix, base)| {
             (0..BLOCK_LEN).map(move |low| (Ipv4Addr::from((prefix << 8) | low), (base + low) as usize))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     config::{Config, Membership, Via},
-    lease::{BindingState, Billing, Lease},
+    lease::{Billing, BindingState, Lease},
 };
 
 /// Active leases by the class or subclass that they count against.

@@ -122,7 +122,9 @@ impl Search<'_> {
     fn fixed_on(&self, hosts: &[HostId], network: SharedNetworkId) -> Option<(Ipv4Addr, HostId)> {
         hosts.iter().find_map(|host| {
             let address = self.config.fixed_addresses(*host).into_iter().find(|address| {
-                self.config.subnet_of(*address).is_some_and(|subnet| self.config.subnet(subnet).shared_network == network)
+                self.config
+                    .subnet_of(*address)
+                    .is_some_and(|subnet| self.config.subnet(subnet).shared_network == network)
             })?;
             Some((address, *host))
         })
@@ -132,10 +134,7 @@ impl Search<'_> {
     pub(crate) fn find(&self, request: &Request<'_>, network: SharedNetworkId, hosts: &Hosts) -> Found {
         let is_request = request.kind == Some(MessageType::Request);
         let asked = request.ciaddr().or_else(|| request.requested());
-        let mut found = Found {
-            message: "requested address not available",
-            ..Found::default()
-        };
+        let mut found = Found { message: "requested address not available", ..Found::default() };
         if is_request
             && let Some((address, _)) = hosts.fixed
             && asked != Some(address)

@@ -34,7 +34,7 @@ impl Server {
             return Outcome::Ignored(Reason::UnknownNetwork);
         };
         if !config.subnet(subnet).authoritative {
-            if self.informs_unanswered % INFORM_LOG_INTERVAL == 0 {
+            if self.informs_unanswered.is_multiple_of(INFORM_LOG_INTERVAL) {
                 self.log(Level::Info, format!("{line}: not authoritative for subnet {}", config.subnet(subnet).net));
             }
             self.informs_unanswered = self.informs_unanswered.wrapping_add(1);
@@ -81,11 +81,8 @@ impl Server {
 fn informed_host(config: &Config, request: &Request<'_>, address: Ipv4Addr) -> Option<HostId> {
     let by_id = request.client_id().map_or(&[][..], |id| config.hosts_by_client_id(id));
     let by_hw = config.hosts_by_hw(&request.hw);
-    let with_address = |hosts: &[HostId]| {
-        hosts.iter().copied().find(|host| config.fixed_addresses(*host).contains(&address))
-    };
-    let without = |hosts: &[HostId]| {
-        hosts.iter().copied().find(|host| config.host(*host).fixed_addresses.is_empty())
-    };
+    let with_address =
+        |hosts: &[HostId]| hosts.iter().copied().find(|host| config.fixed_addresses(*host).contains(&address));
+    let without = |hosts: &[HostId]| hosts.iter().copied().find(|host| config.host(*host).fixed_addresses.is_empty());
     with_address(by_id).or_else(|| with_address(by_hw)).or_else(|| without(by_id)).or_else(|| without(by_hw))
 }

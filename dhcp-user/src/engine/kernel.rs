@@ -7,11 +7,7 @@
 //!   Renewed: starts, ends, cltt; a horizon that is near: record --Durable--> Extend
 //! ```
 
-use std::{
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use dhcp_ebpf::{
     abi::{Renewal, TAIL_LEN_MAX, Template},
@@ -51,19 +47,32 @@ const HORIZON_MARGIN: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Whether the reply to this request may be repeated by the kernel.
+    #[expect(clippy::too_many_arguments, reason = "everything that an answer may depend on")]
     pub(super) fn is_armable(
         &self,
         config: &Config,
         request: &Request<'_>,
         evaluation: &Evaluation,
         composed: &Composed,
+        target: &Target<'_>,
         want: u32,
+        now: Now,
     ) -> Result<(), NotArmed> {
-        let _ = config;
         if request.hw.mac().is_none() || request.header.htype != HTYPE_ETHERNET || request.kind.is_none() {
             return Err(NotArmed::Hardware);
         }
         if compose::depends(request, evaluation).is_anything() {
+            return Err(NotArmed::Depends);
+        }
+        if let Some(pool) = target.pool {
+            let pools = config.pool(pool);
+            let permit = config.permits(pool, &request.membership, target.is_known, false, now.wall.secs());
+            if permit.until.is_some() || pools.valid_from.is_some() || pools.valid_until.is_some() {
+                return Err(NotArmed::Depends);
+            }
+        }
+        // The lease time would move with the pool's fill.
+        if evaluation.secs(Param::AdaptiveLeaseTimeThreshold).is_some_and(|threshold| threshold > 0) {
             return Err(NotArmed::Depends);
         }
         if request.options.has_overload() || composed.tail.uses_overload() {
@@ -137,7 +146,7 @@ impl Server {
         if !self.options.fast_path || self.is_stopping {
             return Err(NotArmed::Off);
         }
-        self.is_armable(config, request, &terms.evaluation, composed, terms.want)?;
+        self.is_armable(config, request, &terms.evaluation, composed, target, terms.want, now)?;
         let chaddr = request.hw.mac().ok_or(NotArmed::Hardware)?;
         let mut armed = match self.promises.armed(lease.address) {
             Some(armed) if armed.chaddr == chaddr => armed.clone(),
@@ -166,7 +175,6 @@ impl Server {
                 let reboot = self.predict(config, request, lease, &without(&[code::SERVER_IDENTIFIER]), false, now)?;
                 armed.put(Place::Reboot, reboot);
             }
-            let _ = target;
         }
         self.arm(lease, armed, seq, now);
         Ok(())
@@ -221,7 +229,7 @@ impl Server {
         let kind = Kind::Lease(MessageType::Ack, terms.want);
         let composed =
             compose::compose(config, &asked, &terms.evaluation, &subject, kind).map_err(|_| NotArmed::NoAnswer)?;
-        self.is_armable(config, &asked, &terms.evaluation, &composed, terms.want)?;
+        self.is_armable(config, &asked, &terms.evaluation, &composed, &target, terms.want, now)?;
         let digest = self.digest(&asked, lease.address, options).ok_or(NotArmed::LongQuestion)?;
         let template = template_of(&composed, terms.want, interface.mac);
         let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;

@@ -9,7 +9,7 @@
 //!
 //! - `request` reads a message, `find` chooses the address (dhcpd: find_lease), `terms` the lease time.
 //! - `compose` evaluates the scopes and makes the reply, for the slow path and for the kernel's templates alike.
-//! - `packet` sorts messages, `grant` offers and acknowledges, `surrender` takes leases back, `inform` tells.
+//! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `peers` is the seam to failover: what a peer's state means for clients.
@@ -24,7 +24,9 @@ mod gate;
 mod grant;
 mod inform;
 mod kernel;
+mod leasequery;
 pub mod limits;
+mod offer;
 mod packet;
 mod peers;
 pub mod port;

@@ -89,7 +89,7 @@ impl Server {
             Some(MessageType::Release) => self.handle_release(&config, &request, now),
             Some(MessageType::Decline) => self.handle_decline(&config, &request, now),
             Some(MessageType::Inform) => self.handle_inform(&config, &request, now),
-            Some(MessageType::LeaseQuery) => Outcome::Ignored(Reason::LeaseQueryDenied),
+            Some(MessageType::LeaseQuery) => self.handle_leasequery(&config, &request, now),
             Some(_) => Outcome::Ignored(Reason::ServerMessage),
             None => self.handle_bootp(&config, &request, now),
         }

@@ -90,10 +90,7 @@ impl Peer {
             FailoverState::PartnerDown => None,
             _ => Some(BootTime::from_nanos(now.boot.nanos() + STARTUP_SECS * 1_000_000_000)),
         };
-        Begun {
-            peer: Self { state, role: declared.role, mclt, startup_until, limits_in_partner_down: false },
-            is_new,
-        }
+        Begun { peer: Self { state, role: declared.role, mclt, startup_until, limits_in_partner_down: false }, is_new }
     }
 
     /// What the state means for clients.
@@ -136,7 +133,9 @@ impl Peer {
     pub(crate) fn is_mine_to_allocate(&self, lease: &Lease, now: WallTime) -> bool {
         match lease.state {
             BindingState::Active => false,
-            BindingState::Free | BindingState::Abandoned => self.is_primary() || self.is_the_partners_usable(lease, now),
+            BindingState::Free | BindingState::Abandoned => {
+                self.is_primary() || self.is_the_partners_usable(lease, now)
+            }
             BindingState::Backup => !self.is_primary() || self.is_the_partners_usable(lease, now),
             BindingState::Expired | BindingState::Released => {
                 let mine = if self.is_primary() { BindingState::Free } else { BindingState::Backup };
@@ -184,6 +183,14 @@ impl Peer {
     /// When an expired or released lease becomes free without the partner's word; `None` = not before it speaks.
     pub(crate) fn free_at(&self, lease: &Lease) -> Option<WallTime> {
         self.is_in_partner_down().then(|| self.state.my_since.after(self.mclt).max(lease.ends))
+    }
+
+    /// The state to which a lease goes straight back while the partner is out of reach: the partner was last told, or
+    /// told us, that it is ours to give (failover.md 5.4).
+    pub(crate) fn rewound(&self, lease: &Lease) -> Option<BindingState> {
+        let mine = if self.is_primary() { BindingState::Free } else { BindingState::Backup };
+        let is_alone = self.service() == Service::NotCooperating;
+        (is_alone && lease.rewind_state == mine).then_some(mine)
     }
 
     /// Waiting for the partner after the start ends.

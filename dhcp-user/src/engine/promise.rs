@@ -160,9 +160,9 @@ impl Promises {
             let digests = |questions: &[Option<Answered>; QUESTION_COUNT]| {
                 questions.each_ref().map(|question| question.as_ref().map(|(digest, _)| *digest))
             };
-            self.armed.get(&arm.address).is_some_and(|armed| {
-                armed.chaddr == arm.chaddr && digests(&armed.questions) == digests(&arm.questions)
-            })
+            self.armed
+                .get(&arm.address)
+                .is_some_and(|armed| armed.chaddr == arm.chaddr && digests(&armed.questions) == digests(&arm.questions))
         };
         let is_revoking = |address: &Ipv4Addr| self.revoking.contains_key(address);
         match effect {

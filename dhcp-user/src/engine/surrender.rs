@@ -67,8 +67,11 @@ impl Server {
     /// Moves an ended lease on: to `free` without a partner, otherwise to `state` until the partner has agreed.
     fn end(&mut self, mut lease: Lease, state: BindingState) -> JournalSeq {
         let peer = self.peer_of_pool(self.config.pool_of(lease.address));
-        lease.state = if peer.is_some() { state } else { BindingState::Free };
-        lease.next_state = BindingState::Free;
+        lease.state = match peer {
+            Some(peer) => peer.rewound(&lease).unwrap_or(state),
+            None => BindingState::Free,
+        };
+        lease.next_state = if lease.state == BindingState::Backup { BindingState::Backup } else { BindingState::Free };
         if peer.is_none() {
             lease.rewind_state = BindingState::Free;
         }
@@ -83,7 +86,7 @@ impl Server {
         lease.is_bootp = false;
         let free_at = peer.and_then(|peer| peer.free_at(&lease));
         let address = lease.address;
-        let is_waiting = lease.state != BindingState::Free;
+        let is_waiting = lease.state == state;
         let seq = self.commit(lease);
         if is_waiting && let Some(at) = free_at {
             self.table.set_timer(address, at);

@@ -212,7 +212,10 @@ impl Reading for Datagram {
     }
 
     fn option(&self, code: u8) -> Option<Vec<u8>> {
-        Options::new(&self.message[240..]).map(Result::unwrap).find(|(this, _)| *this == code).map(|(_, data)| data.to_vec())
+        Options::new(&self.message[240..])
+            .map(Result::unwrap)
+            .find(|(this, _)| *this == code)
+            .map(|(_, data)| data.to_vec())
     }
 
     fn yiaddr(&self) -> Ipv4Addr {

@@ -88,7 +88,8 @@ fn a_renewal_that_was_not_foreseen_is_learned_and_the_foreseen_one_kept() {
     let odd = Message::new(3, 1).with(12, b"new-name").with(55, &[6, 3, 1]).from(ip(50));
     world.ask(&odd);
     let arm = world.armed[&ip(50)].clone();
-    let known = [odd.clone(), Message::renew(1, ip(50)), Message::reboot(1, ip(50))].map(|message| digest(&world, &message));
+    let known =
+        [odd.clone(), Message::renew(1, ip(50)), Message::reboot(1, ip(50))].map(|message| digest(&world, &message));
     for digest in known {
         assert!(arm.questions.iter().flatten().any(|(known, _)| *known == digest));
     }
@@ -148,7 +149,12 @@ fn what_depends_on_more_than_the_question_is_not_armed() {
     for (conf, reason) in [
         (format!("on commit {{ log(info, \"hello\"); }} {VISITORS}"), "depends"),
         (format!("always-broadcast true; {VISITORS}"), "destination"),
-        (VISITORS.replace("default-lease-time 600;", "default-lease-time infinite;").replace("max-lease-time 7200;", "max-lease-time infinite;"), "no-promise"),
+        (
+            VISITORS
+                .replace("default-lease-time 600;", "default-lease-time infinite;")
+                .replace("max-lease-time 7200;", "max-lease-time infinite;"),
+            "no-promise",
+        ),
     ] {
         let mut world = World::new(&conf);
         world.join(1);
@@ -195,10 +201,7 @@ fn another_card_of_the_same_identity_is_armed_only_after_the_old_one_is_revoked(
     world.ask(&Message::select(1, ip(50)).with(61, &id));
     world.take_seen();
     world.ask(&Message::reboot(2, ip(50)).with(61, &id));
-    assert_eq!(
-        world.take_seen(),
-        [Seen::Revoke(vec![ip(50)]), Seen::Append(2), Seen::Arm(ip(50)), Seen::Send(5)]
-    );
+    assert_eq!(world.take_seen(), [Seen::Revoke(vec![ip(50)]), Seen::Append(2), Seen::Arm(ip(50)), Seen::Send(5)]);
     assert_eq!(world.armed[&ip(50)].chaddr, mac(2));
 }
 

@@ -171,7 +171,8 @@ fn the_broadcast_flag_and_relays_direct_replies() {
     assert_eq!(offer.codes().last(), Some(&82));
     assert_eq!(offer.message[3], 1, "hops are copied");
     world.ask(&Message::select(2, offer.yiaddr()).with(82, &agent).via(ip(7)));
-    for line in ["option agent.circuit-id \"p1/3\";", "option agent.remote-id aa:bb;", "option agent.unknown-9 1:2:3;"] {
+    for line in ["option agent.circuit-id \"p1/3\";", "option agent.remote-id aa:bb;", "option agent.unknown-9 1:2:3;"]
+    {
         assert!(world.journal.contains(line), "{line} in {}", world.journal);
     }
 }

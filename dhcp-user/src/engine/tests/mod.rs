@@ -4,6 +4,7 @@ mod arming;
 mod bounds;
 mod failover;
 mod joining;
+mod leasequery;
 mod leaving;
 mod policies;
 mod requests;

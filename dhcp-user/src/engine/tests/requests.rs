@@ -66,7 +66,11 @@ fn row_6_an_address_of_another_client_is_refused_even_without_a_say() {
     let mut world = World::new(&not_authoritative());
     world.join(1);
     assert_eq!(nak_text(&mut world, &Message::reboot(2, ip(50))), "requested address not available");
-    assert!(world.logged("DHCPREQUEST for 192.168.150.50 from 02:00:00:00:00:02 via eth0: lease 192.168.150.50 unavailable."));
+    assert!(
+        world.logged(
+            "DHCPREQUEST for 192.168.150.50 from 02:00:00:00:00:02 via eth0: lease 192.168.150.50 unavailable."
+        )
+    );
     assert!(world.logged("DHCPNAK on 192.168.150.50 to 02:00:00:00:00:02 via eth0"));
 }
 
@@ -94,7 +98,9 @@ fn row_7_an_abandoned_address_is_silence() {
 fn row_8_an_address_in_no_range_is_silence_even_with_a_say() {
     let mut world = World::new(VISITORS);
     world.silent(&Message::reboot(1, ip(7)));
-    assert!(world.logged("DHCPREQUEST for 192.168.150.7 from 02:00:00:00:00:01 via eth0: unknown lease 192.168.150.7."));
+    assert!(
+        world.logged("DHCPREQUEST for 192.168.150.7 from 02:00:00:00:00:01 via eth0: unknown lease 192.168.150.7.")
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!   Renewed: starts, ends, cltt; a horizon that is near: record --Durable--> Extend
 //! ```
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use dhcp_ebpf::{
     abi::{Renewal, TAIL_LEN_MAX, Template},

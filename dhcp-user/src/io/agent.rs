@@ -38,7 +38,7 @@ use crate::{
     },
     io::{
         clock::{self, Alarm},
-        fastpath::FastPath,
+        fastpath::{Attachment, FastPath},
         interfaces::{self, Found},
         journal::{Journal, JournalEvent},
         log::Log,
@@ -196,6 +196,12 @@ impl Agent {
         agent.parts.server.handle(Input::Interfaces(interfaces), now);
         agent.run_effects();
         Ok(agent)
+    }
+
+    /// How the fast path stands on each interface served.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.fast_path.attachments()
     }
 
     /// Serves until a signal says stop.

@@ -13,6 +13,7 @@
 //!   interfaces.rs what the kernel has, which of them to serve, when they change
 //!   journal/      the leases file: lock, group commit, compaction
 //!   log.rs        dhcpd's plain lines, or syslog
+//!   neighbours.rs keeps neighbours that do not answer from blocking the others
 //!   network.rs    all sockets together: datagrams in, replies out
 //!   probe.rs      does somebody use this address already?
 //!   signals.rs    stop, reload
@@ -37,6 +38,7 @@ pub mod frame;
 pub mod interfaces;
 pub mod journal;
 pub mod log;
+mod neighbours;
 pub mod network;
 pub mod probe;
 pub mod signals;

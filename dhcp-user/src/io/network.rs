@@ -24,6 +24,7 @@ use crate::{
         filter,
         frame::{self, Envelope, Parsed, Refusal},
         interfaces::Found,
+        neighbours::Neighbours,
         socket::{self, RawFrame, ReceiveBatch, UdpDatagram},
     },
 };
@@ -36,7 +37,7 @@ const ALL: u16 = libc::ETH_P_ALL as u16;
 /// The VLAN number in a tag.
 const VID_MASK: u32 = 0x0fff;
 /// Where the kernel lists VLAN devices; absent without 802.1Q support.
-const VLAN_DEVICES: &str = "/proc/net/vlan/config";
+const VLAN_DEVICES: &str = "/proc/thread-self/net/vlan/config";
 
 /// What was counted at the sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +76,9 @@ struct Ours {
 pub struct Network {
     links: Vec<Link>,
     udp: Socket,
+    /// Bytes that fit into the send buffer of `udp`.
+    udp_room: usize,
+    neighbours: Neighbours,
     local_port: u16,
     batch: ReceiveBatch,
     datagrams: Vec<UdpDatagram>,
@@ -90,6 +94,8 @@ impl Network {
     pub fn new(udp: Socket, local_port: u16) -> Self {
         Self {
             links: Vec::new(),
+            udp_room: udp.send_buffer_size().unwrap_or(socket::SOCKET_BUFFER_LEN),
+            neighbours: Neighbours::default(),
             udp,
             local_port,
             batch: ReceiveBatch::default(),
@@ -234,22 +240,34 @@ impl Network {
             self.spare.extend(link.outgoing.drain(..).take(room));
             link.outgoing.clear();
         }
-        if !self.datagrams.is_empty() {
-            let total = self.datagrams.len() as u64;
-            let mut failed = 0;
-            let datagrams = &self.datagrams;
-            socket::send_datagrams(&self.udp, datagrams, |index, error| {
+        let mut datagrams = std::mem::take(&mut self.datagrams);
+        for chunk in datagrams.chunks_mut(socket::BATCH_COUNT) {
+            self.neighbours.look(&self.udp, self.udp_room, chunk.len());
+            let mut allowed_count = 0;
+            for index in 0..chunk.len() {
+                if chunk.get(index).is_some_and(|datagram| self.neighbours.allow(*datagram.destination.ip())) {
+                    chunk.swap(allowed_count, index);
+                    allowed_count += 1;
+                }
+            }
+            let (allowed, held) = chunk.split_at(allowed_count);
+            if let Some(datagram) = held.first() {
+                last_error = Some(format!("{}: nobody has this address", datagram.destination.ip()));
+            }
+            let mut failed = held.len() as u64;
+            socket::send_datagrams(&self.udp, allowed, |index, error| {
                 failed += 1;
-                let destination = datagrams.get(index).map(|datagram| datagram.destination);
+                let destination = allowed.get(index).map(|datagram| datagram.destination);
                 last_error = Some(match destination {
                     Some(destination) => format!("{destination}: {error}"),
                     None => error.to_string(),
                 });
             });
-            self.counts.sent += total - failed;
+            self.counts.sent += chunk.len() as u64 - failed;
             unsent += failed;
-            self.datagrams.clear();
         }
+        datagrams.clear();
+        self.datagrams = datagrams;
         self.counts.unsent += unsent;
         if last_error.is_some() {
             self.last_send_error = last_error;
@@ -503,6 +521,47 @@ mod tests {
             assert_eq!(network.counts().received, 8);
             assert_eq!(network.counts().sent, 8);
             assert_eq!(network.counts().unsent, 0);
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root: makes a network namespace"]
+    fn neighbours_that_do_not_answer_block_nobody() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, client) = wire();
+            let there = "neigh add 192.168.150.9 lladdr 02:00:00:00:00:09 dev eth0";
+            assert!(std::process::Command::new("ip").args(there.split(' ')).status().unwrap().success());
+            let mut network = Network::new(socket::open_udp(Ipv4Addr::UNSPECIFIED, 67).unwrap(), 67);
+            let interface = ours.interface.clone();
+            network.serve(std::slice::from_ref(&interface), &[ours, client.clone()]).unwrap();
+            let all = libc::ETH_P_ALL as u16;
+            let receiver = socket::open_packet(client.interface.index, all, &filter::udp_to(68), 1 << 20).unwrap();
+            let mut reply = |last: u8| {
+                network.send(Datagram {
+                    interface: Some(interface.index),
+                    route: Route::Ip,
+                    source: OURS,
+                    destination: SocketAddrV4::new(Ipv4Addr::new(192, 168, 150, last), 68),
+                    message: vec![last; 300],
+                });
+            };
+            for _ in 0..100 {
+                (10..=250).for_each(&mut reply);
+            }
+            reply(9);
+            network.flush();
+            assert!(network.counts().unsent > 0, "the flood was too small to fill the buffer");
+            let mut batch = ReceiveBatch::default();
+            let why = network.take_send_error();
+            let count =
+                batch.receive(&receiver).unwrap_or_else(|error| panic!("{error}: {why:?} {:?}", network.neighbours));
+            let frames: Vec<_> = batch.frames(count).map(|raw| frame::parse(raw.bytes, raw.aux).unwrap()).collect();
+            assert_eq!(frames.len(), 1);
+            assert_eq!((frames[0].source.ip(), frames[0].message), (&OURS, &[9; 300][..]));
+            // TTL 64, DF, as the IP stack sends it.
+            let raw = batch.frames(count).next().unwrap();
+            assert_eq!((raw.bytes[14 + 8], raw.bytes[14 + 6] & 0x40), (64, 0x40));
         });
     }
 }

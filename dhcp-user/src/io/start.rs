@@ -36,7 +36,7 @@ use crate::{
         command::{self, Ask, Cli, Command, FastPathMode, LogLevel, Serve},
         daemon::{self, Forked, PidFile, Readiness},
         entropy,
-        fastpath::{FastPath, Off},
+        fastpath::{FastPath, Mode, Off},
         interfaces::{self, Found, Selection},
         journal::{Journal, JournalOptions},
         log::{self, Log},
@@ -236,8 +236,15 @@ fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
         log.open_syslog(plan.facility);
     }
     log_panics(&log);
-    runtime.block_on(run(serve, plan, config, selection, &found, log, readiness))?;
-    Ok(ExitCode::SUCCESS)
+    let outcome = runtime.block_on(run(serve, plan, config, selection, &found, log.clone(), readiness));
+    Ok(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where the log goes by now: standard error, syslog, or both.
+            log.line(Level::Error, &error);
+            ExitCode::FAILURE
+        }
+    })
 }
 
 async fn run(
@@ -307,9 +314,19 @@ async fn run(
         about: About { config: plan.config.clone(), leases: plan.leases, started: now.boot },
     };
     let agent = Agent::new(parts, fast_path, selection.served, found)?;
+    if matches!(serve.fast_path, FastPathMode::Native | FastPathMode::Generic) {
+        // Asked for by name: without it the operator would believe in something that is not there.
+        let missing = agent.attachments().into_iter().find(|attachment| attachment.mode == Mode::Off);
+        if let Some(attachment) = missing {
+            return Err(format!("--fast-path: {}", attachment.why));
+        }
+    }
     log.line(Level::Info, "Server starting service.");
     log.flush();
     let is_daemon = !serve.foreground && !serve.debug;
+    if is_daemon && !log.has_syslog() {
+        log.line(Level::Warn, "there is no syslog at /dev/log: nothing more is logged (run with -d to see the log)");
+    }
     if is_daemon || (serve.foreground && !serve.debug && log.has_syslog()) {
         log.leave_stderr();
     }
@@ -435,12 +452,18 @@ fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) 
     let (sender, events) = mpsc::unbounded_channel();
     // The loop may be gone already: then nobody needs to know.
     let report = Box::new(move |event| drop(sender.send(event)));
+    let usual = JournalOptions::default();
     let options = JournalOptions {
+        // `delayed-ack` and `max-ack-delay` are upper bounds: a commit never waits for company here.
+        batch_records_max: match config.process.delayed_ack {
+            0 => usual.batch_records_max,
+            count => usize::from(count),
+        },
         create,
         format: plan.format,
         now: clock::now().wall,
         skip_sync: config.process.dont_use_fsync,
-        ..JournalOptions::default()
+        ..usual
     };
     if options.skip_sync {
         warn!("dont-use-fsync: a power failure may lose leases that clients were told of");

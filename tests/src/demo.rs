@@ -71,6 +71,14 @@ impl Settings {
 /// The play, act by act.
 fn play(settings: &Settings, began: Instant) -> Result<()> {
     lab::available().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+    if settings.fast_path != "off" {
+        lab::bpf_available().map_err(|reason| {
+            anyhow::anyhow!(
+                "{reason}. Run it where root may load BPF programs (not in an unprivileged container), or see the \
+                 agent alone with --fast-path off"
+            )
+        })?;
+    }
     let _ = lab::sweep();
     let configuration =
         std::fs::read_to_string(&settings.config).with_context(|| settings.config.display().to_string())?;

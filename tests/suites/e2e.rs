@@ -52,6 +52,12 @@ fn stage(client: &str) -> Result<(), String> {
     program(client).map(drop)
 }
 
+/// What a test needs whose renewals the kernel answers.
+fn kernel() -> Result<(), String> {
+    lab::available()?;
+    lab::bpf_available()
+}
+
 /// A client of our own making on an interface: its hardware address is the interface's.
 fn model(lan: &Lan, index: usize) -> (Client, PacketSocket) {
     let interface = format!("c{index}");
@@ -183,13 +189,13 @@ fn play_udhcpc(fast_path: &str) {
 
 #[test]
 fn the_kernel_renews_udhcpc_in_the_driver() {
-    need!("the_kernel_renews_udhcpc_in_the_driver", stage("udhcpc"));
+    need!("the_kernel_renews_udhcpc_in_the_driver", kernel().and_then(|()| stage("udhcpc")));
     play_udhcpc("native");
 }
 
 #[test]
 fn the_kernel_renews_udhcpc_in_generic_mode() {
-    need!("the_kernel_renews_udhcpc_in_generic_mode", stage("udhcpc"));
+    need!("the_kernel_renews_udhcpc_in_generic_mode", kernel().and_then(|()| stage("udhcpc")));
     play_udhcpc("generic");
 }
 
@@ -201,7 +207,7 @@ fn the_agent_renews_udhcpc_when_the_fast_path_is_off() {
 
 #[test]
 fn the_kernel_renews_dhclient_at_t1() {
-    need!("the_kernel_renews_dhclient_at_t1", stage("dhclient"));
+    need!("the_kernel_renews_dhclient_at_t1", kernel().and_then(|()| stage("dhclient")));
     let lan = Lan::new(SERVER, 1).unwrap();
     let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), &short_leases(), "").unwrap();
     let mut peer = peers::dhclient(&lan.clients[0], "c0", "Portable2").unwrap();
@@ -216,7 +222,10 @@ fn the_kernel_renews_dhclient_at_t1() {
 
 #[test]
 fn the_kernel_renews_dhcpcd_on_demand() {
-    need!("the_kernel_renews_dhcpcd_on_demand", stage("dhcpcd").and_then(|()| stage("nsenter")));
+    need!(
+        "the_kernel_renews_dhcpcd_on_demand",
+        kernel().and_then(|()| stage("dhcpcd")).and_then(|()| stage("nsenter"))
+    );
     let lan = Lan::new(SERVER, 1).unwrap();
     let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), VISITORS, "").unwrap();
     let mut peer = peers::dhcpcd(&lan.clients[0], "c0", "Portable3").unwrap();
@@ -243,7 +252,7 @@ fn the_kernel_renews_dhcpcd_on_demand() {
 
 #[test]
 fn kernel_and_agent_answer_a_renewal_with_the_same_bytes_but_for_the_times() {
-    need!("kernel_and_agent_answer_a_renewal_with_the_same_bytes_but_for_the_times", lab::available());
+    need!("kernel_and_agent_answer_a_renewal_with_the_same_bytes_but_for_the_times", kernel());
     let mut replies = Vec::new();
     for fast_path in ["off", "native", "generic"] {
         let lan = Lan::new(SERVER, 1).unwrap();
@@ -292,7 +301,7 @@ fn without_times(reply: &Reply) -> Vec<u8> {
 
 #[test]
 fn the_agent_answers_what_the_kernel_does_not() {
-    need!("the_agent_answers_what_the_kernel_does_not", lab::available());
+    need!("the_agent_answers_what_the_kernel_does_not", kernel());
     let lan = Lan::new(SERVER, 1).unwrap();
     let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), VISITORS, "").unwrap();
     let (mut client, mut wire) = model(&lan, 0);
@@ -320,7 +329,7 @@ fn the_agent_answers_what_the_kernel_does_not() {
 
 #[test]
 fn a_released_lease_is_renewed_by_nobody() {
-    need!("a_released_lease_is_renewed_by_nobody", lab::available());
+    need!("a_released_lease_is_renewed_by_nobody", kernel());
     let lan = Lan::new(SERVER, 1).unwrap();
     let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), VISITORS, "").unwrap();
     let (mut client, mut wire) = model(&lan, 0);
@@ -361,19 +370,19 @@ fn survive(ending: fn(Agent) -> lab::Folder) {
 
 #[test]
 fn a_lease_survives_a_clean_restart() {
-    need!("a_lease_survives_a_clean_restart", lab::available());
+    need!("a_lease_survives_a_clean_restart", kernel());
     survive(|agent| agent.stop().unwrap());
 }
 
 #[test]
 fn a_lease_survives_a_killed_agent() {
-    need!("a_lease_survives_a_killed_agent", lab::available());
+    need!("a_lease_survives_a_killed_agent", kernel());
     survive(|agent| agent.kill().unwrap());
 }
 
 #[test]
 fn a_storm_of_broken_messages_changes_nothing() {
-    need!("a_storm_of_broken_messages_changes_nothing", lab::available());
+    need!("a_storm_of_broken_messages_changes_nothing", kernel());
     let lan = Lan::new(SERVER, 1).unwrap();
     let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), VISITORS, "").unwrap();
     let (mut client, mut wire) = model(&lan, 0);
@@ -419,7 +428,7 @@ fn a_storm_of_broken_messages_changes_nothing() {
 
 #[test]
 fn the_real_dhcpd_accepts_the_leases_file() {
-    need!("the_real_dhcpd_accepts_the_leases_file", stage("dhcpd"));
+    need!("the_real_dhcpd_accepts_the_leases_file", kernel().and_then(|()| stage("dhcpd")));
     let lan = Lan::new(SERVER, 2).unwrap();
     let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), VISITORS, "").unwrap();
     let (mut first, mut wire) = model(&lan, 0);
@@ -453,7 +462,7 @@ fn the_real_dhcpd_accepts_the_leases_file() {
 
 #[test]
 fn dhcpds_leases_are_taken_over() {
-    need!("dhcpds_leases_are_taken_over", stage("dhcpd"));
+    need!("dhcpds_leases_are_taken_over", kernel().and_then(|()| stage("dhcpd")));
     let lan = Lan::new(SERVER, 1).unwrap();
     let server = Dhcpd::start(&lan.server, Lan::SERVER, VISITORS, "").unwrap();
     let (mut client, mut wire) = model(&lan, 0);
@@ -472,7 +481,7 @@ fn dhcpds_leases_are_taken_over() {
 
 #[test]
 fn a_relayed_client_gets_its_lease_through_the_real_dhcrelay() {
-    need!("a_relayed_client_gets_its_lease_through_the_real_dhcrelay", stage("dhcrelay"));
+    need!("a_relayed_client_gets_its_lease_through_the_real_dhcrelay", kernel().and_then(|()| stage("dhcrelay")));
     // server 192.168.150.1 -- relay 192.168.150.2 | 10.79.0.1 -- client
     let (server, relay, client) =
         (Namespace::new("server").unwrap(), Namespace::new("relay").unwrap(), Namespace::new("client").unwrap());

@@ -21,8 +21,8 @@ const PEERS: [(&str, &str); 9] = [
     ("udhcpc", "udhcpc"),
     ("dhcpcd", "dhcpcd-base"),
     ("tshark", "tshark"),
-    ("ethtool", "ethtool"),
     ("unshare", "util-linux"),
+    ("timeout", "coreutils"),
 ];
 
 /// Set up what the suites need and run all of them; the last line counts.

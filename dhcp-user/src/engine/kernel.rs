@@ -243,6 +243,7 @@ impl Server {
         let question = Question {
             chaddr: request.hw.mac()?,
             address: address.octets(),
+            has_ciaddr: request.ciaddr().is_some(),
             giaddr: request.header.giaddr,
             interface: request.interface().0,
             vlan: request.received.vlan,
@@ -434,7 +435,8 @@ fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Tem
         tail_sum: checksum::sum(&tail) as u32,
         tail_len: len as u32,
         source_mac,
-        _pad: [0; 6],
+        is_offer: 0,
+        _pad: [0; 5],
         tail,
     }
 }

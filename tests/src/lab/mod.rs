@@ -73,6 +73,14 @@ pub fn available() -> Result<(), String> {
     }
 }
 
+/// Whether BPF programs can be loaded here; the error is the reason for a skip.
+///
+/// # Errors
+/// When the kernel, or what this runs in, refuses them.
+pub fn bpf_available() -> Result<(), String> {
+    PassProgram::load().map(drop).map_err(|error| format!("BPF programs cannot be loaded: {error:#}"))
+}
+
 /// Whether this process is root.
 #[must_use]
 pub fn is_root() -> bool {

@@ -27,11 +27,21 @@ impl PassProgram {
     /// # Errors
     /// When the kernel refuses BPF, or the driver XDP.
     pub(super) fn attach(interface: &str) -> Result<Self> {
-        let mut loaded = Ebpf::load(&object_file()?).context("BPF is not to be had")?;
+        let mut loaded = Self::load()?;
         let program: &mut Xdp = loaded.program_mut(NAME).context("the pass program is missing")?.try_into()?;
-        program.load().context("BPF programs are refused")?;
         program.attach(interface, XdpMode::Driver).with_context(|| format!("{interface} has no native XDP"))?;
         Ok(Self { _loaded: loaded })
+    }
+
+    /// Loads it and attaches it to nothing: whether BPF is to be had at all.
+    ///
+    /// # Errors
+    /// When the kernel refuses BPF.
+    pub(super) fn load() -> Result<Ebpf> {
+        let mut loaded = Ebpf::load(&object_file()?).context("the kernel refuses bpf(2)")?;
+        let program: &mut Xdp = loaded.program_mut(NAME).context("the pass program is missing")?.try_into()?;
+        program.load().context("the kernel refuses BPF programs")?;
+        Ok(loaded)
     }
 }
 

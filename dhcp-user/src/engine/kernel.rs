@@ -166,11 +166,11 @@ impl Server {
         if request.ciaddr().is_none() || request.giaddr().is_some() {
             let bytes = request.option_bytes();
             let renewal = strip(bytes, &[code::REQUESTED_ADDRESS, code::SERVER_IDENTIFIER, code::RELAY_AGENT]);
-            let renewal = self.predict(config, request, lease, &renewal, true, now)?;
+            let renewal = self.predict(config, request, lease, &renewal, Foreseen::Renewal, now)?;
             armed.put(Place::Renewal, renewal);
-            if request.ciaddr().is_none() && request.giaddr().is_none() {
+            if request.ciaddr().is_none() {
                 let reboot = strip(bytes, &[code::SERVER_IDENTIFIER]);
-                let reboot = self.predict(config, request, lease, &reboot, false, now)?;
+                let reboot = self.predict(config, request, lease, &reboot, Foreseen::Reboot, now)?;
                 armed.put(Place::Reboot, reboot);
             }
         }
@@ -197,13 +197,13 @@ impl Server {
         request: &Request<'_>,
         lease: &Lease,
         options: &[u8],
-        has_ciaddr: bool,
+        foreseen: Foreseen,
         now: Now,
     ) -> Result<Answered, NotArmed> {
         if options.len() > OPTIONS_LEN_MAX {
             return Err(NotArmed::LongQuestion);
         }
-        let message = foresee(request, lease.address, options, has_ciaddr);
+        let message = foresee(request, lease.address, options, foreseen);
         let (interface, attached) = self.interface(request.interface()).ok_or(NotArmed::NoAnswer)?;
         let received = Received { message: &message, ..request.received };
         let mut asked = Request::parse(received, &interface).map_err(|_| NotArmed::NoAnswer)?;
@@ -441,8 +441,17 @@ fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Tem
     }
 }
 
+/// A request that a client is expected to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Foreseen {
+    /// Directly, from the address it got.
+    Renewal,
+    /// Without an address, the way this request came.
+    Reboot,
+}
+
 /// The request that a client will send: the same options but for some, from the address it got.
-fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], has_ciaddr: bool) -> Vec<u8> {
+fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], foreseen: Foreseen) -> Vec<u8> {
     let mut message = vec![0; OPTIONS_AT];
     let mut put = |at: usize, bytes: &[u8]| {
         if let Some(place) = message.get_mut(at..at + bytes.len()) {
@@ -452,8 +461,9 @@ fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], has_ciaddr:
     let flags = u16::from_be_bytes(request.header.flags) & !FLAG_BROADCAST;
     put(0, &[request.header.op, request.header.htype, request.header.hlen]);
     put(10, &flags.to_be_bytes());
-    if has_ciaddr {
-        put(12, &address.octets());
+    match foreseen {
+        Foreseen::Renewal => put(12, &address.octets()),
+        Foreseen::Reboot => put(24, &request.header.giaddr),
     }
     put(28, &request.header.chaddr);
     put(OPTIONS_AT - COOKIE.len(), &COOKIE);

@@ -5,7 +5,7 @@
 //! bit-identical (I5). The order of checks is the order of their cost: most frames leave after two loads.
 
 use crate::{
-    abi::{BootSecs, Bucket, Control, Counter, Entry, Event, Renewal, Template},
+    abi::{BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, Entry, Event, Renewal, Template},
     answer::{self, Fixed, Times},
     frame::{Frame, FrameMut},
     question::{self, Question},
@@ -36,6 +36,8 @@ pub trait Tables {
     fn control(&self) -> Option<&Control>;
     /// A bucket of the directory.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A copy of a bucket of the index by hardware address.
+    fn client_bucket(&self, index: u32) -> Option<ClientBucket>;
     /// A whole copy of an entry; `None` while the agent writes it, or when there is no such entry.
     fn entry(&self, index: u32) -> Option<Entry>;
     /// Stores what was granted, in one write.
@@ -65,9 +67,9 @@ impl<const TAGS: usize> At<TAGS> {
 /// Length of a VLAN tag.
 const TAG_LEN: usize = 4;
 
-/// A renewal as it stands in a frame.
+/// A request as it stands in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renew {
+pub struct Asked {
     /// Ethernet addresses: destination, source.
     ethernet: [u8; 12],
     /// VLAN tags, outer first: TPID and TCI; zero = no tag.
@@ -80,13 +82,13 @@ pub struct Renew {
     options_len: usize,
 }
 
-/// Reads a renewal behind `TAGS` tags, or says why the frame is none.
+/// Reads a client's request behind `TAGS` tags, or says why the frame is none.
 ///
 /// # Errors
 ///
 /// The reason for which the frame is passed up.
 #[inline(always)]
-fn parse<F: Frame + ?Sized, const TAGS: usize>(frame: &F, vlan: [u32; 2]) -> Result<Renew, Counter> {
+fn parse<F: Frame + ?Sized, const TAGS: usize>(frame: &F, vlan: [u32; 2]) -> Result<Asked, Counter> {
     let ports = frame.read::<4>(At::<TAGS>::UDP).ok_or(Counter::NotDhcp)?;
     if frame.read::<1>(At::<TAGS>::IP + 9) != Some([PROTOCOL_UDP]) {
         return Err(Counter::NotDhcp);
@@ -121,18 +123,15 @@ fn parse<F: Frame + ?Sized, const TAGS: usize>(frame: &F, vlan: [u32; 2]) -> Res
     if frame.read::<4>(At::<TAGS>::DHCP + COOKIE_AT) != Some(COOKIE) {
         return Err(Counter::Cookie);
     }
-    if header.ciaddr == [0; 4] {
-        return Err(Counter::NoAddress);
-    }
-    // RENEWING and REBINDING: the client sends from the address it holds (RFC 2131 4.3.6, table 5); a relay from
-    // its own.
+    // RENEWING and REBINDING: the client sends from the address it holds; INIT-REBOOT and DISCOVER: from none, and
+    // `ciaddr` is zero as well (RFC 2131 4.3.6, table 5). A relay sends from its own.
     if header.giaddr == [0; 4] && frame.read::<4>(At::<TAGS>::IP + 12) != Some(header.ciaddr) {
         return Err(Counter::OtherSource);
     }
     let to = frame.read::<4>(At::<TAGS>::IP + 16).ok_or(Counter::Length)?;
     let ethernet = frame.read::<12>(0).ok_or(Counter::Length)?;
     let options_len = udp_len.wrapping_sub(UDP_LEN + OPTIONS_AT);
-    Ok(Renew { ethernet, vlan, to, header, options_len })
+    Ok(Asked { ethernet, vlan, to, header, options_len })
 }
 
 /// What a template can grant up to a horizon.
@@ -151,7 +150,7 @@ pub fn grant(template: &Template, horizon: BootSecs, now: BootSecs) -> Option<u3
     if is_useful { Some(granted) } else { None }
 }
 
-/// Answers the renewal in `frame` in place, if everything about it is known and promised.
+/// Answers the request in `frame` in place, if everything about it is known and promised.
 #[inline(always)]
 pub fn answer_in_place<F: FrameMut + ?Sized, T: Tables + ?Sized>(frame: &mut F, tables: &T) -> Verdict {
     let Some(outer) = frame.read::<2>(12) else { return Verdict::Pass(Counter::NotIpv4) };
@@ -196,6 +195,8 @@ fn answer_behind<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
 /// An answer that may be given.
 struct Granted<'t> {
     entry: u32,
+    /// The leased address.
+    address: [u8; 4],
     template: &'t Template,
     now: BootSecs,
     granted: u32,
@@ -207,26 +208,31 @@ struct Granted<'t> {
 fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     frame: &F,
     tables: &'t T,
-    request: &Renew,
+    request: &Asked,
 ) -> Result<Granted<'t>, Counter> {
     let control = tables.control().ok_or(Counter::Off)?;
     if control.enabled == 0 {
         return Err(Counter::Off);
     }
+    let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
+    let chaddr = [m0, m1, m2, m3, m4, m5];
     let [a, b, c, d] = request.header.ciaddr;
-    let prefix = u32::from_be_bytes([0, a, b, c]);
-    let bucket = tables.bucket(Bucket::index_of(prefix)).ok_or(Counter::NoEntry)?;
-    let base = bucket.base_of(prefix).ok_or(Counter::NoEntry)?;
-    let index = base.wrapping_add(u32::from(d));
+    let has_address = request.header.ciaddr != [0; 4];
+    let index = if has_address {
+        let prefix = u32::from_be_bytes([0, a, b, c]);
+        let bucket = tables.bucket(Bucket::index_of(prefix)).ok_or(Counter::NoEntry)?;
+        bucket.base_of(prefix).ok_or(Counter::NoEntry)?.wrapping_add(u32::from(d))
+    } else {
+        let place = ClientPlace::new(chaddr, &control.key, control.client_mask);
+        tables.client_bucket(place.bucket).and_then(|bucket| bucket.entry_of(place.tag)).ok_or(Counter::NoAddress)?
+    };
     let entry = tables.entry(index).ok_or(Counter::NotArmed)?;
-    if entry.address != request.header.ciaddr {
+    if has_address && entry.address != request.header.ciaddr {
         return Err(Counter::NoEntry);
     }
     if entry.generation != control.generation || control.generation.number() == 0 {
         return Err(Counter::NotArmed);
     }
-    let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
-    let chaddr = [m0, m1, m2, m3, m4, m5];
     if entry.chaddr != chaddr {
         return Err(Counter::OtherClient);
     }
@@ -235,7 +241,9 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     }
     let question = Question {
         chaddr,
-        address: request.header.ciaddr,
+        // Without `ciaddr` the address asked for is option 50, which the digest covers byte for byte.
+        address: entry.address,
+        has_ciaddr: has_address,
         giaddr: request.header.giaddr,
         interface: tables.interface(),
         vlan: request.vlan,
@@ -263,15 +271,16 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
         return Err(Counter::DeadMan);
     }
     let granted = grant(template, entry.horizon, now).ok_or(Counter::Horizon)?;
+    let address = entry.address;
     let is_near = entry.horizon.since(now) < template.lease_time.wrapping_add(template.lease_time / 4);
-    Ok(Granted { entry: index, template, now, granted, is_near })
+    Ok(Granted { entry: index, address, template, now, granted, is_near })
 }
 
 #[inline(always)]
 fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     frame: &mut F,
     tables: &T,
-    request: &Renew,
+    request: &Asked,
     answer: &Granted<'_>,
 ) -> Verdict {
     let tail_len = answer.template.tail_len as usize;
@@ -281,14 +290,17 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     }
     let renewal =
         Renewal { at: answer.now, until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)) };
-    // Known before it is said: from here on the agent finds the promise (design: revocation).
-    tables.store_renewal(answer.entry, renewal);
+    let is_promise = answer.template.is_offer == 0;
+    if is_promise {
+        // Known before it is said: from here on the agent finds the promise (design: revocation).
+        tables.store_renewal(answer.entry, renewal);
+    }
     if write_reply::<F, TAGS>(frame, request, answer, message_len).is_none() {
         return Verdict::Drop(Counter::Resize);
     }
-    if answer.is_near {
+    if answer.is_near && is_promise {
         tables.count(Counter::HorizonAsked);
-        if !tables.send_event(Event { address: request.header.ciaddr, renewal }) {
+        if !tables.send_event(Event { address: answer.address, renewal }) {
             tables.count(Counter::EventLost);
         }
     }
@@ -309,10 +321,10 @@ struct Envelope {
 /// What goes through the IP stack on the slow path looks as Linux sends it; what has to be broadcast is a raw
 /// frame as dhcpd makes it.
 #[inline(always)]
-fn envelope(request: &Renew, template: &Template) -> Envelope {
+fn envelope(request: &Asked, answer: &Granted<'_>) -> Envelope {
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = request.ethernet;
     // A request to a group address has no sender address of ours in it.
-    let from_mac = if d0 & 1 != 0 { template.source_mac } else { [d0, d1, d2, d3, d4, d5] };
+    let from_mac = if d0 & 1 != 0 { answer.template.source_mac } else { [d0, d1, d2, d3, d4, d5] };
     let routed = Envelope {
         to_mac: [s0, s1, s2, s3, s4, s5],
         from_mac,
@@ -328,6 +340,18 @@ fn envelope(request: &Renew, template: &Template) -> Envelope {
     if request.header.is_broadcast() {
         return Envelope { to_mac: [255; 6], to: [255; 4], tos: TOS_RAW, ttl: TTL_RAW, dont_fragment: 0, ..routed };
     }
+    if request.header.ciaddr == [0; 4] {
+        // A raw frame to the hardware address that the client names (RFC 2131 4.1).
+        let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
+        return Envelope {
+            to_mac: [m0, m1, m2, m3, m4, m5],
+            to: answer.address,
+            tos: TOS_RAW,
+            ttl: TTL_RAW,
+            dont_fragment: 0,
+            ..routed
+        };
+    }
     routed
 }
 
@@ -335,16 +359,16 @@ fn envelope(request: &Renew, template: &Template) -> Envelope {
 #[inline(always)]
 fn write_reply<F: FrameMut + ?Sized, const TAGS: usize>(
     frame: &mut F,
-    request: &Renew,
+    request: &Asked,
     answer: &Granted<'_>,
     message_len: usize,
 ) -> Option<()> {
-    let envelope = envelope(request, answer.template);
+    let envelope = envelope(request, answer);
     let server = answer.template.server;
     let fixed = Fixed {
         flags: request.header.flags,
         ciaddr: request.header.ciaddr,
-        yiaddr: request.header.ciaddr,
+        yiaddr: answer.address,
         siaddr: answer.template.siaddr,
     };
     let times = Times {

@@ -22,7 +22,7 @@ mod program {
     };
     use dhcp_ebpf::{
         abi::{
-            BootSecs, Bucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
+            BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
             TEMPLATE_COUNT, Template,
         },
         decide::{self, Tables, Verdict},
@@ -35,6 +35,9 @@ mod program {
     /// Where the entries of a /24 start.
     #[map]
     static DIRECTORY: Array<Bucket> = Array::with_max_entries(DIRECTORY_BUCKETS as u32, BPF_F_MMAPABLE);
+    /// The index by hardware address; the agent sets the size when it loads the object.
+    #[map]
+    static CLIENTS: Array<ClientBucket> = Array::with_max_entries(64, BPF_F_MMAPABLE);
     /// One cache line per lease; the agent sets the size when it loads the object.
     #[map]
     static ENTRIES: Array<Entry> = Array::with_max_entries(256, BPF_F_MMAPABLE);
@@ -139,6 +142,14 @@ mod program {
         #[inline(always)]
         fn bucket(&self, index: u32) -> Option<&Bucket> {
             DIRECTORY.get(index)
+        }
+
+        #[inline(always)]
+        fn client_bucket(&self, index: u32) -> Option<ClientBucket> {
+            let bucket = CLIENTS.get_ptr(index)?;
+            // SAFETY: the map holds the bucket; the agent stores each way as one aligned word.
+            let ways = unsafe { ptr::addr_of!((*bucket).ways).read_volatile() };
+            Some(ClientBucket { ways })
         }
 
         #[inline(always)]

@@ -239,6 +239,58 @@ fn a_rebinding_client_is_answered_from_the_servers_own_address() {
 }
 
 #[test]
+fn a_rebooting_client_is_found_by_its_hardware_address_and_answered_raw() {
+    let mut stage = need!("kernel::reboot", Stage::new());
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1).with(50, ADDRESS.octets());
+    message.ciaddr = Ipv4Addr::UNSPECIFIED;
+    let relay = Ipv4Addr::new(10, 79, 0, 1);
+    for (flags, giaddr) in [(0, Ipv4Addr::UNSPECIFIED), (0x8000, Ipv4Addr::UNSPECIFIED), (0, relay)] {
+        (message.flags, message.giaddr) = (flags, giaddr);
+        stage.arm(&message, &plain(), 900);
+        let (verdict, out) = stage.run(&Envelope::broadcast(CLIENT_MAC).wrap(&message.bytes()));
+        if giaddr == relay {
+            assert_eq!(verdict, Verdict::Transmit);
+            assert_eq!(frames::open(&out).unwrap().to, (relay, 67));
+            continue;
+        }
+        assert_eq!(verdict, Verdict::Transmit);
+        let reply = frames::open(&out).unwrap();
+        assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+        assert_eq!((reply.tos, reply.ttl, reply.from), (0x10, 128, (SERVER, 67)));
+        assert_eq!(&reply.payload[12..16], &[0; 4], "ciaddr is copied");
+        assert_eq!(&reply.payload[16..20], &ADDRESS.octets(), "yiaddr is the leased address");
+        let to = if flags == 0 { (CLIENT_MAC, (ADDRESS, 68)) } else { (frames::BROADCAST, (Ipv4Addr::BROADCAST, 68)) };
+        assert_eq!((reply.to_mac, reply.to), to);
+        assert_eq!(reply.from_mac, SERVER_MAC);
+    }
+    // Another address in option 50 is another question.
+    message.options.last_mut().unwrap().1[3] ^= 1;
+    let verdict = stage.run(&Envelope::broadcast(CLIENT_MAC).wrap(&message.bytes())).0;
+    assert_eq!(verdict, Verdict::Pass(Counter::OtherQuestion));
+}
+
+#[test]
+fn an_offer_promises_nothing() {
+    let mut stage = need!("kernel::offer", Stage::new());
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1);
+    message.ciaddr = Ipv4Addr::UNSPECIFIED;
+    message.options[0].1 = vec![1];
+    let mut offer = plain();
+    offer.tail[192 + 4 + 2] = 2;
+    offer.tail_sum = dhcp_ebpf::wire::checksum::sum(&offer.tail) as u32;
+    offer.is_offer = 1;
+    stage.arm(&message, &offer, 700);
+    let before = stage.kernel.entry(ADDRESS).unwrap().renewal;
+    let (verdict, out) = stage.run(&Envelope::broadcast(CLIENT_MAC).wrap(&message.bytes()));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert!(reply.is_udp_sum_right);
+    assert_eq!(&reply.payload[240..243], &[53, 1, 2]);
+    assert_eq!(stage.kernel.entry(ADDRESS).unwrap().renewal, before, "nothing was promised");
+    assert_eq!(stage.kernel.scan(), []);
+}
+
+#[test]
 fn the_broadcast_flag_brings_a_raw_broadcast() {
     let mut stage = need!("kernel::broadcast-flag", Stage::new());
     let mut message = renewal(CLIENT_MAC, ADDRESS, 1);
@@ -373,6 +425,7 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     let mut cookie = good.clone();
     cookie[42 + 236] = 98;
+    let stranger = Envelope::broadcast([2, 9, 9, 9, 9, 9]).wrap(&Message::request(1, [2, 9, 9, 9, 9, 9], 1).bytes());
     let cases: Vec<(&str, Vec<u8>, Counter)> = vec![
         ("ARP", arp, Counter::NotIpv4),
         ("a VLAN tag", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5)]), Counter::OtherQuestion),
@@ -389,7 +442,8 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
         ("hlen 255", poked(42 + 2, 255), Counter::Hardware),
         ("htype 6", poked(42 + 1, 6), Counter::Hardware),
         ("a bad cookie", cookie, Counter::Cookie),
-        ("ciaddr zero", changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED), Counter::NoAddress),
+        ("no address, from somewhere", changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED), Counter::OtherQuestion),
+        ("no address, from a stranger", stranger, Counter::NoAddress),
         ("giaddr set", changed(&|message| message.giaddr = Ipv4Addr::new(10, 0, 0, 1)), Counter::OtherQuestion),
         ("too many options", changed(&|message| message.padded_to = 240 + 385), Counter::LongOptions),
         ("an address out of range", changed(&|message| message.ciaddr = Ipv4Addr::new(10, 9, 8, 7)), Counter::NoEntry),

@@ -122,16 +122,8 @@ pub(crate) fn context<'c>(
 
 /// What an answer depended on besides the question and the configuration.
 pub(crate) fn depends(request: &Request<'_>, evaluation: &Evaluation) -> Depends {
-    let classes = request.membership.depends;
-    let scopes = evaluation.depends;
-    Depends {
-        time: classes.time || scopes.time,
-        hooks: classes.hooks || scopes.hooks || evaluation.on_commit.is_some(),
-        billing: classes.billing || scopes.billing,
-        message: classes.message || scopes.message,
-        lease: classes.lease || scopes.lease,
-        names: classes.names || scopes.names,
-    }
+    let hooks = Depends { hooks: evaluation.on_commit.is_some(), ..Depends::NOTHING };
+    request.membership.depends.and(evaluation.depends).and(hooks)
 }
 
 /// The server identifier of a reply and its source address: the configuration's, else what the relay wants

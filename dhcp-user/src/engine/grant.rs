@@ -318,8 +318,8 @@ impl Server {
             lease.agent_options = Some(agent.into());
         }
         store_variables(&mut lease, &terms.evaluation, request);
-        lease.on_expiry = terms.evaluation.on_expiry.as_ref().map(|hook| hook.text().into_bytes().into());
-        lease.on_release = terms.evaluation.on_release.as_ref().map(|hook| hook.text().into_bytes().into());
+        lease.on_expiry = terms.evaluation.on_expiry.as_ref().map(|hook| hook.text().as_bytes().into());
+        lease.on_release = terms.evaluation.on_release.as_ref().map(|hook| hook.text().as_bytes().into());
         lease.billing = terms.billing.clone();
         lease.unknown = None;
         match peer {

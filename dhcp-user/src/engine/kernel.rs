@@ -7,7 +7,7 @@
 //!   Renewed: starts, ends, cltt; a horizon that is near: record --Durable--> Extend
 //! ```
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use dhcp_ebpf::{
     abi::{Renewal, TAIL_LEN_MAX, Template},
@@ -152,27 +152,25 @@ impl Server {
             Some(armed) if armed.chaddr == chaddr => armed.clone(),
             Some(_) | None => Armed { chaddr, questions: [None, None, None] },
         };
-        if request.ciaddr().is_some() && request.giaddr().is_none() {
-            // What really came: the answer is the one that was just made.
+        if request.ciaddr().is_some() {
+            // What really came: the answer is the one that was just made. With option 54 its way back would be another.
             if request.server_id().is_some() {
                 return Err(NotArmed::Destination);
             }
-            let template = template_of(composed, terms.want, self.mac_of(request)?);
             let digest = self.digest(request, lease.address, request.option_bytes()).ok_or(NotArmed::LongQuestion)?;
+            let template = template_of(composed, terms.want, self.mac_of(request));
             let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
-            armed.put(armed.place_of_renewal(digest), (digest, template));
-        } else {
+            let place = if request.giaddr().is_some() { Place::Learned } else { armed.place_of_renewal(digest) };
+            armed.put(place, (digest, template));
+        }
+        if request.ciaddr().is_none() || request.giaddr().is_some() {
             let bytes = request.option_bytes();
-            let strips_relay = request.giaddr().is_some();
-            let without = |codes: &[u8]| strip(bytes, codes);
-            let mut codes = vec![code::REQUESTED_ADDRESS, code::SERVER_IDENTIFIER];
-            if strips_relay {
-                codes.push(code::RELAY_AGENT);
-            }
-            let renewal = self.predict(config, request, lease, &without(&codes), true, now)?;
+            let renewal = strip(bytes, &[code::REQUESTED_ADDRESS, code::SERVER_IDENTIFIER, code::RELAY_AGENT]);
+            let renewal = self.predict(config, request, lease, &renewal, true, now)?;
             armed.put(Place::Renewal, renewal);
-            if !strips_relay && request.ciaddr().is_none() {
-                let reboot = self.predict(config, request, lease, &without(&[code::SERVER_IDENTIFIER]), false, now)?;
+            if request.ciaddr().is_none() && request.giaddr().is_none() {
+                let reboot = strip(bytes, &[code::SERVER_IDENTIFIER]);
+                let reboot = self.predict(config, request, lease, &reboot, false, now)?;
                 armed.put(Place::Reboot, reboot);
             }
         }
@@ -206,15 +204,10 @@ impl Server {
             return Err(NotArmed::LongQuestion);
         }
         let message = foresee(request, lease.address, options, has_ciaddr);
-        let interface = self
-            .interfaces
-            .iter()
-            .find(|interface| interface.index == request.interface())
-            .map(Arc::clone)
-            .ok_or(NotArmed::NoAnswer)?;
+        let (interface, attached) = self.interface(request.interface()).ok_or(NotArmed::NoAnswer)?;
         let received = Received { message: &message, ..request.received };
         let mut asked = Request::parse(received, &interface).map_err(|_| NotArmed::NoAnswer)?;
-        asked.network = request::locate(config, &asked, &interface);
+        asked.network = request::locate(config, &asked, attached);
         self.recall_for(&mut asked, lease);
         packet::classify(config, &mut asked, now.wall);
 
@@ -231,15 +224,9 @@ impl Server {
             compose::compose(config, &asked, &terms.evaluation, &subject, kind).map_err(|_| NotArmed::NoAnswer)?;
         self.is_armable(config, &asked, &terms.evaluation, &composed, &target, terms.want, now)?;
         let digest = self.digest(&asked, lease.address, options).ok_or(NotArmed::LongQuestion)?;
-        let template = template_of(&composed, terms.want, interface.mac);
+        let template = template_of(&composed, terms.want, self.mac_of(request));
         let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
         Ok((digest, template))
-    }
-
-    /// Hardware address of the interface that a request came in through.
-    fn mac_of(&self, request: &Request<'_>) -> Result<[u8; 6], NotArmed> {
-        let interface = self.interfaces.iter().find(|interface| interface.index == request.interface());
-        interface.map(|interface| interface.mac).ok_or(NotArmed::NoAnswer)
     }
 
     fn recall_for(&self, asked: &mut Request<'_>, lease: &Lease) {
@@ -256,11 +243,17 @@ impl Server {
         let question = Question {
             chaddr: request.hw.mac()?,
             address: address.octets(),
+            has_ciaddr: request.ciaddr().is_some(),
             giaddr: request.header.giaddr,
             interface: request.interface().0,
             vlan: request.received.vlan,
         };
         question::digest(&question, options, 0, options.len(), &self.options.digest_key)
+    }
+
+    /// Ethernet address of the interface that a request came in through.
+    fn mac_of(&self, request: &Request<'_>) -> [u8; 6] {
+        self.interface(request.interface()).map_or([0; 6], |(interface, _)| interface.mac)
     }
 
     /// The latest instant that the kernel may promise for a lease.
@@ -314,7 +307,7 @@ impl Server {
         }
         let parked: Vec<Parked> = revocation.parked;
         for message in &parked {
-            self.handle_packet(message.received(), message.probed, now);
+            self.handle_parked(message, now);
         }
         if self.is_stopping {
             self.write_final(&revocation.addresses);
@@ -442,7 +435,8 @@ fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Tem
         tail_sum: checksum::sum(&tail) as u32,
         tail_len: len as u32,
         source_mac,
-        _pad: [0; 6],
+        is_offer: 0,
+        _pad: [0; 5],
         tail,
     }
 }

@@ -48,7 +48,7 @@ use std::{
 use dhcp_ebpf::abi::{DigestKey, Generation};
 
 use crate::{
-    config::{Config, PoolId},
+    config::{Config, PoolId, SharedNetworkId},
     lease::{
         BindingState, Lease, PoolIndex, Table,
         journal::{self, Format, PeerState},
@@ -61,7 +61,7 @@ use find::Search;
 use gate::Gate;
 use peers::Peer;
 pub use peers::Service;
-use port::{Effect, Input, Interface, JournalSeq, Level, Token, Verbs};
+use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
 use probe::Probes;
 use promise::Promises;
 use route::Ports;
@@ -119,7 +119,8 @@ pub struct Server {
     table: Table,
     options: EngineOptions,
     ports: Ports,
-    interfaces: Vec<Arc<Interface>>,
+    /// Interfaces, each with the network it is attached to.
+    interfaces: Vec<(Arc<Interface>, Option<SharedNetworkId>)>,
     effects: VecDeque<Effect>,
     gate: Gate,
     /// The last record of an address, while it may not be durable.
@@ -314,7 +315,18 @@ impl Server {
     }
 
     fn set_interfaces(&mut self, interfaces: Vec<Interface>) {
-        self.interfaces = interfaces.into_iter().map(Arc::new).collect();
+        self.interfaces = interfaces
+            .into_iter()
+            .map(|interface| {
+                let network = self.config.shared_network_of_interface(&interface.name, &interface.addresses);
+                (Arc::new(interface), network)
+            })
+            .collect();
+    }
+
+    fn interface(&self, index: InterfaceIndex) -> Option<(Arc<Interface>, Option<SharedNetworkId>)> {
+        let (interface, network) = self.interfaces.iter().find(|(interface, _)| interface.index == index)?;
+        Some((Arc::clone(interface), *network))
     }
 
     /// Ends the wait of peers whose partner has not spoken up.
@@ -351,7 +363,7 @@ impl Verbs for Server {
     fn handle(&mut self, input: Input<'_>, now: Now) {
         self.clock = now;
         match input {
-            Input::Packet(received) => self.handle_packet(received, None, now),
+            Input::Packet(received) => self.handle_packet(received, now),
             Input::Durable(seq) => {
                 self.gate.pass(seq, &mut self.effects, |effect| self.promises.still_wants(effect));
                 let (appended, durable) = self.gate.seqs();

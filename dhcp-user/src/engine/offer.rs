@@ -83,6 +83,9 @@ impl Server {
         probed: Option<Ipv4Addr>,
         now: Now,
     ) -> Outcome {
+        if probed != Some(target.address) && self.probes.is_probing(target.address) {
+            return Outcome::Ignored(Reason::ProbeUnderWay);
+        }
         let terms = match self.terms(config, request, target, now) {
             Ok(terms) => terms,
             Err(refusal) => return self.refuse(refusal, line),
@@ -97,9 +100,6 @@ impl Server {
             && probed != Some(target.address)
             && wants_probe(&terms.evaluation, lease, request, now)
         {
-            if self.probes.is_probing(target.address) {
-                return Outcome::Ignored(Reason::ProbeUnderWay);
-            }
             let until = probe_until(&terms.evaluation, now);
             if !self.probe(request, target.address, until) {
                 return Outcome::Ignored(Reason::ProbesFull);

@@ -32,9 +32,19 @@ use super::{
 };
 
 impl Server {
-    /// Takes a message. `probed` is the address whose conflict probe has just ended without an answer.
-    pub(super) fn handle_packet(&mut self, frame: Frame<'_>, probed: Option<Ipv4Addr>, now: Now) {
-        match self.sort(frame, probed, now) {
+    /// Takes a message that has just arrived.
+    pub(super) fn handle_packet(&mut self, frame: Frame<'_>, now: Now) {
+        self.take(frame, None, true, now);
+    }
+
+    /// Takes a message again that had to wait.
+    pub(super) fn handle_parked(&mut self, parked: &Parked, now: Now) {
+        self.take(parked.received(), parked.probed, false, now);
+    }
+
+    /// `probed` is the address whose conflict probe has just ended without an answer.
+    fn take(&mut self, frame: Frame<'_>, probed: Option<Ipv4Addr>, is_new: bool, now: Now) {
+        match self.sort(frame, probed, is_new, now) {
             Outcome::Done => {}
             Outcome::Ignored(reason) => self.ignored.add(reason),
             Outcome::Await(token) => {
@@ -45,13 +55,12 @@ impl Server {
         }
     }
 
-    fn sort(&mut self, frame: Frame<'_>, probed: Option<Ipv4Addr>, now: Now) -> Outcome {
+    fn sort(&mut self, frame: Frame<'_>, probed: Option<Ipv4Addr>, is_new: bool, now: Now) -> Outcome {
         let config = Arc::clone(&self.config);
-        let Some(interface) = self.interfaces.iter().find(|interface| interface.index == frame.interface) else {
+        let Some((interface, attached)) = self.interface(frame.interface) else {
             self.received.add(Received::Other);
             return Outcome::Ignored(Reason::UnknownInterface);
         };
-        let interface = Arc::clone(interface);
         let mut request = match Request::parse(frame, &interface) {
             Ok(request) => request,
             Err(reason) => {
@@ -59,8 +68,10 @@ impl Server {
                 return Outcome::Ignored(reason);
             }
         };
-        self.received.add(counter_of(request.kind));
-        request.network = request::locate(&config, &request, &interface);
+        if is_new {
+            self.received.add(counter_of(request.kind));
+        }
+        request.network = request::locate(&config, &request, attached);
         self.recall_agent_options(&mut request, now);
         classify(&config, &mut request, now.wall);
 
@@ -118,8 +129,10 @@ impl Server {
     /// Whether option 54 names somebody else (RFC 2131 4.3.2).
     pub(super) fn is_for_another_server(&self, config: &Config, request: &Request<'_>, now: Now) -> bool {
         let Some(named) = request.server_id() else { return false };
-        let is_interface_s =
-            self.interfaces.iter().any(|interface| interface.addresses.iter().any(|(address, _)| *address == named));
+        let is_interface_s = self
+            .interfaces
+            .iter()
+            .any(|(interface, _)| interface.addresses.iter().any(|(address, _)| *address == named));
         if is_interface_s {
             return false;
         }

@@ -58,6 +58,6 @@ impl Server {
                 self.abandon(lease, "pinged before offer", now);
             }
         }
-        self.handle_packet(parked.received(), parked.probed, now);
+        self.handle_parked(&parked, now);
     }
 }

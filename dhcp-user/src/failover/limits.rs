@@ -16,6 +16,8 @@ pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(15);
 pub const REDIAL_DELAY: Duration = Duration::from_secs(5);
 /// How far the clocks may be apart at connect time, seconds (ISC).
 pub const CLOCK_SKEW_SECS_MAX: u32 = 60;
+/// How far the partner's clock may be behind when it was never heard since the start, seconds.
+pub const CLOCK_SLACK_SECS: u32 = 5;
 /// How early an "expired" may come for a lease that runs here, seconds (ISC). We answer it when the lease has run out.
 pub const EXPIRY_SLACK_SECS: u32 = 65;
 /// Connections of one partner whose handshake is not complete; more are closed at once.

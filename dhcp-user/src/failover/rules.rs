@@ -34,25 +34,24 @@ pub struct Claim {
     pub cltt: WallTime,
 }
 
-/// Whether my own update on its way counts for more than the one that came in.
+/// Whether my own update, which the partner has not answered, counts for more than the one that came in.
 ///
-/// Not symmetric where one says active and the other expired: each side then takes the other's, and the transition
-/// check settles it.
+/// dhcpd lets every update of the primary's win over one of the secondary's that is not about an active lease. Here an
+/// active lease that the partner has not heard of also wins on the secondary: a late give-away or release would
+/// otherwise take the address from a client that has just been given it (I1). dhcpd as primary lets our "active" win as
+/// well, so both ends agree. Where one says active and the other expired, each side takes the other's, and the
+/// transition check settles it by the lease's end.
 #[must_use]
 pub fn is_mine_better(role: Role, mine: Claim, theirs: Claim) -> bool {
+    use BindingState::{Abandoned, Active, Backup, Expired, Free, Released, Reset};
     match (mine.state, theirs.state) {
-        (BindingState::Active, BindingState::Active) => {
-            mine.cltt > theirs.cltt || (mine.cltt == theirs.cltt && role == Role::Primary)
-        }
-        (BindingState::Active, BindingState::Expired) | (_, BindingState::Active) => false,
+        (Active, Active) => mine.cltt > theirs.cltt || (mine.cltt == theirs.cltt && role == Role::Primary),
+        (Active, Expired) => false,
+        (Active, Free | Backup | Released | Reset | Abandoned) => true,
+        (Free | Expired | Released | Abandoned | Reset | Backup, Active) => false,
         (
-            _,
-            BindingState::Free
-            | BindingState::Expired
-            | BindingState::Released
-            | BindingState::Abandoned
-            | BindingState::Reset
-            | BindingState::Backup,
+            Free | Expired | Released | Abandoned | Reset | Backup,
+            Free | Expired | Released | Abandoned | Reset | Backup,
         ) => role == Role::Primary,
     }
 }
@@ -88,10 +87,11 @@ pub fn check_transition(
         }
     };
     let expire = || {
-        if mine.ends <= now {
+        // The second of `ends` itself still belongs to the client.
+        if mine.ends < now {
             Transition::Accept
         } else if mine.ends <= now.after(EXPIRY_SLACK_SECS) {
-            Transition::AcceptAt(mine.ends)
+            Transition::AcceptAt(mine.ends.after(1))
         } else {
             Transition::Refuse
         }
@@ -126,6 +126,8 @@ pub struct Alone {
     pub since: WallTime,
     /// Maximum client lead time, seconds.
     pub mclt_secs: u32,
+    /// By how much the partner's clock may be behind, seconds: it ends its promises by its own.
+    pub slack_secs: u32,
 }
 
 impl Alone {
@@ -140,7 +142,8 @@ impl Alone {
         } else {
             WallTime::NONE
         };
-        self.since.max(binding.from_partner).max(told).after(self.mclt_secs)
+        let lead = self.mclt_secs.saturating_add(self.slack_secs);
+        self.since.max(binding.from_partner).max(told).after(lead)
     }
 
     /// When an address that ran out, was released or was reset may be given to somebody else. A binding that began
@@ -148,7 +151,7 @@ impl Alone {
     #[must_use]
     pub fn reuse_at(self, binding: &Binding) -> WallTime {
         if binding.starts > self.since {
-            self.since.after(self.mclt_secs).max(binding.ends)
+            self.since.after(self.mclt_secs.saturating_add(self.slack_secs)).max(binding.ends)
         } else {
             self.partner_promise(binding).max(binding.ends)
         }
@@ -163,7 +166,9 @@ pub fn is_mine_to_allocate(role: Role, alone: Option<Alone>, binding: &Binding, 
     let is_over = || alone.is_some_and(|alone| now > alone.reuse_at(binding));
     match (binding.state, role) {
         (Active, _) => false,
-        (Free | Abandoned, Role::Primary) | (Backup, Role::Secondary) => true,
+        // A partner that does not know of the abandonment may go on renewing the address for its client.
+        (Abandoned, Role::Primary) => binding.acked_partner >= binding.told_partner || has_partner_lost_it(),
+        (Free, Role::Primary) | (Backup, Role::Secondary) => true,
         (Free | Abandoned, Role::Secondary) | (Backup, Role::Primary) => has_partner_lost_it(),
         (Expired | Released, _) => binding.rewind == role.own_state() || is_over(),
         (Reset, _) => is_over(),

@@ -357,13 +357,13 @@ fn resolve(config: &mut Config) {
     for name in names {
         match (name.as_str(), 0).to_socket_addrs() {
             Ok(addresses) => {
-                let addresses = addresses
+                let addresses: Vec<_> = addresses
                     .filter_map(|address| match address {
                         SocketAddr::V4(address) => Some(*address.ip()),
                         SocketAddr::V6(_) => None,
                     })
                     .collect();
-                config.resolve(&name, addresses);
+                config.resolve(&name, &addresses);
             }
             Err(error) => warn!("{name}: no address: {error}"),
         }

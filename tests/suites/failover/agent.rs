@@ -95,21 +95,26 @@ impl World {
             return None;
         }
         let grant = endpoint.grant(want, binding.from_partner, now.wall);
+        let is_same = binding.state == BindingState::Active;
         binding.state = BindingState::Active;
         binding.starts = now.wall;
         binding.cltt = now.wall;
-        binding.ends = now.wall.after(grant.secs);
+        // A shorter answer may get lost: the client then goes on believing the longer one.
+        let until = now.wall.after(grant.secs);
+        binding.ends = if is_same { until.max(binding.ends) } else { until };
         binding.told_partner = grant.told_partner;
         binding.client_id = client_id(client);
         binding.chaddr = chaddr(client);
         endpoint.stamp(&mut binding);
-        let until = binding.ends;
         let seq = self.change(node, binding);
         Some(Ack { address, secs: grant.secs, until, seq })
     }
 
     /// RELEASE.
     pub(crate) fn release(&mut self, node: usize, client: u32, address: Ipv4Addr) {
+        if self.is_up(node) {
+            self.disarm(node, address);
+        }
         let now = self.now(node);
         let this = &self.nodes[node];
         let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else { return };
@@ -122,6 +127,9 @@ impl World {
 
     /// DECLINE.
     pub(crate) fn decline(&mut self, node: usize, client: u32, address: Ipv4Addr, secs: u32) {
+        if self.is_up(node) {
+            self.disarm(node, address);
+        }
         let now = self.now(node);
         let this = &self.nodes[node];
         let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else { return };

@@ -193,9 +193,24 @@ impl Leases for Store {
     }
 }
 
+/// What the kernel may answer for one lease.
+#[derive(Debug, Clone)]
+pub(crate) struct Armed {
+    pub(crate) client_id: Vec<u8>,
+    pub(crate) horizon: WallTime,
+    /// `ends` of the last renewal that the agent has not heard of.
+    pub(crate) renewed: Option<WallTime>,
+}
+
 /// One server: what survives a crash and what does not.
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// Survives the process, not the power supply.
+    pub(crate) kernel: BTreeMap<Ipv4Addr, Armed>,
+    pub(crate) is_kernel_serving: bool,
+    /// Leases that may be armed once these many records are durable.
+    to_arm: Vec<(usize, Ipv4Addr)>,
+    lost_power: bool,
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) endpoint: Option<Endpoint>,
@@ -216,7 +231,7 @@ enum Event {
     Bytes { connection: u64, to: usize, bytes: Vec<u8> },
     Closed { connection: u64, to: usize },
     Durable { node: usize, life: u32, upto: usize },
-    Revoked { node: usize, life: u32, token: Token },
+    Revoked { node: usize, life: u32, token: Token, addresses: Vec<Ipv4Addr> },
     Custom(u64),
 }
 
@@ -233,9 +248,9 @@ struct Connection {
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     /// Bytes left a node.
-    Sent { from: usize, connection: u64, bytes: Vec<u8> },
+    Sent { from: usize, connection: u64, bytes: Vec<u8>, durable: usize },
     /// Bytes reached a node; reported before the node acts on them.
-    Delivered { to: usize, connection: u64, bytes: Vec<u8> },
+    Delivered { to: usize, connection: u64, bytes: Vec<u8>, written: usize },
 }
 
 /// How the world treats messages and disks.
@@ -262,6 +277,7 @@ pub(crate) struct World {
     pub(crate) is_cut: bool,
     pub(crate) seen: VecDeque<Seen>,
     pub(crate) watches: bool,
+    pub(crate) uses_kernel: bool,
     events: BTreeMap<(u64, u64), Event>,
     /// Held back by the cut.
     parked: Vec<Event>,
@@ -274,6 +290,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(settings: [Settings; 2], pools: &[(Ipv4Addr, u32)], seed: u64) -> Self {
         let node = |settings: Settings| Node {
+            kernel: BTreeMap::new(),
+            is_kernel_serving: false,
+            to_arm: Vec::new(),
+            lost_power: false,
             settings,
             store: Store::new(pools),
             endpoint: None,
@@ -292,6 +312,7 @@ impl World {
             is_cut: false,
             seen: VecDeque::new(),
             watches: false,
+            uses_kernel: false,
             events: BTreeMap::new(),
             parked: Vec::new(),
             connections: BTreeMap::new(),
@@ -327,6 +348,27 @@ impl World {
         this.started_ms = at;
         this.has_power = true;
         this.endpoint = Some(Endpoint::new(this.settings.clone(), this.store.state_record(), now));
+        this.is_kernel_serving = false;
+        this.to_arm.clear();
+        let mclt = this.endpoint.as_ref().unwrap().mclt_secs();
+        if std::mem::take(&mut this.lost_power) {
+            // Whatever the kernel may have promised: the journal's horizon is the truth.
+            for mut binding in this.store.all().cloned().collect::<Vec<_>>() {
+                let horizon = binding.from_partner.after(mclt);
+                if self.uses_kernel && binding.state == BindingState::Active && binding.ends < horizon {
+                    binding.ends = horizon;
+                    this.store.store(binding);
+                }
+            }
+        }
+        for (address, armed) in &mut this.kernel {
+            let mut binding = this.store.get(*address);
+            this.store.armed.insert(*address);
+            if let Some(ends) = armed.renewed.take().filter(|ends| *ends > binding.ends) {
+                binding.ends = ends;
+                this.store.store(binding);
+            }
+        }
         // The first thing a server says to its endpoint: how far the disk reaches.
         let durable = Seq(this.store.durable as u64);
         self.handle(node, |_| Input::Durable(durable));
@@ -343,6 +385,10 @@ impl World {
     pub(crate) fn kill(&mut self, node: usize, power: bool) {
         self.nodes[node].endpoint = None;
         self.nodes[node].has_power = !power;
+        self.nodes[node].lost_power |= power;
+        if power {
+            self.nodes[node].kernel.clear();
+        }
         let links: Vec<u64> =
             self.connections.iter().filter(|(_, link)| link.open[node]).map(|(name, _)| *name).collect();
         for name in links {
@@ -398,7 +444,12 @@ impl World {
             match effect {
                 Effect::Send { link, bytes } => {
                     if self.watches {
-                        self.seen.push_back(Seen::Sent { from: node, connection: link.0, bytes: bytes.clone() });
+                        self.seen.push_back(Seen::Sent {
+                            from: node,
+                            connection: link.0,
+                            bytes: bytes.clone(),
+                            durable: self.nodes[node].store.durable,
+                        });
                     }
                     if self.connections.get(&link.0).is_some_and(|connection| connection.open[node]) {
                         self.send_event(link.0, 1 - node, Event::Bytes { connection: link.0, to: 1 - node, bytes });
@@ -419,11 +470,18 @@ impl World {
                     for address in &addresses {
                         self.nodes[node].store.armed.remove(address);
                     }
+                    let addresses = addresses.clone();
                     let delay = 1 + self.rng.below(self.weather.revoke_ms);
                     let life = self.nodes[node].life;
-                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token });
+                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
                 }
-                Effect::Service(_) | Effect::Moved(_) => {}
+                Effect::Service(service) => self.nodes[node].is_kernel_serving = service.is_responding(),
+                Effect::Moved(addresses) => {
+                    if self.uses_kernel {
+                        let upto = self.nodes[node].store.journal.len();
+                        self.nodes[node].to_arm.extend(addresses.into_iter().map(|address| (upto, address)));
+                    }
+                }
                 Effect::Log(level, text) => self.nodes[node].log.push(format!("{} {level:?} {text}", self.now_ms)),
             }
         }
@@ -530,7 +588,8 @@ impl World {
                     return;
                 }
                 if self.watches {
-                    self.seen.push_back(Seen::Delivered { to, connection, bytes: bytes.clone() });
+                    let written = self.nodes[to].store.journal.len();
+                    self.seen.push_back(Seen::Delivered { to, connection, bytes: bytes.clone(), written });
                 }
                 self.handle(to, |_| Input::Bytes { link: Link(connection), bytes: &bytes });
             }
@@ -545,10 +604,14 @@ impl World {
                 if this.life == life && this.endpoint.is_some() {
                     this.store.durable = this.store.durable.max(upto);
                     self.handle(node, |_| Input::Durable(Seq(upto as u64)));
+                    self.arm(node);
                 }
             }
-            Event::Revoked { node, life, token } => {
+            Event::Revoked { node, life, token, addresses } => {
                 if self.nodes[node].life == life {
+                    for address in addresses {
+                        self.disarm(node, address);
+                    }
                     self.handle(node, |_| Input::Revoked(token));
                 }
             }
@@ -572,6 +635,63 @@ impl World {
         assert_eq!(self.connections[&name].dialler, from);
         self.handle(from, |_| Input::Connected { link: Link(name), dialled: true });
         self.handle(1 - from, |_| Input::Connected { link: Link(name), dialled: false });
+    }
+
+    /// Arms what has become durable, never further than the partner agreed.
+    fn arm(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        let Some(endpoint) = &this.endpoint else { return };
+        let durable = this.store.durable;
+        let mclt = endpoint.mclt_secs();
+        for (_, address) in this.to_arm.extract_if(.., |(upto, _)| *upto <= durable) {
+            let binding = this.store.get(address);
+            if binding.state != BindingState::Active || !binding.from_partner.is_some() {
+                continue;
+            }
+            let renewed = this.kernel.get(&address).and_then(|armed| armed.renewed);
+            let horizon = binding.from_partner.after(mclt);
+            this.kernel.insert(address, Armed { client_id: binding.client_id, horizon, renewed });
+            this.store.armed.insert(address);
+        }
+    }
+
+    /// Takes an address from the kernel; what it had promised becomes the lease's.
+    pub(crate) fn disarm(&mut self, node: usize, address: Ipv4Addr) {
+        let this = &mut self.nodes[node];
+        this.store.armed.remove(&address);
+        let renewed = this.kernel.remove(&address).and_then(|armed| armed.renewed);
+        self.learn(node, address, renewed);
+    }
+
+    /// The agent hears of a renewal by the kernel.
+    pub(crate) fn learn(&mut self, node: usize, address: Ipv4Addr, renewed: Option<WallTime>) {
+        let wall = self.now(node).wall;
+        let this = &mut self.nodes[node];
+        let mut binding = this.store.get(address);
+        let Some(ends) = renewed.filter(|ends| *ends > binding.ends) else { return };
+        let Some(endpoint) = &this.endpoint else { return };
+        binding.ends = ends;
+        binding.told_partner = binding.told_partner.max(wall.after(ends.since(wall) / 2).max(ends));
+        binding.cltt = wall;
+        endpoint.stamp(&mut binding);
+        let address = [address];
+        self.handle(node, |store| {
+            let seq = store.store(binding);
+            Input::Changed(&address, seq)
+        });
+    }
+
+    /// A renewal that the kernel answers: until when.
+    pub(crate) fn kernel_renews(&mut self, node: usize, client_id: &[u8], address: Ipv4Addr, want: u32) -> Option<u32> {
+        let wall = self.now(node).wall;
+        let this = &mut self.nodes[node];
+        let armed = this.kernel.get_mut(&address).filter(|_| this.is_kernel_serving)?;
+        let secs = want.min(armed.horizon.since(wall));
+        if armed.client_id != client_id || secs < want / 2 {
+            return None;
+        }
+        armed.renewed = Some(wall.after(secs));
+        Some(secs)
     }
 
     /// Both in normal, linked, and nothing on its way.

@@ -24,6 +24,7 @@ fn digest(world: &World, message: &Message) -> u64 {
         } else {
             message.ciaddr.octets()
         },
+        has_ciaddr: !message.ciaddr.is_unspecified(),
         giaddr: message.giaddr.octets(),
         interface: 2,
         vlan: [0; 2],

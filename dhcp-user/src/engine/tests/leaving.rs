@@ -110,6 +110,7 @@ fn expiries_of_one_moment_share_one_revocation() {
         world.join(client);
     }
     world.take_seen();
+    world.take_journal();
     world.pass(700);
     let seen = world.take_seen();
     let revokes: Vec<_> = seen.iter().filter(|seen| matches!(seen, Seen::Revoke(_))).collect();
@@ -126,7 +127,7 @@ fn what_comes_while_a_revocation_is_under_way_waits_for_it() {
     world.revokes = false;
     world.silent(&Message::release(1, ip(50)));
     world.silent(&Message::renew(1, ip(50)));
-    world.silent(&Message::reboot(2, ip(50)).without(54));
+    assert_eq!(world.ask(&Message::reboot(2, ip(50))).kind(), 6, "it is still leased");
     world.kernel_renews(ip(50), 600);
     world.revokes = true;
     world.complete_revocation();

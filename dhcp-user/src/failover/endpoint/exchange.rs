@@ -174,10 +174,11 @@ impl Endpoint {
         let Some(mine) = leases.binding(address) else {
             return Err((Reject::IllegalAddress, "unknown IP address".to_owned()));
         };
-        let crossing = self.updates.in_flight(address);
-        if let Some(sent) = crossing {
+        // dhcpd looks only at what is in flight; what waits for the link or the window is as true.
+        let is_crossing = self.updates.is_unanswered(address);
+        if is_crossing {
             let ours = Claim {
-                state: sent.state,
+                state: self.updates.in_flight(address).map_or(mine.state, |sent| sent.state),
                 cltt: mine.cltt,
             };
             let theirs = Claim {
@@ -185,6 +186,7 @@ impl Endpoint {
                 cltt: WallTime::from_secs(u64::from(update.cltt.unwrap_or(0))),
             };
             if is_mine_better(role, ours, theirs) {
+                self.updates.enqueue_if_absent(address, self.outbox.newest());
                 let text = "incoming update is less critical than outgoing update";
                 return Err((Reject::LessCritical, text.to_owned()));
             }
@@ -195,9 +197,13 @@ impl Endpoint {
             Transition::Accept => {}
             Transition::AcceptAt(at) => return Ok(Outcome::Wait(Wait::Until(at))),
             Transition::Refuse => {
-                if crossing.is_some() {
+                if is_crossing {
                     // dhcpd forgets its own update here; ours goes out again, since the partner has to learn why.
                     self.updates.enqueue(address, self.outbox.newest());
+                }
+                if mine.state == BindingState::Active && mine.ends < now.wall {
+                    // The partner is right, but in normal it is on us to say so.
+                    self.handle_due(&[address], leases, now);
                 }
                 let (from, to) = (mine.state.name(), status.name());
                 return Err((
@@ -214,7 +220,7 @@ impl Endpoint {
             let token = self.token_for_revocation(address);
             return Ok(Outcome::Wait(Wait::Revocation(token)));
         }
-        if crossing.is_some() {
+        if is_crossing {
             self.updates.forget(address);
             self.finish_request(now);
         }
@@ -222,7 +228,11 @@ impl Endpoint {
             leases.take_extra(address, extra);
         }
         let is_over = next.state != BindingState::Active;
+        let has_more_to_tell = !is_over && next.acked_partner == WallTime::NONE && next.ends > now.wall;
         let seq = self.store(leases, next);
+        if has_more_to_tell {
+            self.updates.enqueue(address, seq);
+        }
         if is_over && self.alone().is_some() {
             self.plan_reuse_of(address, leases, now);
         }
@@ -279,6 +289,7 @@ impl Endpoint {
             };
             binding.rewind = binding.state;
             self.store(leases, binding);
+            self.end_if_over(address, leases, now);
             if is_over {
                 self.give_if_partners(address, leases, now);
             }
@@ -443,8 +454,18 @@ fn merged(mine: &Binding, update: &BndUpd, status: BindingState, role: Role) -> 
         status
     };
     next.rewind = next.state;
-    // What we told the partner is superseded by what it told us.
-    next.told_partner = next.told_partner.min(next.acked_partner);
+    // A client that was promised more here, by this server or its kernel, still holds it; and a partner that was told of
+    // a later potential expiry may still promise up to it. The partner hears of both again, so that both ends agree.
+    let is_renewal = mine.state == BindingState::Active && next.state == BindingState::Active;
+    let has_promised_more = next.ends < mine.ends || next.from_partner < mine.told_partner;
+    if is_renewal && next.is_same_client(mine) && has_promised_more {
+        next.ends = mine.ends.max(next.ends);
+        next.told_partner = mine.told_partner.max(next.ends);
+        next.acked_partner = WallTime::NONE;
+    } else {
+        // What we told the partner is superseded by what it told us.
+        next.told_partner = next.told_partner.min(next.acked_partner);
+    }
     Ok(next)
 }
 

@@ -18,7 +18,14 @@ impl Endpoint {
         }
         let mut armed = Vec::new();
         for &address in addresses {
+            let Some(binding) = leases.binding(address) else { continue };
+            if binding.ends >= now.wall && binding.ends < WallTime::NEVER {
+                // The second of `ends` itself still belongs to the client.
+                self.later.insert((binding.ends, address));
+                continue;
+            }
             if !self.may_end(address, leases, now) {
+                self.plan_reuse_of(address, leases, now);
                 continue;
             }
             if leases.is_armed(address) {
@@ -49,21 +56,30 @@ impl Endpoint {
         }
     }
 
-    /// Whether a lease has run out and it is on us to say so. In normal the primary says it for both.
+    /// Whether a lease has run out and it is on us to say so. In normal the primary says it for both. An abandoned one
+    /// comes back by each side's own timer, but not before the partner knows that it was abandoned: until then the
+    /// partner may go on renewing it for its client (dhcpd does not wait).
     fn may_end(&self, address: Ipv4Addr, leases: &dyn Leases, now: Now) -> bool {
-        if self.is_normal() && self.settings.role == Role::Secondary {
-            return leases
-                .binding(address)
-                .is_some_and(|binding| binding.state == BindingState::Abandoned && binding.ends <= now.wall);
-        }
-        leases.binding(address).is_some_and(|binding| match binding.state {
-            BindingState::Active | BindingState::Abandoned => binding.ends <= now.wall,
+        let Some(binding) = leases.binding(address) else { return false };
+        match binding.state {
+            BindingState::Active => {
+                let is_partners = self.is_normal() && self.settings.role == Role::Secondary;
+                binding.ends < now.wall && !is_partners
+            }
+            BindingState::Abandoned => binding.ends < now.wall && binding.acked_partner >= binding.told_partner,
             BindingState::Free
             | BindingState::Backup
             | BindingState::Expired
             | BindingState::Released
             | BindingState::Reset => false,
-        })
+        }
+    }
+
+    /// After an abandonment was acknowledged: perhaps its time is over already.
+    pub(super) fn end_if_over(&mut self, address: Ipv4Addr, leases: &mut dyn Leases, now: Now) {
+        if self.may_end(address, leases, now) {
+            self.end(address, leases, now);
+        }
     }
 
     fn end(&mut self, address: Ipv4Addr, leases: &mut dyn Leases, now: Now) {
@@ -130,7 +146,7 @@ impl Endpoint {
         let Some(alone) = self.alone() else { return };
         for pool in 0..leases.pool_count() {
             leases.visit_all(pool, &mut |binding| {
-                if is_transitional(binding.state) {
+                if may_come_back(binding.state) {
                     self.reuse.insert((alone.reuse_at(binding), binding.address));
                 }
             });
@@ -141,7 +157,7 @@ impl Endpoint {
     /// The same for one address.
     pub(super) fn plan_reuse_of(&mut self, address: Ipv4Addr, leases: &mut dyn Leases, now: Now) {
         let Some(alone) = self.alone() else { return };
-        let Some(binding) = leases.binding(address).filter(|binding| is_transitional(binding.state)) else {
+        let Some(binding) = leases.binding(address).filter(|binding| may_come_back(binding.state)) else {
             return;
         };
         self.reuse.insert((alone.reuse_at(&binding), address));
@@ -153,7 +169,7 @@ impl Endpoint {
         while let Some(&(due, address)) = self.reuse.first().filter(|(due, _)| *due < now.wall) {
             self.reuse.remove(&(due, address));
             let Some(alone) = self.alone() else { continue };
-            let Some(mut binding) = leases.binding(address).filter(|binding| is_transitional(binding.state)) else {
+            let Some(mut binding) = leases.binding(address).filter(|binding| may_come_back(binding.state)) else {
                 continue;
             };
             let due = alone.reuse_at(&binding);
@@ -169,8 +185,18 @@ impl Endpoint {
         }
     }
 
+    /// Leases that were reported in the last second of their time.
+    fn poll_later(&mut self, leases: &mut dyn Leases, now: Now) {
+        let rest = self.later.split_off(&(now.wall, Ipv4Addr::UNSPECIFIED));
+        let over: Vec<Ipv4Addr> = std::mem::replace(&mut self.later, rest).into_iter().map(|(_, at)| at).collect();
+        if !over.is_empty() {
+            self.handle_due(&over, leases, now);
+        }
+    }
+
     /// Everything that waits for nothing but the time.
     pub(super) fn handle_timeout(&mut self, leases: &mut dyn Leases, now: Now) {
+        self.poll_later(leases, now);
         self.poll_connections(leases, now);
         self.poll_states(leases, now);
         self.poll_reuse(leases, now);
@@ -203,4 +229,9 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Whether such a lease becomes free without the partner, in partner-down, when all promises have run out.
+const fn may_come_back(state: BindingState) -> bool {
+    is_transitional(state) || matches!(state, BindingState::Abandoned)
 }

@@ -298,7 +298,10 @@ impl Endpoint {
         if matches!(from, State::Normal | State::PotentialConflict | State::PartnerDown) && !was_starting {
             self.updates.requeue_all();
         }
-        if !was_starting && to != State::RecoverWait {
+        // dhcpd keeps the old instant on every way out of startup. Whoever begins to serve alone counts from now: until
+        // its crash, the partner may have promised what it could not tell us (I1).
+        let begins_alone = to == State::PartnerDown && from != State::PartnerDown;
+        if begins_alone || !was_starting && to != State::RecoverWait {
             let is_clean_stop = from == State::Shutdown
                 && to == State::Recover
                 && self.partner == State::PartnerDown

@@ -27,7 +27,7 @@ use std::net::Ipv4Addr;
 
 use super::binding::{Binding, BindingState, Leases, Seq};
 use super::bucket::{Buckets, has_waited};
-use super::limits::{REDIAL_DELAY, STARTUP_TIMEOUT};
+use super::limits::{CLOCK_SLACK_SECS, REDIAL_DELAY, STARTUP_TIMEOUT};
 use super::rules::{self, Alone};
 use super::state::{Role, Service, State, StateRecord};
 use super::times::{self, Grant};
@@ -224,6 +224,8 @@ pub struct Endpoint {
     ending: BTreeMap<Token, Vec<Ipv4Addr>>,
     /// In partner-down: when addresses that ran out may be used again.
     reuse: BTreeSet<(WallTime, Ipv4Addr)>,
+    /// Leases whose time comes with the next second.
+    later: BTreeSet<(WallTime, Ipv4Addr)>,
     redial_at: Option<BootTime>,
     auto_partner_down_at: Option<BootTime>,
     recover_wait_at: Option<BootTime>,
@@ -233,6 +235,8 @@ pub struct Endpoint {
     is_asking_for_all: bool,
     moved: Vec<Ipv4Addr>,
     token_next: u64,
+    /// By how much the partner's clock was behind when it was last heard, seconds.
+    slack_secs: u32,
     random: u64,
     effects: VecDeque<Effect>,
     timeline: VecDeque<StatusTransition>,
@@ -287,6 +291,7 @@ impl Endpoint {
             held_count: 0,
             ending: BTreeMap::new(),
             reuse: BTreeSet::new(),
+            later: BTreeSet::new(),
             redial_at: Some(now.boot.after(REDIAL_DELAY)),
             auto_partner_down_at: None,
             recover_wait_at: None,
@@ -295,6 +300,7 @@ impl Endpoint {
             is_asking_for_all: false,
             moved: Vec::new(),
             token_next: 1,
+            slack_secs: CLOCK_SLACK_SECS,
             random: settings.seed | 1,
             effects: VecDeque::new(),
             timeline: VecDeque::new(),
@@ -338,6 +344,7 @@ impl Endpoint {
             .filter_map(HeldUpdate::due)
             .min()
             .map(|due| now.boot_of(due));
+        let later = self.later.first().map(|(ends, _)| now.boot_of(ends.after(1)));
         let reuse = self.reuse.first().map(|(due, _)| now.boot_of(due.after(1)));
         [
             self.startup_until,
@@ -349,6 +356,7 @@ impl Endpoint {
             self.half_open.iter().map(|half| half.until).min(),
             self.updates.next_deadline().filter(|_| session.is_some()),
             held,
+            later,
             reuse,
         ]
         .into_iter()
@@ -495,10 +503,11 @@ impl Endpoint {
     }
 
     fn alone(&self) -> Option<Alone> {
-        (self.state == State::PartnerDown && self.startup_until.is_none()).then_some(Alone {
-            since: self.since,
-            mclt_secs: self.mclt_secs,
-        })
+        (self.state == State::PartnerDown && self.startup_until.is_none()).then_some(self.alone_since(self.since))
+    }
+
+    const fn alone_since(&self, since: WallTime) -> Alone {
+        Alone { since, mclt_secs: self.mclt_secs, slack_secs: self.slack_secs }
     }
 
     fn is_partners_key(&self, key: &[u8]) -> bool {

@@ -156,6 +156,7 @@ impl Endpoint {
         session.receive_until = now.boot.after(session.receive_timer);
         let link = session.link;
         let xid = message.xid;
+        self.slack_secs = now.wall.secs().saturating_sub(message.time).min(CLOCK_SKEW_SECS_MAX);
         match message.body {
             Body::BndUpd(update) => self.handle_update(xid, update, leases, now),
             Body::BndAck(ack) => self.handle_ack(xid, &ack, leases, now),

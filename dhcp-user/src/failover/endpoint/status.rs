@@ -2,7 +2,6 @@
 
 use super::Endpoint;
 use crate::failover::binding::{BindingState, Counts, Leases};
-use crate::failover::rules::Alone;
 use crate::failover::state::{Role, Service, State};
 use crate::lease::time::{Now, WallTime};
 
@@ -100,10 +99,7 @@ impl Endpoint {
     /// A picture for humans. Walks all leases.
     #[must_use]
     pub fn status(&self, leases: &dyn Leases, now: Now) -> Status {
-        let alone = Alone {
-            since: now.wall,
-            mclt_secs: self.mclt_secs,
-        };
+        let alone = self.alone_since(now.wall);
         let mut loss = PartnerLoss {
             own_addresses: 0,
             takeover_complete: now.wall,

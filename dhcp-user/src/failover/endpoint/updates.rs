@@ -142,6 +142,7 @@ impl Updates {
 
     /// Forgets a lease wherever it is.
     pub(super) fn forget(&mut self, address: Ipv4Addr) {
+        self.refused.remove(&address);
         let Some(entry) = self.entries.remove(&address) else {
             return;
         };
@@ -205,6 +206,11 @@ impl Updates {
             outstanding: 0,
         });
         true
+    }
+
+    /// Whether the partner has not accepted what we have to say about a lease: it waits, is in flight, or was refused.
+    pub(super) fn is_unanswered(&self, address: Ipv4Addr) -> bool {
+        self.entries.contains_key(&address) || self.refused.contains(&address)
     }
 
     /// Whether a lease is queued or in flight.

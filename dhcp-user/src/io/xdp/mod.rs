@@ -12,6 +12,7 @@
 //! Aya's types stop here: the single bridge to its `Pod` is [`Abi`].
 #![expect(unsafe_code, reason = "system calls and the bridge to aya's Pod")]
 
+mod clients;
 mod driver;
 mod grace;
 mod pins;
@@ -34,7 +35,7 @@ use aya::{
 };
 use bytemuck::{Pod, Zeroable};
 use dhcp_ebpf::abi::{
-    ABI_VERSION, BootSecs, Bucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event, Generation,
+    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event, Generation,
     PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
 };
 use tracing::{info, warn};
@@ -94,6 +95,7 @@ pub struct Kernel {
     places: Places,
     templates: Templates,
     generation: Generation,
+    key: DigestKey,
     wanted: Wanted,
     links: BTreeMap<InterfaceIndex, XdpLinkId>,
     attachments: Vec<Attachment>,
@@ -140,6 +142,7 @@ impl Kernel {
         }
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::ENTRIES, places.entry_count())
+            .map_max_entries(map::CLIENTS, clients::bucket_count(places.entry_count()))
             .load(object)
             .context("the kernel refuses the fast path's maps (CAP_BPF and CAP_NET_ADMIN are needed)")?;
         let shared = map_shared(&ebpf, &places)?;
@@ -149,6 +152,8 @@ impl Kernel {
             enabled: 1,
             dead_man: BootSecs::new(0),
             serving: [0; PEER_COUNT],
+            client_mask: clients::mask(places.entry_count()),
+            _pad: 0,
             key: *key,
         };
         if let Some(none) = control.serving.first_mut() {
@@ -170,6 +175,7 @@ impl Kernel {
             places,
             templates: Templates::default(),
             generation,
+            key: *key,
             wanted,
             links: BTreeMap::new(),
             attachments: Vec::new(),
@@ -374,6 +380,8 @@ impl FastPath for Kernel {
         }
         if self.shared.write_entry(index, &entry) {
             self.armed.insert(index, arm.address);
+            let mask = clients::mask(self.places.entry_count());
+            clients::point_to(&self.shared, &self.key, mask, &entry, index as u32);
         }
     }
 
@@ -578,6 +586,7 @@ fn map_shared(ebpf: &Ebpf, places: &Places) -> Result<Shared> {
     Shared::new(&Maps {
         control: fd::<Control>(ebpf, map::CONTROL)?,
         directory: (fd::<Bucket>(ebpf, map::DIRECTORY)?, DIRECTORY_BUCKETS),
+        clients: (fd::<ClientBucket>(ebpf, map::CLIENTS)?, clients::bucket_count(places.entry_count()) as usize),
         entries: (fd::<Entry>(ebpf, map::ENTRIES)?, places.entry_count() as usize),
         templates: (fd::<Template>(ebpf, map::TEMPLATES)?, TEMPLATE_COUNT as usize),
     })

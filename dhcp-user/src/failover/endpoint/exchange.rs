@@ -174,8 +174,9 @@ impl Endpoint {
         let Some(mine) = leases.binding(address) else {
             return Err((Reject::IllegalAddress, "unknown IP address".to_owned()));
         };
-        // dhcpd looks only at what is in flight; what waits for the link or the window is as true.
-        let is_crossing = self.updates.is_unanswered(address);
+        // dhcpd looks only at what is in flight; what waits for the link or the window, or was written down before a
+        // restart, is as true.
+        let is_crossing = self.updates.is_unanswered(address) || needs_update(&mine);
         if is_crossing {
             let ours = Claim {
                 state: self.updates.in_flight(address).map_or(mine.state, |sent| sent.state),

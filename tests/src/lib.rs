@@ -1,1 +1,3 @@
 //! The proving ground.
+
+pub mod skip;

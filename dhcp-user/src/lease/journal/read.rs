@@ -152,8 +152,8 @@ impl Reader {
                 end,
             ));
         }
-        let kept_len = statements_len(region);
-        if let Some(kept) = region.get(..kept_len).filter(|_| kept_len > 0 && !starts_known(region)) {
+        let kept_len = if may_be_kept(region) { statements_len(region) } else { 0 };
+        if let Some(kept) = region.get(..kept_len).filter(|kept| !kept.is_empty()) {
             let end = start + kept_len;
             let span = self.span(start, end);
             return Some((
@@ -288,7 +288,7 @@ impl Reader {
     }
 }
 
-/// Skips white space, comments and the zeros that some file systems leave behind a torn end; up to the end of the
+/// Skips white space, comments, and zeros with nothing but filler behind them; up to the end of the
 /// text or to a comment that may go on.
 fn skip_blank(text: &[u8], mut at: usize, is_last: bool) -> usize {
     while let Some(byte) = text.get(at) {
@@ -305,7 +305,7 @@ fn skip_blank(text: &[u8], mut at: usize, is_last: bool) -> usize {
             0 if is_last
                 && text
                     .get(at..)
-                    .is_some_and(|rest| rest.iter().all(|byte| matches!(byte, 0 | b'\n'))) =>
+                    .is_some_and(|rest| rest.iter().all(|byte| matches!(byte, 0 | b'\n' | b'#'))) =>
             {
                 return text.len();
             }
@@ -355,9 +355,11 @@ fn statements_len(region: &[u8]) -> usize {
     }
 }
 
-fn starts_known(region: &[u8]) -> bool {
-    let word = Cursor::new(region, 0).word("").unwrap_or_default();
-    KNOWN.iter().any(|known| known.eq_ignore_ascii_case(word))
+/// Whether a statement begins with a word of its own: neither one that is known (then it is a broken record), nor the
+/// end of one (then its beginning is lost).
+fn may_be_kept(region: &[u8]) -> bool {
+    let word = Cursor::new(region, 0).word("").unwrap_or_default().to_ascii_lowercase();
+    !word.is_empty() && !KNOWN.iter().any(|known| known.ends_with(&word))
 }
 
 fn is_blank_behind(region: &[u8], at: usize) -> bool {
@@ -365,5 +367,5 @@ fn is_blank_behind(region: &[u8], at: usize) -> bool {
         .get(at..)
         .unwrap_or_default()
         .iter()
-        .all(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t'))
+        .all(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t' | b'#'))
 }

@@ -265,7 +265,7 @@ impl Reader {
 
     fn complaint(&self, text: &[u8], at: usize, what: &str) -> Complaint {
         let before = text.get(..at).unwrap_or_default();
-        let lines = before.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = count_newlines(before);
         let column = match before.iter().rposition(|byte| *byte == b'\n') {
             Some(newline) => (at - newline) as u64,
             None => self.column + at as u64 + 1,
@@ -280,12 +280,22 @@ impl Reader {
 
     fn advance(&mut self, done: &[u8]) {
         self.offset += done.len() as u64;
-        self.lines += done.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.lines += count_newlines(done);
         self.column = match done.iter().rposition(|byte| *byte == b'\n') {
             Some(newline) => (done.len() - newline - 1) as u64,
             None => self.column + done.len() as u64,
         };
     }
+}
+
+/// Counts lines in blocks that fit into a byte, which the compiler turns into vector code.
+fn count_newlines(text: &[u8]) -> u64 {
+    let count_block = |block: &[u8]| {
+        block
+            .iter()
+            .fold(0_u8, |sum, byte| sum.wrapping_add(u8::from(*byte == b'\n')))
+    };
+    text.chunks(255).map(|block| u64::from(count_block(block))).sum()
 }
 
 /// Skips white space, comments, and zeros with nothing but filler behind them; up to the end of the

@@ -29,6 +29,8 @@ mod print;
 mod received;
 pub mod span;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;

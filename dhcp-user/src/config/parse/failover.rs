@@ -161,8 +161,9 @@ impl Parser<'_> {
                 Kind::End => return self.unclosed(open),
                 Kind::Punct(_) | Kind::Name | Kind::Number | Kind::NumberOrName | Kind::String => {}
             }
+            let before = self.last;
             if self.failover_setting(&mut peer, &mut has_role) == Err(Reported) {
-                self.skip_statement();
+                self.recover(before);
             }
         }
         self.eat(b';');
@@ -363,8 +364,9 @@ impl Parser<'_> {
                 Kind::End => return self.unclosed(open),
                 Kind::Punct(_) | Kind::Name | Kind::Number | Kind::NumberOrName | Kind::String => {}
             }
+            let before = self.last;
             if self.state_line(&mut state, id) == Err(Reported) {
-                self.skip_statement();
+                self.recover(before);
             }
         }
         self.eat(b';');

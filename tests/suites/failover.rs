@@ -9,6 +9,8 @@ mod captures;
 mod flows;
 #[path = "failover/fuzz.rs"]
 mod fuzz;
+#[path = "failover/isc.rs"]
+mod isc;
 #[path = "failover/pair.rs"]
 mod pair;
 #[path = "failover/pcap.rs"]

@@ -103,7 +103,7 @@ impl Server {
         seq: JournalSeq,
         now: Now,
     ) {
-        if let Err(reason) = self.try_arm(config, request, target, terms, lease, composed, seq, now) {
+        if let Err(reason) = self.try_arm(config, request, target, terms, lease, composed, seq, true, now) {
             self.not_armed.add(reason);
         }
     }
@@ -127,7 +127,8 @@ impl Server {
         let subject = target.subject(&variables, now.wall);
         let kind = Kind::Lease(MessageType::Ack, terms.want);
         if let Ok(composed) = compose::compose(config, request, &terms.evaluation, &subject, kind) {
-            self.arm_granted(config, request, target, terms, lease, &composed, seq, now);
+            // Why it cannot be armed was counted when the lease was granted.
+            let _ = self.try_arm(config, request, target, terms, lease, &composed, seq, false, now);
         }
     }
 
@@ -141,6 +142,7 @@ impl Server {
         lease: &Lease,
         composed: &Composed,
         seq: JournalSeq,
+        is_granted: bool,
         now: Now,
     ) -> Result<(), NotArmed> {
         if !self.options.fast_path || self.is_stopping {
@@ -166,15 +168,19 @@ impl Server {
         if request.ciaddr().is_none() || request.giaddr().is_some() {
             let bytes = request.option_bytes();
             let renewal = strip(bytes, &[code::REQUESTED_ADDRESS, code::SERVER_IDENTIFIER, code::RELAY_AGENT]);
-            let renewal = self.predict(config, request, lease, &renewal, true, now)?;
+            let renewal = self.predict(config, request, lease, &renewal, Foreseen::Renewal, now)?;
             armed.put(Place::Renewal, renewal);
-            if request.ciaddr().is_none() && request.giaddr().is_none() {
+            if request.ciaddr().is_none() {
                 let reboot = strip(bytes, &[code::SERVER_IDENTIFIER]);
-                let reboot = self.predict(config, request, lease, &reboot, false, now)?;
+                let reboot = self.predict(config, request, lease, &reboot, Foreseen::Reboot, now)?;
                 armed.put(Place::Reboot, reboot);
             }
         }
-        self.arm(lease, armed, seq, now);
+        // After an ACK that altered nothing the horizon is the old one: only new questions are worth telling.
+        let is_known = self.promises.armed(lease.address).is_some_and(|present| present.is_same(&armed));
+        if is_granted || !is_known {
+            self.arm(lease, armed, seq, now);
+        }
         Ok(())
     }
 
@@ -190,6 +196,46 @@ impl Server {
         self.gate.hold(seq, Effect::Arm(Box::new(arm)), &mut self.effects);
     }
 
+    /// Teaches the kernel to offer a running lease to its client again (DISCOVER of a client that forgot it). An offer
+    /// promises nothing, and takes the third place only as long as no renewal needs it.
+    pub(super) fn teach_offer(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        terms: &Terms,
+        now: Now,
+    ) {
+        let Some(lease) = target.lease else { return };
+        let Some(armed) = self.promises.armed(lease.address) else { return };
+        // `secs` is no part of the question, and with a partner the balance may turn.
+        if !self.options.fast_path
+            || self.is_stopping
+            || self.promises.revocation_of(lease.address).is_some()
+            || Some(armed.chaddr) != request.hw.mac()
+            || !armed.takes_offers()
+            || self.peer_of_pool(target.pool).is_some()
+            || terms.evaluation.secs_or_default(Param::MinSecs) > 0
+        {
+            return;
+        }
+        let mut armed = armed.clone();
+        let subject = target.subject(&terms.variables, now.wall);
+        let kind = Kind::Lease(MessageType::Offer, terms.want);
+        let Ok(composed) = compose::compose(config, request, &terms.evaluation, &subject, kind) else { return };
+        if self.is_armable(config, request, &terms.evaluation, &composed, target, terms.want, now).is_err() {
+            return;
+        }
+        let Some(digest) = self.digest(request, lease.address, request.option_bytes()) else { return };
+        let template = Template { is_offer: 1, ..template_of(&composed, terms.want, self.mac_of(request)) };
+        let Some(template) = self.promises.intern(template) else { return };
+        armed.put(Place::Learned, (digest, template));
+        if self.promises.armed(lease.address).is_none_or(|present| !present.is_same(&armed)) {
+            let seq = self.record_of(lease.address);
+            self.arm(lease, armed, seq, now);
+        }
+    }
+
     /// Works out what the slow path would answer to a request that this client will send, and the digest of it.
     fn predict(
         &mut self,
@@ -197,13 +243,13 @@ impl Server {
         request: &Request<'_>,
         lease: &Lease,
         options: &[u8],
-        has_ciaddr: bool,
+        foreseen: Foreseen,
         now: Now,
     ) -> Result<Answered, NotArmed> {
         if options.len() > OPTIONS_LEN_MAX {
             return Err(NotArmed::LongQuestion);
         }
-        let message = foresee(request, lease.address, options, has_ciaddr);
+        let message = foresee(request, lease.address, options, foreseen);
         let (interface, attached) = self.interface(request.interface()).ok_or(NotArmed::NoAnswer)?;
         let received = Received { message: &message, ..request.received };
         let mut asked = Request::parse(received, &interface).map_err(|_| NotArmed::NoAnswer)?;
@@ -441,8 +487,17 @@ fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Tem
     }
 }
 
+/// A request that a client is expected to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Foreseen {
+    /// Directly, from the address it got.
+    Renewal,
+    /// Without an address, the way this request came.
+    Reboot,
+}
+
 /// The request that a client will send: the same options but for some, from the address it got.
-fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], has_ciaddr: bool) -> Vec<u8> {
+fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], foreseen: Foreseen) -> Vec<u8> {
     let mut message = vec![0; OPTIONS_AT];
     let mut put = |at: usize, bytes: &[u8]| {
         if let Some(place) = message.get_mut(at..at + bytes.len()) {
@@ -452,8 +507,9 @@ fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], has_ciaddr:
     let flags = u16::from_be_bytes(request.header.flags) & !FLAG_BROADCAST;
     put(0, &[request.header.op, request.header.htype, request.header.hlen]);
     put(10, &flags.to_be_bytes());
-    if has_ciaddr {
-        put(12, &address.octets());
+    match foreseen {
+        Foreseen::Renewal => put(12, &address.octets()),
+        Foreseen::Reboot => put(24, &request.header.giaddr),
     }
     put(28, &request.header.chaddr);
     put(OPTIONS_AT - COOKIE.len(), &COOKIE);

@@ -121,6 +121,7 @@ impl Server {
         let address = target.address;
         self.log(Level::Info, format!("DHCPOFFER on {address} to {} via {}", request.who(), request.via()));
         self.reply(config, request, target, &composed, false, JournalSeq(0));
+        self.teach_offer(config, request, target, &terms, now);
         self.sent.add(Sent::Offer);
         Outcome::Done
     }

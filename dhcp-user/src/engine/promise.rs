@@ -38,6 +38,13 @@ pub(crate) struct Armed {
 }
 
 impl Armed {
+    /// Whether both answer the same questions by the same answers.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let key =
+            |question: &Option<Answered>| question.as_ref().map(|(digest, answer)| (*digest, Arc::as_ptr(answer)));
+        self.chaddr == other.chaddr && self.questions.each_ref().map(key) == other.questions.each_ref().map(key)
+    }
+
     /// Puts a question into its place; the same question does not stay in another one.
     pub(crate) fn put(&mut self, place: Place, answered: Answered) {
         for question in &mut self.questions {
@@ -48,6 +55,12 @@ impl Armed {
         if let Some(question) = self.questions.get_mut(place as usize) {
             *question = Some(answered);
         }
+    }
+
+    /// Whether the third place may take an offer: it is free, or holds one already.
+    pub(crate) fn takes_offers(&self) -> bool {
+        let [_, _, third] = &self.questions;
+        third.as_ref().is_none_or(|(_, template)| template.is_offer != 0)
     }
 
     /// Where a renewal that really came belongs: the place of the same question, else the first place when nothing

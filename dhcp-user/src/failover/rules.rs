@@ -224,3 +224,201 @@ pub fn needs_update(binding: &Binding) -> bool {
             BindingState::Expired | BindingState::Released | BindingState::Reset
         )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const NOW: WallTime = WallTime::from_secs(1_795_336_788);
+    const PAST: WallTime = WallTime::from_secs(1_795_336_000);
+
+    fn binding(state: BindingState, ends: WallTime) -> Binding {
+        let mut binding = Binding::virgin(Ipv4Addr::new(10, 77, 0, 100));
+        binding.state = state;
+        binding.rewind = state;
+        binding.ends = ends;
+        binding
+    }
+
+    /// `A` accepted, `R` refused, `e` only when the lease is about to end here, `p` only when the potential expiry has
+    /// passed. Columns: free active expired released abandoned reset backup.
+    const NORMAL: [(BindingState, Role, &str); 14] = [
+        (BindingState::Free, Role::Primary, "AAAAAAA"),
+        (BindingState::Free, Role::Secondary, "AAAAAAA"),
+        (BindingState::Abandoned, Role::Primary, "AAAAAAA"),
+        (BindingState::Abandoned, Role::Secondary, "AAAAAAA"),
+        (BindingState::Backup, Role::Primary, "AAAAAAA"),
+        (BindingState::Backup, Role::Secondary, "AAAAAAA"),
+        (BindingState::Released, Role::Primary, "AAAAAAA"),
+        (BindingState::Released, Role::Secondary, "AAAAAAA"),
+        (BindingState::Expired, Role::Primary, "pAAAAAp"),
+        (BindingState::Expired, Role::Secondary, "pAAAAAp"),
+        (BindingState::Reset, Role::Primary, "pAAAAAp"),
+        (BindingState::Reset, Role::Secondary, "pAAAAAp"),
+        (BindingState::Active, Role::Primary, "RARAARR"),
+        (BindingState::Active, Role::Secondary, "pAeAAAp"),
+    ];
+
+    fn expected(letter: u8, is_over: bool) -> Transition {
+        match letter {
+            b'A' => Transition::Accept,
+            b'e' | b'p' if is_over => Transition::Accept,
+            b'e' | b'p' | b'R' => Transition::Refuse,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn the_transition_table_in_normal() {
+        for (from, role, row) in NORMAL {
+            for (to, letter) in BindingState::ALL.into_iter().zip(row.bytes()) {
+                for (time, is_over) in [(PAST, true), (NOW.after(600), false)] {
+                    let verdict = check_transition(role, true, &binding(from, time), to, time, NOW);
+                    assert_eq!(verdict, expected(letter, is_over), "{role:?} {from:?} to {to:?}, over: {is_over}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outside_normal_only_an_active_lease_refuses() {
+        for role in [Role::Primary, Role::Secondary] {
+            for from in BindingState::ALL {
+                let row = if from == BindingState::Active { "RAeAAAR" } else { "AAAAAAA" };
+                for (to, letter) in BindingState::ALL.into_iter().zip(row.bytes()) {
+                    for (time, is_over) in [(PAST, true), (NOW.after(600), false)] {
+                        let verdict = check_transition(role, false, &binding(from, time), to, time, NOW);
+                        assert_eq!(verdict, expected(letter, is_over), "{from:?} to {to:?}, over: {is_over}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_expired_within_dhcpds_slack_waits_for_the_end() {
+        for (ahead, verdict) in [
+            (0, Transition::AcceptAt(NOW.after(1))),
+            (65, Transition::AcceptAt(NOW.after(66))),
+            (66, Transition::Refuse),
+        ] {
+            let mine = binding(BindingState::Active, NOW.after(ahead));
+            let role = Role::Secondary;
+            assert_eq!(check_transition(role, true, &mine, BindingState::Expired, PAST, NOW), verdict);
+        }
+    }
+
+    #[test]
+    fn crossing_updates_never_both_lose_an_active_lease() {
+        let claim = |state, cltt: u64| Claim {
+            state,
+            cltt: WallTime::from_secs(cltt),
+        };
+        for mine in BindingState::ALL {
+            for theirs in BindingState::ALL {
+                for (a, b) in [(1, 2), (2, 2), (3, 2)] {
+                    let on_p = is_mine_better(Role::Primary, claim(mine, a), claim(theirs, b));
+                    let on_s = is_mine_better(Role::Secondary, claim(theirs, b), claim(mine, a));
+                    let is_expiry = matches!(
+                        (mine, theirs),
+                        (BindingState::Active, BindingState::Expired) | (BindingState::Expired, BindingState::Active)
+                    );
+                    assert!(on_p != on_s || is_expiry, "P {mine:?} {a}, S {theirs:?} {b}: {on_p} {on_s}");
+                    if mine == BindingState::Active && theirs != BindingState::Active && !is_expiry {
+                        assert!(on_p, "active wins over {theirs:?}");
+                    }
+                    if theirs == BindingState::Active && mine != BindingState::Active && !is_expiry {
+                        assert!(on_s, "active wins over {mine:?}");
+                    }
+                }
+            }
+        }
+        let active = BindingState::Active;
+        assert!(is_mine_better(Role::Secondary, claim(active, 3), claim(active, 2)), "later contact");
+        assert!(!is_mine_better(Role::Secondary, claim(active, 2), claim(active, 2)), "equal: the primary's");
+    }
+
+    #[test]
+    fn who_may_allocate_what() {
+        let alone = |since: WallTime| {
+            Some(Alone {
+                since,
+                mclt_secs: 40,
+                slack_secs: 0,
+            })
+        };
+        let long_ago = alone(WallTime::from_secs(u64::from(NOW.secs()) - 41));
+        let just_not = alone(WallTime::from_secs(u64::from(NOW.secs()) - 40));
+        use BindingState::{Active, Backup, Expired, Free, Released, Reset};
+        let (p, s) = (Role::Primary, Role::Secondary);
+        for (role, state, normal, too_early, in_time) in [
+            (p, Active, false, false, false),
+            (s, Active, false, false, false),
+            (p, Free, true, true, true),
+            (s, Free, false, false, true),
+            (p, Backup, false, false, true),
+            (s, Backup, true, true, true),
+            (p, Expired, false, false, true),
+            (s, Released, false, false, true),
+            (p, Reset, false, false, true),
+        ] {
+            let lease = binding(state, PAST);
+            assert_eq!(is_mine_to_allocate(role, None, &lease, NOW), normal, "{role:?} {state:?}");
+            assert_eq!(is_mine_to_allocate(role, just_not, &lease, NOW), too_early, "{role:?} {state:?}");
+            assert_eq!(is_mine_to_allocate(role, long_ago, &lease, NOW), in_time, "{role:?} {state:?}");
+        }
+        let mut rewound = binding(Expired, PAST);
+        rewound.rewind = Free;
+        assert!(is_mine_to_allocate(p, None, &rewound, NOW));
+        assert!(!is_mine_to_allocate(s, None, &rewound, NOW));
+        let mut declined = binding(BindingState::Abandoned, PAST);
+        assert!(is_mine_to_allocate(p, None, &declined, NOW), "as a last resort");
+        declined.told_partner = NOW;
+        assert!(!is_mine_to_allocate(p, None, &declined, NOW), "the partner does not know yet");
+    }
+
+    #[test]
+    fn what_the_partner_may_have_promised_counts_from_the_latest_it_knew() {
+        let alone = Alone {
+            since: NOW,
+            mclt_secs: 40,
+            slack_secs: 2,
+        };
+        let mut lease = binding(BindingState::Expired, PAST);
+        assert_eq!(alone.partner_promise(&lease), NOW.after(42));
+        lease.from_partner = NOW.after(100);
+        assert_eq!(alone.partner_promise(&lease), NOW.after(142), "dhcpd frees it at entry + MCLT");
+        lease.told_partner = NOW.after(200);
+        assert_eq!(alone.reuse_at(&lease), NOW.after(242), "its acknowledgement may have been lost");
+        lease.starts = NOW.after(1);
+        assert_eq!(alone.reuse_at(&lease), NOW.after(42), "began after the partner was gone");
+        lease.ends = NOW.after(500);
+        assert_eq!(alone.reuse_at(&lease), NOW.after(500));
+    }
+
+    #[test]
+    fn a_binding_that_ends_alone_goes_back_if_the_partner_never_heard_of_it() {
+        let mut lease = binding(BindingState::Active, PAST);
+        lease.rewind = BindingState::Backup;
+        let ended = retired(lease.clone(), BindingState::Expired, Role::Secondary, true, NOW);
+        assert_eq!((ended.state, ended.told_partner), (BindingState::Backup, PAST));
+        let elsewhere = retired(lease.clone(), BindingState::Expired, Role::Primary, true, NOW);
+        assert_eq!(elsewhere.state, BindingState::Expired);
+        let released = retired(lease, BindingState::Released, Role::Secondary, false, NOW);
+        assert_eq!((released.state, released.ends, released.told_partner), (BindingState::Released, NOW, NOW));
+        assert!(needs_update(&released));
+    }
+
+    #[test]
+    fn an_abandoned_address_has_no_client() {
+        let mut lease = binding(BindingState::Active, NOW.after(100));
+        lease.chaddr = vec![1, 2, 3];
+        lease.client_id = vec![4];
+        let gone = abandoned(lease, NOW.after(86_400), NOW);
+        assert!(gone.chaddr.is_empty() && gone.client_id.is_empty());
+        assert_eq!((gone.state, gone.ends), (BindingState::Abandoned, NOW.after(86_400)));
+        assert!(needs_update(&gone));
+    }
+}

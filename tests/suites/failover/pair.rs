@@ -285,6 +285,8 @@ pub(crate) struct World {
     parked: Vec<Event>,
     connections: BTreeMap<u64, Connection>,
     counter: u64,
+    /// Where what goes out to a real network is collected, when one is used.
+    pub(crate) outward: Option<VecDeque<Effect>>,
     /// Custom events that came up.
     pub(crate) ripe: VecDeque<u64>,
 }
@@ -319,6 +321,7 @@ impl World {
             parked: Vec::new(),
             connections: BTreeMap::new(),
             counter: 0,
+            outward: None,
             ripe: VecDeque::new(),
         }
     }
@@ -443,6 +446,12 @@ impl World {
 
     fn work(&mut self, node: usize) {
         while let Some(effect) = self.nodes[node].endpoint.as_mut().and_then(Endpoint::poll_effect) {
+            if let Some(outward) = &mut self.outward
+                && matches!(effect, Effect::Send { .. } | Effect::Dial | Effect::Close { .. })
+            {
+                outward.push_back(effect);
+                continue;
+            }
             match effect {
                 Effect::Send { link, bytes } => {
                     if self.watches {

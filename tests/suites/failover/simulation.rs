@@ -18,7 +18,7 @@ use crate::flows::{FIRST, settings};
 use crate::pair::{EPOCH, P, Record, Rng, S, Seen, Weather, World};
 
 /// Seeds in the suite.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 /// Virtual time with clients and faults, seconds.
 const STORM_SECS: u64 = 5400;
 /// Names of custom events.
@@ -68,6 +68,9 @@ struct Watch {
     /// What each side may rely on, by address.
     agreed: [BTreeMap<Ipv4Addr, u32>; 2],
     messages: u64,
+    /// When each update was sent, counted in messages; and when an update of the partner was last accepted.
+    sent_at: BTreeMap<(u64, usize, u32), u64>,
+    accepted_at: [BTreeMap<Ipv4Addr, u64>; 2],
 }
 
 struct Simulation {
@@ -486,6 +489,7 @@ impl Simulation {
                 if !is_legal || message.xid == 0 {
                     self.failures.push(format!("a dhcpd could not take {update:?}"));
                 }
+                self.watch.sent_at.insert((connection, from, message.xid), self.watch.messages);
                 self.watch.updates.insert((connection, from, message.xid), update);
             }
             Body::BndAck(ack) if ack.refusal.reason.is_none() => {
@@ -506,6 +510,7 @@ impl Simulation {
                 }
                 if let (Some(address), Some(potential)) = (update.address, update.potential_expiry) {
                     self.watch.agreed[from].insert(address, potential);
+                    self.watch.accepted_at[from].insert(address, self.watch.messages);
                 }
             }
             Body::State(state) => {
@@ -561,7 +566,11 @@ impl Simulation {
                 if let Some(update) = self.watch.updates.get(&(connection, to, message.xid))
                     && let (Some(address), Some(potential)) = (update.address, update.potential_expiry)
                 {
-                    self.watch.agreed[to].insert(address, potential);
+                    // Where both told each other at once, each holds itself to the later one.
+                    let sent = self.watch.sent_at[&(connection, to, message.xid)];
+                    let crossed = self.watch.accepted_at[to].get(&address).is_some_and(|accepted| *accepted > sent);
+                    let before = self.watch.agreed[to].get(&address).copied().filter(|_| crossed).unwrap_or(0);
+                    self.watch.agreed[to].insert(address, potential.max(before));
                 }
             }
             _ => {}

@@ -3,6 +3,7 @@
 use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::lexer::Kind;
 use crate::config::model::{DbTimeFormat, LeaseIdFormat};
+use crate::config::options::{OptionRef, SpaceId};
 use crate::config::param::{PARAMS, Param, REFUSED};
 use crate::config::statement::{Mode, ScopeKind, StatementKind};
 
@@ -21,6 +22,7 @@ const STATEMENTS: &[&str] = &[
     "key",
     "zone",
     "option",
+    "server-identifier",
     "authoritative",
     "not",
     "hardware",
@@ -231,6 +233,15 @@ impl Parser<'_> {
             "log" => self.log_statement(frame),
             "execute" => self.execute_statement(frame),
             "on" => self.on_statement(frame),
+            // dhcpd: another name of `option dhcp-server-identifier`.
+            "server-identifier" => {
+                let start = self.next().span;
+                let option = OptionRef {
+                    space: SpaceId::DHCP,
+                    code: 54,
+                };
+                self.option_value(frame.scope, frame, option, Mode::Supersede, start)
+            }
             "supersede" | "send" => self.modifier_statement(frame, Mode::Supersede),
             "default" => self.modifier_statement(frame, Mode::Default),
             "append" => self.modifier_statement(frame, Mode::Append),

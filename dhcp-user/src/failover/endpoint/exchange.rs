@@ -174,8 +174,9 @@ impl Endpoint {
         let Some(mine) = leases.binding(address) else {
             return Err((Reject::IllegalAddress, "unknown IP address".to_owned()));
         };
-        // dhcpd looks only at what is in flight; what waits for the link or the window is as true.
-        let is_crossing = self.updates.is_unanswered(address);
+        // dhcpd looks only at what is in flight; what waits for the link or the window, or was written down before a
+        // restart, is as true.
+        let is_crossing = self.updates.is_unanswered(address) || needs_update(&mine);
         if is_crossing {
             let ours = Claim {
                 state: self.updates.in_flight(address).map_or(mine.state, |sent| sent.state),
@@ -191,7 +192,7 @@ impl Endpoint {
                 return Err((Reject::LessCritical, text.to_owned()));
             }
         }
-        let next = merged(&mine, update, status, role)?;
+        let next = merged(&mine, update, status, role, is_crossing)?;
         let potential = WallTime::from_secs(u64::from(update.potential_expiry.unwrap_or(0)));
         match check_transition(role, self.is_normal(), &mine, status, potential, now.wall) {
             Transition::Accept => {}
@@ -404,7 +405,13 @@ fn announcement(binding: &Binding) -> BndUpd {
 }
 
 /// The lease as the update makes it (failover.md 4.3, steps 4 to 7 and 9).
-fn merged(mine: &Binding, update: &BndUpd, status: BindingState, role: Role) -> Result<Binding, Refused> {
+fn merged(
+    mine: &Binding,
+    update: &BndUpd,
+    status: BindingState,
+    role: Role,
+    is_crossing: bool,
+) -> Result<Binding, Refused> {
     let mut next = mine.clone();
     let keeps_client = matches!(status, BindingState::Free | BindingState::Backup | BindingState::Reset);
     match &update.chaddr {
@@ -462,6 +469,9 @@ fn merged(mine: &Binding, update: &BndUpd, status: BindingState, role: Role) -> 
         next.ends = mine.ends.max(next.ends);
         next.told_partner = mine.told_partner.max(next.ends);
         next.acked_partner = WallTime::NONE;
+    } else if is_crossing {
+        // Both sides were telling; the partner may have taken ours as we take its, and relies on the later one.
+        next.acked_partner = next.acked_partner.max(next.told_partner);
     } else {
         // What we told the partner is superseded by what it told us.
         next.told_partner = next.told_partner.min(next.acked_partner);

@@ -499,3 +499,130 @@ impl Endpoint {
         self.settings.role.partner_state()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [State; 11] = [
+        State::Normal,
+        State::CommunicationsInterrupted,
+        State::PartnerDown,
+        State::PotentialConflict,
+        State::Recover,
+        State::Paused,
+        State::Shutdown,
+        State::RecoverDone,
+        State::ResolutionInterrupted,
+        State::ConflictDone,
+        State::RecoverWait,
+    ];
+
+    /// failover.md 3.4 for a running server. Letters: `.` stay, `n` normal, `f` flush then normal, `p` partner-down,
+    /// `c` potential-conflict, `i` communications-interrupted, `r` recover, `x` shutdown, `A` UPDREQALL, `b` pools.
+    const TABLE: [(State, &str); 10] = [
+        //                                 no ci pd pc re pa sh rd ri cd rw
+        (State::Normal, "b.cxpip.xx."),
+        (State::Recover, "cAAcA.p.cc."),
+        (State::RecoverWait, "..........."),
+        (State::RecoverDone, "n.....pn..."),
+        (State::CommunicationsInterrupted, "ffccp.pfccf"),
+        (State::PartnerDown, "cccc...ncc."),
+        (State::PotentialConflict, "x...r.p...."),
+        (State::ResolutionInterrupted, "ccccc.pcccc"),
+        (State::Shutdown, "..........."),
+        (State::Paused, "..........."),
+    ];
+
+    fn letter(step: Step) -> char {
+        match step {
+            Step::Stay => '.',
+            Step::Go(State::Normal) => 'n',
+            Step::FlushThenNormal => 'f',
+            Step::Go(State::PartnerDown) => 'p',
+            Step::Go(State::PotentialConflict) => 'c',
+            Step::Go(State::CommunicationsInterrupted) => 'i',
+            Step::Go(State::Recover) => 'r',
+            Step::Go(State::Shutdown) => 'x',
+            Step::AskForAll => 'A',
+            Step::Ask => 'a',
+            Step::RecheckPools => 'b',
+            Step::Go(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn row(role: Role, mine: State, is_starting: bool, startup: bool) -> String {
+        COLUMNS.iter().map(|&said| letter(step(role, mine, is_starting, State::UnknownState, said, startup))).collect()
+    }
+
+    #[test]
+    fn the_primarys_table_is_dhcpds() {
+        for (mine, expected) in TABLE {
+            assert_eq!(row(Role::Primary, mine, false, false), expected, "{mine:?}");
+        }
+    }
+
+    #[test]
+    fn a_primary_in_conflict_done_survives_every_state() {
+        assert_eq!(row(Role::Primary, State::ConflictDone, false, false), "ncc.p.xc.cc");
+    }
+
+    #[test]
+    fn the_secondarys_table_differs_only_where_the_primary_is_in_conflict_done() {
+        for (mine, expected) in TABLE {
+            let got = row(Role::Secondary, mine, false, false);
+            for ((said, got), expected) in COLUMNS.iter().zip(got.chars()).zip(expected.chars()) {
+                let is_silent = matches!(mine, State::Shutdown | State::Paused | State::PotentialConflict);
+                if *said == State::ConflictDone && !is_silent {
+                    assert_eq!(got, 'c', "{mine:?}");
+                } else {
+                    assert_eq!(got, expected, "{mine:?} {said:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_starting_server_that_meets_a_lonely_partner_recovers() {
+        assert_eq!(row(Role::Primary, State::Normal, true, false), "b.rxpip.xx.");
+        assert_eq!(row(Role::Primary, State::Recover, true, false), "c..c..p.cc.", "the entry action asks");
+    }
+
+    #[test]
+    fn only_partner_down_looks_at_the_startup_flag() {
+        assert_eq!(row(Role::Primary, State::PartnerDown, false, true), "...........");
+        for (mine, expected) in TABLE.into_iter().filter(|(mine, _)| *mine != State::PartnerDown) {
+            assert_eq!(row(Role::Primary, mine, false, true), expected, "{mine:?}");
+        }
+    }
+
+    #[test]
+    fn the_secondary_asks_when_the_primary_has_done_its_part() {
+        let ask = |before| step(Role::Secondary, State::PotentialConflict, false, before, State::ConflictDone, false);
+        assert_eq!(ask(State::PotentialConflict), Step::Ask);
+        assert_eq!(ask(State::ConflictDone), Step::Stay);
+    }
+
+    #[test]
+    fn who_may_answer_clients() {
+        use Service::{Cooperating, NotCooperating, NotResponding, PartnerDown, Startup};
+        for (mine, service) in [
+            (State::Normal, Cooperating),
+            (State::CommunicationsInterrupted, NotCooperating),
+            (State::PartnerDown, PartnerDown),
+            (State::Startup, Startup),
+            (State::Recover, NotResponding),
+            (State::RecoverWait, NotResponding),
+            (State::RecoverDone, NotResponding),
+            (State::PotentialConflict, NotResponding),
+            (State::ConflictDone, NotResponding),
+            (State::ResolutionInterrupted, NotResponding),
+            (State::Paused, NotResponding),
+            (State::Shutdown, NotResponding),
+            (State::UnknownState, NotResponding),
+        ] {
+            assert_eq!(Service::of(mine, State::Normal), service, "{mine:?}");
+            assert_eq!(Service::of(mine, State::PartnerDown), NotResponding, "{mine:?}: the partner serves alone");
+        }
+    }
+}

@@ -56,7 +56,8 @@ struct Client {
 
 fn clients() -> impl Strategy<Value = Client> {
     let mac = prop_oneof![Just([2, 0, 0, 0, 0x77, 3]), any::<[u8; 5]>().prop_map(|[a, b, c, d, e]| [2, a, b, c, d, e])];
-    let parameter_list = prop::collection::vec(prop_oneof![1_u8..=62, Just(119), Just(121), Just(200), Just(252)], 0..20);
+    let parameter_list =
+        prop::collection::vec(prop_oneof![1_u8..=62, Just(119), Just(121), Just(200), Just(252)], 0..20);
     let option = prop_oneof![
         (Just(12_u8), prop_oneof![Just(b"Portable1".to_vec()), "[a-z]{1,12}".prop_map(String::into_bytes)]),
         (Just(60_u8), prop_oneof![Just(b"udhcp 1.35.0".to_vec()), Just(b"dhcpcd-9.4.1".to_vec())]),
@@ -68,7 +69,12 @@ fn clients() -> impl Strategy<Value = Client> {
     ];
     let options = prop::collection::vec(option, 0..7).prop_map(|mut options| {
         let mut seen = Vec::new();
-        options.retain(|(code, data)| !data.is_empty() && !seen.contains(code) && { seen.push(*code); true });
+        options.retain(|(code, data)| {
+            !data.is_empty() && !seen.contains(code) && {
+                seen.push(*code);
+                true
+            }
+        });
         options
     });
     (mac, options, 0_usize..7, prop_oneof![Just(0_usize), Just(300), Just(548)], 0..CONFIGURATIONS.len()).prop_map(

@@ -295,5 +295,12 @@ fn a_question_longer_than_the_limit_or_than_its_frame_has_no_digest() {
 
 /// The question of the fixture's client.
 fn question() -> Question {
-    Question { chaddr: CLIENT_MAC, address: ADDRESS.octets(), has_ciaddr: true, giaddr: [0; 4], interface: 1, vlan: [0; 2] }
+    Question {
+        chaddr: CLIENT_MAC,
+        address: ADDRESS.octets(),
+        has_ciaddr: true,
+        giaddr: [0; 4],
+        interface: 1,
+        vlan: [0; 2],
+    }
 }

@@ -117,7 +117,9 @@ impl World {
         }
         let now = self.now(node);
         let this = &self.nodes[node];
-        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else { return };
+        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else {
+            return;
+        };
         let Some(binding) = this.store.binding(address) else { return };
         if binding.state == BindingState::Active && binding.client_id == client_id(client) {
             let binding = endpoint.retired(binding, BindingState::Released, now.wall);
@@ -132,7 +134,9 @@ impl World {
         }
         let now = self.now(node);
         let this = &self.nodes[node];
-        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else { return };
+        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else {
+            return;
+        };
         let Some(binding) = this.store.binding(address) else { return };
         if binding.state == BindingState::Active && binding.client_id == client_id(client) {
             let binding = endpoint.abandoned(binding, now.wall.after(secs), now.wall);

@@ -49,7 +49,9 @@ fn every_message_of_dhcpd_is_written_back_byte_for_byte() {
         let mut decoder = Decoder::default();
         decoder.push(&bytes);
         let mut at = 0;
-        while let Some(message) = decoder.take_message().unwrap_or_else(|why| panic!("{file} {direction:?} {at}: {why}")) {
+        while let Some(message) =
+            decoder.take_message().unwrap_or_else(|why| panic!("{file} {direction:?} {at}: {why}"))
+        {
             let again = written(&message);
             assert_eq!(again, bytes[at..at + again.len()], "{file} {direction:?} at {at}: {message:?}");
             by_type[usize::from(bytes[at + 2])] += 1;

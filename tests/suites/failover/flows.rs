@@ -17,10 +17,7 @@ pub(crate) fn settings() -> [Settings; 2] {
         load_balance_secs_max: 3,
         ..Settings::new("lab-fo", role)
     };
-    [
-        Settings { mclt_secs: MCLT, buckets: Some(Buckets::split(128)), ..common(Role::Primary) },
-        common(Role::Secondary),
-    ]
+    [Settings { mclt_secs: MCLT, buckets: Some(Buckets::split(128)), ..common(Role::Primary) }, common(Role::Secondary)]
 }
 
 pub(crate) fn world(count: u32) -> World {
@@ -343,7 +340,10 @@ fn a_break_in_the_middle_of_a_dump_forgets_nothing() {
             world.state(S),
             world.nodes[P].log
         );
-        assert_eq!(world.nodes[P].store.in_state(BindingState::Active), world.nodes[S].store.in_state(BindingState::Active));
+        assert_eq!(
+            world.nodes[P].store.in_state(BindingState::Active),
+            world.nodes[S].store.in_state(BindingState::Active)
+        );
     }
 }
 
@@ -535,7 +535,9 @@ fn two_of_ours_say_what_differs() {
     world.start(P);
     world.start(S);
     world.run_for(5);
-    for (node, text) in [(P, "default-lease-time is 600 here and 300 there"), (S, "default-lease-time is 300 here and 600 there")] {
+    for (node, text) in
+        [(P, "default-lease-time is 600 here and 300 there"), (S, "default-lease-time is 300 here and 600 there")]
+    {
         assert!(world.nodes[node].log.iter().any(|line| line.contains(text)), "{:?}", world.nodes[node].log);
         let status = world.endpoint(node).status(&world.nodes[node].store, world.now(node));
         assert_eq!(status.counters.differing_facts.len(), 1);

@@ -61,7 +61,8 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(pools: &[(Ipv4Addr, u32)]) -> Self {
-        let list = |&(first, count): &(Ipv4Addr, u32)| (0..count).map(|n| Ipv4Addr::from(u32::from(first) + n)).collect();
+        let list =
+            |&(first, count): &(Ipv4Addr, u32)| (0..count).map(|n| Ipv4Addr::from(u32::from(first) + n)).collect();
         let mut store = Self {
             pools: pools.iter().map(list).collect(),
             leases: BTreeMap::new(),
@@ -173,9 +174,10 @@ impl Leases for Store {
     }
 
     fn pool_of(&self, address: Ipv4Addr) -> Option<usize> {
-        self.leases.get(&address).map(|(pool, _, _)| *pool).or_else(|| {
-            self.pools.iter().position(|pool| pool.contains(&address))
-        })
+        self.leases
+            .get(&address)
+            .map(|(pool, _, _)| *pool)
+            .or_else(|| self.pools.iter().position(|pool| pool.contains(&address)))
     }
 
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {

@@ -198,8 +198,9 @@ impl Leases for Store {
 pub(crate) struct Armed {
     pub(crate) client_id: Vec<u8>,
     pub(crate) horizon: WallTime,
-    /// `ends` of the last renewal that the agent has not heard of.
+    /// `ends` of the last renewal. Stays in the map after a revocation: the record that holds it may not be durable yet.
     pub(crate) renewed: Option<WallTime>,
+    pub(crate) is_armed: bool,
 }
 
 /// One server: what survives a crash and what does not.
@@ -364,10 +365,15 @@ impl World {
                 }
             }
         }
-        for (address, armed) in &mut this.kernel {
+        for (address, armed) in &this.kernel {
             let mut binding = this.store.get(*address);
-            this.store.armed.insert(*address);
-            if let Some(ends) = armed.renewed.take().filter(|ends| *ends > binding.ends) {
+            if armed.is_armed {
+                this.store.armed.insert(*address);
+            }
+            if binding.state != BindingState::Active || binding.client_id != armed.client_id {
+                continue;
+            }
+            if let Some(ends) = armed.renewed.filter(|ends| *ends > binding.ends) {
                 binding.ends = ends;
                 this.store.store(binding);
             }
@@ -657,9 +663,11 @@ impl World {
             if binding.state != BindingState::Active || !binding.from_partner.is_some() {
                 continue;
             }
-            let renewed = this.kernel.get(&address).and_then(|armed| armed.renewed);
+            let before = this.kernel.get(&address).filter(|armed| armed.client_id == binding.client_id);
+            let renewed = before.and_then(|armed| armed.renewed);
             let horizon = binding.from_partner.after(mclt);
-            this.kernel.insert(address, Armed { client_id: binding.client_id, horizon, renewed });
+            let armed = Armed { client_id: binding.client_id, horizon, renewed, is_armed: true };
+            this.kernel.insert(address, armed);
             this.store.armed.insert(address);
         }
     }
@@ -668,8 +676,12 @@ impl World {
     pub(crate) fn disarm(&mut self, node: usize, address: Ipv4Addr) {
         let this = &mut self.nodes[node];
         this.store.armed.remove(&address);
-        let renewed = this.kernel.remove(&address).and_then(|armed| armed.renewed);
-        self.learn(node, address, renewed);
+        let Some(armed) = this.kernel.get_mut(&address) else { return };
+        armed.is_armed = false;
+        let (renewed, client_id) = (armed.renewed, armed.client_id.clone());
+        if this.store.get(address).client_id == client_id {
+            self.learn(node, address, renewed);
+        }
     }
 
     /// The agent hears of a renewal by the kernel.
@@ -677,7 +689,8 @@ impl World {
         let wall = self.now(node).wall;
         let this = &mut self.nodes[node];
         let mut binding = this.store.get(address);
-        let Some(ends) = renewed.filter(|ends| *ends > binding.ends) else { return };
+        let is_active = binding.state == BindingState::Active;
+        let Some(ends) = renewed.filter(|ends| is_active && *ends > binding.ends) else { return };
         let Some(endpoint) = &this.endpoint else { return };
         binding.ends = ends;
         binding.told_partner = binding.told_partner.max(wall.after(ends.since(wall) / 2).max(ends));
@@ -694,7 +707,7 @@ impl World {
     pub(crate) fn kernel_renews(&mut self, node: usize, client_id: &[u8], address: Ipv4Addr, want: u32) -> Option<u32> {
         let wall = self.now(node).wall;
         let this = &mut self.nodes[node];
-        let armed = this.kernel.get_mut(&address).filter(|_| this.is_kernel_serving)?;
+        let armed = this.kernel.get_mut(&address).filter(|armed| this.is_kernel_serving && armed.is_armed)?;
         let secs = want.min(armed.horizon.since(wall));
         if armed.client_id != client_id || secs < want / 2 {
             return None;

@@ -54,6 +54,7 @@ pub(crate) struct Store {
     insertions: u64,
     pub(crate) journal: Vec<Record>,
     pub(crate) durable: usize,
+    last_state: Option<StateRecord>,
     pub(crate) armed: BTreeSet<Ipv4Addr>,
     /// `ends` of what may have to be ended.
     pub(crate) due: BTreeSet<(WallTime, Ipv4Addr)>,
@@ -69,6 +70,7 @@ impl Store {
             insertions: 0,
             journal: Vec::new(),
             durable: 0,
+            last_state: None,
             armed: BTreeSet::new(),
             due: BTreeSet::new(),
         };
@@ -85,10 +87,13 @@ impl Store {
         let mut store = Self {
             leases: BTreeMap::new(),
             allocatable: BTreeSet::new(),
-            journal: Vec::new(),
+            journal: self.journal[..self.durable].to_vec(),
             due: BTreeSet::new(),
             armed: BTreeSet::new(),
-            ..self.clone()
+            last_state: None,
+            pools: self.pools.clone(),
+            insertions: self.insertions,
+            durable: self.durable,
         };
         for (pool, addresses) in self.pools.iter().enumerate() {
             for address in addresses.iter().rev() {
@@ -96,20 +101,19 @@ impl Store {
             }
         }
         for record in &self.journal[..self.durable] {
-            if let Record::Lease(binding) = record {
-                let pool = store.pool_of(binding.address).unwrap();
-                store.put(pool, binding.clone());
+            match record {
+                Record::Lease(binding) => {
+                    let pool = store.pool_of(binding.address).unwrap();
+                    store.put(pool, binding.clone());
+                }
+                Record::State(state) => store.last_state = Some(*state),
             }
         }
-        store.journal = self.journal[..self.durable].to_vec();
         store
     }
 
     pub(crate) fn state_record(&self) -> Option<StateRecord> {
-        self.journal.iter().rev().find_map(|record| match record {
-            Record::State(record) => Some(*record),
-            Record::Lease(_) => None,
-        })
+        self.last_state
     }
 
     fn put(&mut self, pool: usize, binding: Binding) {
@@ -154,6 +158,7 @@ impl Leases for Store {
     }
 
     fn store_state(&mut self, record: &StateRecord) -> Seq {
+        self.last_state = Some(*record);
         self.journal.push(Record::State(*record));
         Seq(self.journal.len() as u64)
     }
@@ -179,7 +184,8 @@ impl Leases for Store {
     }
 
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {
-        for entry in self.allocatable.iter().filter(|entry| entry.0 == pool && entry.1 == state) {
+        let first = (pool, state, WallTime::NONE, Reverse(u64::MAX), Ipv4Addr::UNSPECIFIED);
+        for entry in self.allocatable.range(first..).take_while(|entry| entry.0 == pool && entry.1 == state) {
             if !visitor(&self.leases[&entry.4].2) {
                 return;
             }

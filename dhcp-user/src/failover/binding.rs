@@ -191,7 +191,7 @@ pub trait Leases {
     fn pool_of(&self, address: Ipv4Addr) -> Option<usize>;
 
     /// Visits the unreserved leases of a pool in one of the allocatable states (free, backup), oldest `ends` first,
-    /// of equal ones the one that came last first, until the visitor says `false`.
+    /// of equal ones the one that came last first, until the visitor says `false`. Often only the head is looked at.
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool);
 
     /// Visits every lease of a pool in dhcpd's order (free, active, expired/released/reset, abandoned, backup,

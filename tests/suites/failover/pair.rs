@@ -54,6 +54,7 @@ pub(crate) struct Store {
     insertions: u64,
     pub(crate) journal: Vec<Record>,
     pub(crate) durable: usize,
+    last_state: Option<StateRecord>,
     pub(crate) armed: BTreeSet<Ipv4Addr>,
     /// `ends` of what may have to be ended.
     pub(crate) due: BTreeSet<(WallTime, Ipv4Addr)>,
@@ -70,6 +71,7 @@ impl Store {
             insertions: 0,
             journal: Vec::new(),
             durable: 0,
+            last_state: None,
             armed: BTreeSet::new(),
             due: BTreeSet::new(),
         };
@@ -86,10 +88,13 @@ impl Store {
         let mut store = Self {
             leases: BTreeMap::new(),
             allocatable: BTreeSet::new(),
-            journal: Vec::new(),
+            journal: self.journal[..self.durable].to_vec(),
             due: BTreeSet::new(),
             armed: BTreeSet::new(),
-            ..self.clone()
+            last_state: None,
+            pools: self.pools.clone(),
+            insertions: self.insertions,
+            durable: self.durable,
         };
         for (pool, addresses) in self.pools.iter().enumerate() {
             for address in addresses.iter().rev() {
@@ -97,20 +102,19 @@ impl Store {
             }
         }
         for record in &self.journal[..self.durable] {
-            if let Record::Lease(binding) = record {
-                let pool = store.pool_of(binding.address).unwrap();
-                store.put(pool, binding.clone());
+            match record {
+                Record::Lease(binding) => {
+                    let pool = store.pool_of(binding.address).unwrap();
+                    store.put(pool, binding.clone());
+                }
+                Record::State(state) => store.last_state = Some(*state),
             }
         }
-        store.journal = self.journal[..self.durable].to_vec();
         store
     }
 
     pub(crate) fn state_record(&self) -> Option<StateRecord> {
-        self.journal.iter().rev().find_map(|record| match record {
-            Record::State(record) => Some(*record),
-            Record::Lease(_) => None,
-        })
+        self.last_state
     }
 
     fn put(&mut self, pool: usize, binding: Binding) {
@@ -155,6 +159,7 @@ impl Leases for Store {
     }
 
     fn store_state(&mut self, record: &StateRecord) -> Seq {
+        self.last_state = Some(*record);
         self.journal.push(Record::State(*record));
         Seq(self.journal.len() as u64)
     }
@@ -181,7 +186,8 @@ impl Leases for Store {
     }
 
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {
-        for entry in self.allocatable.iter().filter(|entry| entry.0 == pool && entry.1 == state) {
+        let first = (pool, state, WallTime::NONE, Reverse(u64::MAX), Ipv4Addr::UNSPECIFIED);
+        for entry in self.allocatable.range(first..).take_while(|entry| entry.0 == pool && entry.1 == state) {
             if !visitor(&self.leases[&entry.4].2) {
                 return;
             }
@@ -200,8 +206,9 @@ impl Leases for Store {
 pub(crate) struct Armed {
     pub(crate) client_id: Vec<u8>,
     pub(crate) horizon: WallTime,
-    /// `ends` of the last renewal that the agent has not heard of.
+    /// `ends` of the last renewal. Stays in the map after a revocation: the record that holds it may not be durable yet.
     pub(crate) renewed: Option<WallTime>,
+    pub(crate) is_armed: bool,
 }
 
 /// One server: what survives a crash and what does not.
@@ -366,10 +373,15 @@ impl World {
                 }
             }
         }
-        for (address, armed) in &mut this.kernel {
+        for (address, armed) in &this.kernel {
             let mut binding = this.store.get(*address);
-            this.store.armed.insert(*address);
-            if let Some(ends) = armed.renewed.take().filter(|ends| *ends > binding.ends) {
+            if armed.is_armed {
+                this.store.armed.insert(*address);
+            }
+            if binding.state != BindingState::Active || binding.client_id != armed.client_id {
+                continue;
+            }
+            if let Some(ends) = armed.renewed.filter(|ends| *ends > binding.ends) {
                 binding.ends = ends;
                 this.store.store(binding);
             }
@@ -659,9 +671,11 @@ impl World {
             if binding.state != BindingState::Active || !binding.from_partner.is_some() {
                 continue;
             }
-            let renewed = this.kernel.get(&address).and_then(|armed| armed.renewed);
+            let before = this.kernel.get(&address).filter(|armed| armed.client_id == binding.client_id);
+            let renewed = before.and_then(|armed| armed.renewed);
             let horizon = binding.from_partner.after(mclt);
-            this.kernel.insert(address, Armed { client_id: binding.client_id, horizon, renewed });
+            let armed = Armed { client_id: binding.client_id, horizon, renewed, is_armed: true };
+            this.kernel.insert(address, armed);
             this.store.armed.insert(address);
         }
     }
@@ -670,8 +684,12 @@ impl World {
     pub(crate) fn disarm(&mut self, node: usize, address: Ipv4Addr) {
         let this = &mut self.nodes[node];
         this.store.armed.remove(&address);
-        let renewed = this.kernel.remove(&address).and_then(|armed| armed.renewed);
-        self.learn(node, address, renewed);
+        let Some(armed) = this.kernel.get_mut(&address) else { return };
+        armed.is_armed = false;
+        let (renewed, client_id) = (armed.renewed, armed.client_id.clone());
+        if this.store.get(address).client_id == client_id {
+            self.learn(node, address, renewed);
+        }
     }
 
     /// The agent hears of a renewal by the kernel.
@@ -679,7 +697,8 @@ impl World {
         let wall = self.now(node).wall;
         let this = &mut self.nodes[node];
         let mut binding = this.store.get(address);
-        let Some(ends) = renewed.filter(|ends| *ends > binding.ends) else { return };
+        let is_active = binding.state == BindingState::Active;
+        let Some(ends) = renewed.filter(|ends| is_active && *ends > binding.ends) else { return };
         let Some(endpoint) = &this.endpoint else { return };
         binding.ends = ends;
         binding.told_partner = binding.told_partner.max(wall.after(ends.since(wall) / 2).max(ends));
@@ -696,7 +715,7 @@ impl World {
     pub(crate) fn kernel_renews(&mut self, node: usize, client_id: &[u8], address: Ipv4Addr, want: u32) -> Option<u32> {
         let wall = self.now(node).wall;
         let this = &mut self.nodes[node];
-        let armed = this.kernel.get_mut(&address).filter(|_| this.is_kernel_serving)?;
+        let armed = this.kernel.get_mut(&address).filter(|armed| this.is_kernel_serving && armed.is_armed)?;
         let secs = want.min(armed.horizon.since(wall));
         if armed.client_id != client_id || secs < want / 2 {
             return None;

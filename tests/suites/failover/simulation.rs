@@ -112,8 +112,11 @@ impl Simulation {
             }
         }
         let mut world = World::new(both, &[(FIRST, 4 + rng.below(16) as u32)], seed);
-        world.weather =
-            Weather { delay_ms: 1 + rng.below(300), disk_ms: 1 + rng.below(60), revoke_ms: 1 + rng.below(60) };
+        world.weather = Weather {
+            delay_ms: 1 + rng.below(300),
+            disk_ms: 1 + rng.below(60),
+            revoke_ms: 1 + rng.below(60),
+        };
         world.watches = true;
         world.uses_kernel = rng.chance(60);
         world.nodes[S].skew_secs = rng.below(7) as i64 - 3;
@@ -160,15 +163,11 @@ impl Simulation {
         match self.failures.first() {
             Some(first) => {
                 // Only what is about the address that the failure names, if it names one.
-                let address =
-                    first.split(|c: char| c != '.' && !c.is_ascii_digit()).find(|word| word.starts_with("10."));
+                let address = first.split(|c: char| c != '.' && !c.is_ascii_digit()).find(|word| word.starts_with("10."));
                 let is_about = |line: &&String| {
-                    !line.contains("10.77.0.")
-                        || address
-                            .is_none_or(|address| line.contains(&format!("{address} ")) || line.ends_with(address))
+                    !line.contains("10.77.0.") || address.is_none_or(|address| line.contains(&format!("{address} ")) || line.ends_with(address))
                 };
-                let mut tail: Vec<&str> =
-                    self.trace.iter().filter(is_about).rev().take(80).map(String::as_str).collect();
+                let mut tail: Vec<&str> = self.trace.iter().filter(is_about).rev().take(80).map(String::as_str).collect();
                 tail.reverse();
                 Err(format!("{first}\n{}\n{:#?}\n{:#?}", tail.join("\n"), self.logs(P), self.logs(S)))
             }
@@ -211,8 +210,9 @@ impl Simulation {
         let is_alone = record.is_some_and(|record| record.mine == State::PartnerDown)
             || self.world.state(other) == Some(State::PartnerDown);
         let mine = self.world.nodes[node].store.state_record().map(|record| record.mine);
-        let may_serve = mine
-            .is_none_or(|mine| matches!(mine, State::Normal | State::CommunicationsInterrupted | State::PartnerDown));
+        let may_serve = mine.is_none_or(|mine| {
+            matches!(mine, State::Normal | State::CommunicationsInterrupted | State::PartnerDown)
+        });
         is_alone && may_serve
     }
 
@@ -333,18 +333,16 @@ impl Simulation {
             }
             let is_lost = self.rng.chance(10);
             let is_renewal = self.clients[&client].is_some();
-            if is_renewal && let Some(secs) = self.world.kernel_renews(node, &client_id(client), address, self.want) {
+            if is_renewal
+                && let Some(secs) = self.world.kernel_renews(node, &client_id(client), address, self.want)
+            {
                 let until = self.world.now(node).wall.after(secs);
                 self.check_time(node, address, until, "kernel");
                 self.hand_out(node, client, address, asked_ms, secs, is_lost);
+                // The event comes, or does not; the map keeps the last renewal either way.
                 if self.rng.chance(50) {
-                    let renewed =
-                        self.world.nodes[node].kernel.get_mut(&address).and_then(|armed| armed.renewed.take());
-                    if self.world.is_up(node) {
-                        self.world.learn(node, address, renewed);
-                    } else if let Some(armed) = self.world.nodes[node].kernel.get_mut(&address) {
-                        armed.renewed = renewed;
-                    }
+                    let renewed = self.world.nodes[node].kernel.get(&address).and_then(|armed| armed.renewed);
+                    self.world.learn(node, address, renewed);
                 }
                 continue;
             }
@@ -520,8 +518,7 @@ impl Simulation {
                 });
                 if last.is_some_and(|last| last != state.state) && !state.startup {
                     // A later transition may be on disk already; an earlier one must not be all there is.
-                    let ever =
-                        disk.iter().any(|record| matches!(record, Record::State(r) if r.mine.wire() == state.state));
+                    let ever = disk.iter().any(|record| matches!(record, Record::State(r) if r.mine.wire() == state.state));
                     if !ever {
                         self.failures.push(format!("I8: {from} announces a state that is not on its disk"));
                     }
@@ -585,10 +582,7 @@ impl Simulation {
         if !self.world.is_settled() {
             let states = [P, S].map(|node| self.world.state(node));
             let status = [P, S].map(|node| {
-                self.world.nodes[node]
-                    .endpoint
-                    .as_ref()
-                    .map(|e| e.status(&self.world.nodes[node].store, self.world.now(node)))
+                self.world.nodes[node].endpoint.as_ref().map(|e| e.status(&self.world.nodes[node].store, self.world.now(node)))
             });
             self.failures.push(format!("I3: not settled: {states:?} {status:#?}"));
             return;
@@ -623,14 +617,26 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> (u64, Vec<u64>) {
     (acks, failed)
 }
 
+/// Seeds that once failed.
+fn regressions() -> Vec<u64> {
+    let text = include_str!("../../regressions/failover-seeds.txt");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split_once(' ').expect("seed, lesson").0.parse().unwrap()).collect()
+}
+
 #[test]
 fn the_invariants_hold_whatever_happens() {
     let single = std::env::var("XDHCPD_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let count = std::env::var("XDHCPD_SEEDS").map_or(SEEDS, |count| count.parse().unwrap());
     let (first, last) = single.map_or((1, count), |seed| (seed, seed));
+    let mut seeds: Vec<u64> = (first..=last).collect();
+    if single.is_none() {
+        seeds.extend(regressions().into_iter().filter(|seed| *seed > last));
+    }
+    let seeds = &seeds;
     let halves: Vec<(u64, Vec<u64>)> = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..2).map(|part| scope.spawn(move || run_seeds((first + part..=last).step_by(2)))).collect();
+            (0..2).map(|part| scope.spawn(move || run_seeds(seeds.iter().skip(part).step_by(2).copied()))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let acks: u64 = halves.iter().map(|half| half.0).sum();

@@ -122,7 +122,10 @@ impl Endpoint {
             self.updates.enqueue(address, seq);
             self.plan_reuse_of(address, leases, now);
         }
-        if self.is_normal() {
+        // dhcpd looks at the lists at every change; once a second is as good for a timer of seconds.
+        let is_fresh = self.schedule_checked_at.is_some_and(|at| now.boot.since(at).as_secs() == 0);
+        if self.is_normal() && !is_fresh {
+            self.schedule_checked_at = Some(now.boot);
             self.schedule_balance(leases, now);
         }
     }

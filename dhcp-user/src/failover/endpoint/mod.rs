@@ -231,6 +231,7 @@ pub struct Endpoint {
     recover_wait_at: Option<BootTime>,
     balance_at: Option<BootTime>,
     balanced_at: Option<BootTime>,
+    schedule_checked_at: Option<BootTime>,
     /// The last update request we sent was for everything, and is not answered.
     is_asking_for_all: bool,
     moved: Vec<Ipv4Addr>,
@@ -297,6 +298,7 @@ impl Endpoint {
             recover_wait_at: None,
             balance_at: None,
             balanced_at: None,
+            schedule_checked_at: None,
             is_asking_for_all: false,
             moved: Vec::new(),
             token_next: 1,

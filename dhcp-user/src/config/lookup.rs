@@ -14,6 +14,9 @@ use super::options::OptionRef;
 use super::param::{FACILITIES, Param};
 use super::statement::{Expr, StatementKind};
 
+/// Hosts by a value they carry, in order of declaration.
+type HostsByValue = HashMap<Arc<[u8]>, Vec<HostId>>;
+
 /// Indexes over the model.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lookup {
@@ -22,9 +25,9 @@ pub(super) struct Lookup {
     /// Ranges by first address: last address and pool.
     ranges: Vec<(u32, u32, PoolId)>,
     by_hw: HashMap<HwAddr, Vec<HostId>>,
-    by_client_id: HashMap<Arc<[u8]>, Vec<HostId>>,
+    by_client_id: HostsByValue,
     /// For each option that identifies hosts, in order of appearance: hosts by value.
-    by_identifier: Vec<(OptionRef, HashMap<Arc<[u8]>, Vec<HostId>>)>,
+    by_identifier: Vec<(OptionRef, HostsByValue)>,
 }
 
 impl Config {

@@ -31,7 +31,7 @@ enum Flow {
 enum Slot<'c> {
     Ready(Arc<[u8]>),
     Lazy(&'c Expr),
-    Join(Vec<Slot<'c>>),
+    Join(Vec<Self>),
 }
 
 /// The state of one evaluation.
@@ -313,7 +313,7 @@ impl<'c> Machine<'c> {
         if let Some((_, value)) = self.locals.iter().rev().find(|(local, _)| *local == name) {
             return value.clone();
         }
-        if !self.assigned.iter().any(|known| *known == name) {
+        if !self.assigned.contains(&name) {
             self.out.depends.lease = true;
         }
         let variables = if self.out.has_variables {

@@ -563,3 +563,62 @@ fn notify_ready() {
         warn!(%error, "systemd was not told that the server is ready");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(line: &str, text: &str) -> Result<(Plan, config::Process), String> {
+        let loaded = config::load("dhcpd.conf", &mut |_| Ok(text.as_bytes().to_vec()));
+        let mut config = loaded.config.unwrap();
+        let arguments = command::translate(line.split_whitespace().map(OsString::from)).unwrap();
+        let serve = Cli::try_parse_from(arguments).unwrap().serve;
+        let plan = Plan::new(&serve, "/etc/dhcp/dhcpd.conf".into(), &mut config)?;
+        Ok((plan, config.process))
+    }
+
+    #[test]
+    fn the_port_of_the_command_line_wins_and_clients_are_answered_on_the_next() {
+        let ports = |line, text| {
+            let (plan, process) = plan(line, text).unwrap();
+            assert_eq!(process.local_port, Some(plan.port));
+            (plan.port, process.remote_port.unwrap())
+        };
+        assert_eq!(ports("xdhcpd", ""), (67, 68));
+        assert_eq!(ports("xdhcpd -p 1067", ""), (1067, 1068));
+        assert_eq!(ports("xdhcpd", "local-port 2067;"), (2067, 2068));
+        assert_eq!(ports("xdhcpd", "local-port 2067; remote-port 99;"), (2067, 99));
+        assert_eq!(ports("xdhcpd -p 1067", "local-port 2067; remote-port 99;"), (1067, 1068));
+    }
+
+    #[test]
+    fn paths_are_absolute_and_the_configuration_overrides_the_command_line() {
+        let (plan_, _) = plan("xdhcpd -lf leases -pf pid --control sock", "").unwrap();
+        let here = env::current_dir().unwrap();
+        assert_eq!((plan_.leases, plan_.pid), (here.join("leases"), Some(here.join("pid"))));
+        assert_eq!(plan_.control, here.join("sock"));
+        // dhcpd: lease-file-name overrides -lf.
+        let text = "lease-file-name \"/l\"; pid-file-name \"/p\";";
+        let (plan_, _) = plan("xdhcpd -lf leases -pf pid", text).unwrap();
+        assert_eq!((plan_.leases, plan_.pid), ("/l".into(), Some("/p".into())));
+        assert_eq!(plan("xdhcpd --no-pid", text).unwrap().0.pid, None);
+    }
+
+    #[test]
+    fn the_log_facility_is_the_configurations() {
+        assert_eq!(plan("xdhcpd", "").unwrap().0.facility, 3);
+        assert_eq!(plan("xdhcpd", "log-facility local7;").unwrap().0.facility, 23);
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_with_what_to_do() {
+        let first = socket::open_udp(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let port = first.local_addr().unwrap().as_socket().unwrap().port();
+        let error = socket::open_udp(Ipv4Addr::LOCALHOST, port).unwrap_err();
+        let text = port_error(Ipv4Addr::LOCALHOST, port, &error);
+        assert!(text.contains(&format!("UDP port {port} is in use")) && text.contains("-p"), "{text}");
+        let nowhere = Ipv4Addr::new(203, 0, 113, 7);
+        let error = socket::open_udp(nowhere, port).unwrap_err();
+        assert!(port_error(nowhere, port, &error).contains("local-address 203.0.113.7"));
+    }
+}

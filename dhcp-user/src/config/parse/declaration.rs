@@ -62,8 +62,9 @@ const STATEMENTS: &[&str] = &[
 impl Parser<'_> {
     /// Reads one statement of a block; after an error goes on behind it.
     pub(super) fn statement(&mut self, frame: &mut Frame) {
+        let before = self.last;
         if self.dispatch(frame) == Err(Reported) {
-            self.skip_statement();
+            self.recover(before);
         }
     }
 
@@ -117,6 +118,20 @@ impl Parser<'_> {
             return self.eval_statement(frame, token.span);
         }
         self.next();
+        if self.at(b'=') {
+            // dhcpd takes this as an expression whose value nobody asks for.
+            self.next();
+            self.any_expression()?;
+            self.semicolon()?;
+            let span = token.span.to(self.last);
+            self.warning(
+                span,
+                format!("this compares `{text}` with a value and does nothing"),
+                "",
+            );
+            self.note(format!("a variable is set with `set {text} = ...;`"));
+            return Ok(());
+        }
         self.error(
             token.span,
             format!("unknown statement `{text}`"),

@@ -3,6 +3,7 @@
 use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::lexer::Kind;
 use crate::config::model::{DbTimeFormat, LeaseIdFormat};
+use crate::config::options::{OptionRef, SpaceId};
 use crate::config::param::{PARAMS, Param, REFUSED};
 use crate::config::statement::{Mode, ScopeKind, StatementKind};
 
@@ -41,6 +42,7 @@ const STATEMENTS: &[&str] = &[
     "set",
     "unset",
     "define",
+    "server-identifier",
     "log",
     "execute",
     "on",
@@ -137,7 +139,7 @@ impl Parser<'_> {
         );
         let known = STATEMENTS.iter().copied().chain(PARAMS.iter().map(|info| info.name));
         self.suggest(&word, known);
-        if let Some(option) = self.config.spaces.option_by_name(crate::config::SpaceId::DHCP, &word) {
+        if let Some(option) = self.config.spaces.option_by_name(SpaceId::DHCP, &word) {
             let name = self.config.spaces.option_name(option);
             self.note(format!("an option is set with `option {name} ...;`"));
         }
@@ -246,6 +248,14 @@ impl Parser<'_> {
             "log" => self.log_statement(frame),
             "execute" => self.execute_statement(frame),
             "on" => self.on_statement(frame),
+            "server-identifier" => {
+                let start = self.next().span;
+                let option = OptionRef {
+                    space: SpaceId::DHCP,
+                    code: 54,
+                };
+                self.option_value(frame.scope, frame, option, Mode::Supersede, start)
+            }
             "supersede" | "send" => self.modifier_statement(frame, Mode::Supersede),
             "default" => self.modifier_statement(frame, Mode::Default),
             "append" => self.modifier_statement(frame, Mode::Append),

@@ -3,6 +3,8 @@
 //! The test starts itself again inside a namespace of its own; there a holder process keeps a second one, joined by a
 //! veth pair, in which dhcpd runs. Clients reach dhcpd as a relay would (giaddr), so no raw socket is needed.
 
+#![expect(clippy::disallowed_methods, reason = "a real partner lives on the real clock")]
+
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -23,7 +25,12 @@ const MCLT: u32 = 10;
 const INSIDE: &str = "XDHCPD_TEST_INSIDE";
 
 fn has(tool: &str, argument: &str) -> bool {
-    Command::new(tool).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    Command::new(tool)
+        .arg(argument)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 /// Runs the test of this name again in a network namespace; SKIPPED where that is not possible.
@@ -32,7 +39,10 @@ fn enter(test: &str, inside: impl FnOnce()) {
         inside();
         return;
     }
-    let can = Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success());
+    let can = Command::new("unshare")
+        .args(["-n", "true"])
+        .status()
+        .is_ok_and(|status| status.success());
     if !can || !has("dhcpd", "--version") || !has("ip", "-V") || !has("nsenter", "-V") {
         eprintln!("SKIPPED: needs root, unshare, nsenter, ip and dhcpd");
         return;
@@ -44,7 +54,11 @@ fn enter(test: &str, inside: impl FnOnce()) {
         .env(INSIDE, "1")
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr)
+    );
     assert!(run.status.success(), "{text}");
 }
 
@@ -82,7 +96,11 @@ impl Isc {
              && ip link set v0 netns {pid} && nsenter -t {pid} -n ip link set lo up \
              && nsenter -t {pid} -n ip addr add {THEIRS}/24 dev v0 && nsenter -t {pid} -n ip link set v0 up"
         ));
-        let role = if is_primary { format!("primary; mclt {MCLT}; split 128;") } else { "secondary;".to_owned() };
+        let role = if is_primary {
+            format!("primary; mclt {MCLT}; split 128;")
+        } else {
+            "secondary;".to_owned()
+        };
         let config = format!(
             "authoritative;\ndefault-lease-time 300;\nmax-lease-time 300;\nmin-lease-time 10;\nping-check false;\n\
              failover peer \"lab-fo\" {{\n  {role}\n  address {THEIRS}; port 847;\n  peer address {OURS}; peer port 647;\n  \
@@ -91,14 +109,31 @@ impl Isc {
         );
         std::fs::write(directory.join("dhcpd.conf"), config).unwrap();
         std::fs::write(directory.join("dhcpd.leases"), "").unwrap();
-        Self { holder, server: None, directory }
+        Self {
+            holder,
+            server: None,
+            directory,
+        }
     }
 
     fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("log"))
+            .unwrap();
         let path = |name: &str| self.directory.join(name).into_os_string();
         let server = Command::new("nsenter")
-            .args(["-t", &self.holder.id().to_string(), "-n", "dhcpd", "-4", "-f", "-d", "-cf"])
+            .args([
+                "-t",
+                &self.holder.id().to_string(),
+                "-n",
+                "dhcpd",
+                "-4",
+                "-f",
+                "-d",
+                "-cf",
+            ])
             .arg(path("dhcpd.conf"))
             .arg("-lf")
             .arg(path("dhcpd.leases"))
@@ -120,7 +155,9 @@ impl Isc {
     }
 
     fn is_alive(&mut self) -> bool {
-        self.server.as_mut().is_some_and(|server| server.try_wait().unwrap().is_none())
+        self.server
+            .as_mut()
+            .is_some_and(|server| server.try_wait().unwrap().is_none())
     }
 
     fn log(&self) -> String {
@@ -128,7 +165,10 @@ impl Isc {
     }
 
     fn append_lease_file(&self, text: &str) {
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.directory.join("dhcpd.leases")).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.directory.join("dhcpd.leases"))
+            .unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
@@ -146,7 +186,10 @@ impl Isc {
 
     fn state_of(&self, address: Ipv4Addr) -> Option<String> {
         let leases = self.leases();
-        let line = leases.get(&address)?.lines().find_map(|line| line.trim().strip_prefix("binding state "))?;
+        let line = leases
+            .get(&address)?
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("binding state "))?;
         Some(line.trim_end_matches(';').to_owned())
     }
 
@@ -189,7 +232,16 @@ impl Lab {
         listener.set_nonblocking(true).unwrap();
         let relay = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67)).unwrap();
         relay.set_nonblocking(true).unwrap();
-        Self { world, node, isc, begin, listener, links: BTreeMap::new(), link_next: 1, relay }
+        Self {
+            world,
+            node,
+            isc,
+            begin,
+            listener,
+            links: BTreeMap::new(),
+            link_next: 1,
+            relay,
+        }
     }
 
     fn adopt(&mut self, stream: TcpStream, dialled: bool) {
@@ -198,7 +250,10 @@ impl Lab {
         let link = self.link_next;
         self.link_next += 1;
         self.links.insert(link, stream);
-        self.world.handle(self.node, |_| Input::Connected { link: Link(link), dialled });
+        self.world.handle(self.node, |_| Input::Connected {
+            link: Link(link),
+            dialled,
+        });
     }
 
     /// One turn of the loop.
@@ -213,7 +268,10 @@ impl Lab {
             let got = self.links.get_mut(&name).map(|stream| stream.read(&mut buffer));
             match got {
                 Some(Ok(count)) if count > 0 => {
-                    self.world.handle(self.node, |_| Input::Bytes { link: Link(name), bytes: &buffer[..count] });
+                    self.world.handle(self.node, |_| Input::Bytes {
+                        link: Link(name),
+                        bytes: &buffer[..count],
+                    });
                 }
                 Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
                 Some(Ok(_) | Err(_)) => {
@@ -294,7 +352,9 @@ impl Lab {
         let address = self.world.discover(self.node, client, 100).expect("an address of ours");
         let ack = self.world.request(self.node, client, address, 300).unwrap();
         assert!(ack.secs >= MCLT);
-        self.wait_for("our lease in dhcpd's file", 5, |lab| lab.isc.state_of(address).as_deref() == Some("active"));
+        self.wait_for("our lease in dhcpd's file", 5, |lab| {
+            lab.isc.state_of(address).as_deref() == Some("active")
+        });
         self.wait_for("its acknowledgement", 5, |lab| {
             let lease = lab.world.nodes[lab.node].store.get(address);
             lease.acked_partner == lease.told_partner
@@ -327,11 +387,18 @@ impl Lab {
         while Instant::now() < end {
             self.turn();
             let mut buffer = [0; 1500];
-            let Ok((count, _)) = self.relay.recv_from(&mut buffer) else { continue };
+            let Ok((count, _)) = self.relay.recv_from(&mut buffer) else {
+                continue;
+            };
             let reply = &buffer[..count];
             if reply[4..8] == client.to_be_bytes() {
-                let kind = reply.windows(3).skip(240).find(|option| option[0] == 53 && option[1] == 1);
-                let kind = kind.or_else(|| reply[240..].windows(3).find(|option| option[..2] == [53, 1])).unwrap()[2];
+                let kind = reply
+                    .windows(3)
+                    .skip(240)
+                    .find(|option| option[0] == 53 && option[1] == 1);
+                let kind = kind
+                    .or_else(|| reply[240..].windows(3).find(|option| option[..2] == [53, 1]))
+                    .unwrap()[2];
                 return Some((kind, Ipv4Addr::new(reply[16], reply[17], reply[18], reply[19])));
             }
         }
@@ -365,14 +432,22 @@ fn live(node: usize) {
 
     // Leases on either side are seen on the other, renewed, released, expired.
     let ours = lab.lease_ours(1);
-    assert_eq!(lab.world.request(node, 1, ours, 300).unwrap().secs, 300, "acknowledged: the renewal is whole");
+    assert_eq!(
+        lab.world.request(node, 1, ours, 300).unwrap().secs,
+        300,
+        "acknowledged: the renewal is whole"
+    );
     let theirs = lab.lease_theirs(1001);
     lab.world.release(node, 1, ours);
     lab.wait_for("our release", 6, |lab| {
-        lab.isc.state_of(ours).is_some_and(|state| state == "free" || state == "backup")
+        lab.isc
+            .state_of(ours)
+            .is_some_and(|state| state == "free" || state == "backup")
             && matches!(lab.state_of(ours), BindingState::Free | BindingState::Backup)
     });
-    lab.wait_for("the expiry of its first lease", 40, |lab| lab.state_of(theirs) != BindingState::Active);
+    lab.wait_for("the expiry of its first lease", 40, |lab| {
+        lab.state_of(theirs) != BindingState::Active
+    });
     lab.wait_for("both agree", 10, |lab| {
         lab.isc.state_of(theirs).as_deref() == Some(lab.state_of(theirs).name())
             && matches!(lab.state_of(theirs), BindingState::Free | BindingState::Backup)
@@ -381,11 +456,15 @@ fn live(node: usize) {
     // It is killed and comes back.
     let kept = lab.lease_ours(2);
     lab.isc.kill();
-    lab.wait_for("interruption", 8, |lab| lab.world.state(node) == Some(State::CommunicationsInterrupted));
+    lab.wait_for("interruption", 8, |lab| {
+        lab.world.state(node) == Some(State::CommunicationsInterrupted)
+    });
     assert_eq!(lab.world.request(node, 2, kept, 300).unwrap().secs, 300);
     lab.isc.start();
     lab.wait_normal(25);
-    lab.wait_for("our renewal there", 6, |lab| lab.isc.state_of(kept).as_deref() == Some("active"));
+    lab.wait_for("our renewal there", 6, |lab| {
+        lab.isc.state_of(kept).as_deref() == Some("active")
+    });
 
     // We are killed and come back.
     let alone = lab.lease_theirs(1002);
@@ -405,7 +484,10 @@ fn live(node: usize) {
     lab.wait_normal(25 + u64::from(MCLT));
     assert_eq!(lab.state_of(kept), BindingState::Active);
     let waited = lab.world.own_states(node);
-    assert_eq!(waited, [State::Recover, State::RecoverWait, State::RecoverDone, State::Normal]);
+    assert_eq!(
+        waited,
+        [State::Recover, State::RecoverWait, State::RecoverDone, State::Normal]
+    );
 
     // It is away for long; we serve alone, then it recovers.
     lab.isc.kill();
@@ -415,13 +497,16 @@ fn live(node: usize) {
     assert_eq!(lab.world.request(node, 3, while_down, 300).unwrap().secs, 300);
     lab.isc.start();
     lab.wait_normal(40 + u64::from(MCLT));
-    lab.wait_for("what it missed", 5, |lab| lab.isc.state_of(while_down).as_deref() == Some("active"));
+    lab.wait_for("what it missed", 5, |lab| {
+        lab.isc.state_of(while_down).as_deref() == Some("active")
+    });
 
     // Both have served alone: conflicts are resolved.
     lab.isc.kill();
     lab.run(2);
     lab.world.handle(node, |_| Input::Command(Order::PartnerDown));
-    lab.isc.append_lease_file("\nfailover peer \"lab-fo\" state {\n  my state partner-down;\n}\n");
+    lab.isc
+        .append_lease_file("\nfailover peer \"lab-fo\" state {\n  my state partner-down;\n}\n");
     lab.isc.start();
     lab.wait_normal(40);
     let states = lab.world.own_states(node);
@@ -434,7 +519,10 @@ fn live(node: usize) {
         lab.turn();
     }
     lab.wait_for("everything acknowledged", 10, |lab| {
-        let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
+        let status = lab
+            .world
+            .endpoint(node)
+            .status(&lab.world.nodes[node].store, lab.world.now(node));
         status.updates_in_flight + status.updates_queued == 0
     });
     assert!(lab.isc.is_alive(), "dhcpd has survived us: {}", lab.isc.log());

@@ -552,7 +552,10 @@ mod tests {
     }
 
     fn row(role: Role, mine: State, is_starting: bool, startup: bool) -> String {
-        COLUMNS.iter().map(|&said| letter(step(role, mine, is_starting, State::UnknownState, said, startup))).collect()
+        COLUMNS
+            .iter()
+            .map(|&said| letter(step(role, mine, is_starting, State::UnknownState, said, startup)))
+            .collect()
     }
 
     #[test]
@@ -585,7 +588,11 @@ mod tests {
     #[test]
     fn a_starting_server_that_meets_a_lonely_partner_recovers() {
         assert_eq!(row(Role::Primary, State::Normal, true, false), "b.rxpip.xx.");
-        assert_eq!(row(Role::Primary, State::Recover, true, false), "c..c..p.cc.", "the entry action asks");
+        assert_eq!(
+            row(Role::Primary, State::Recover, true, false),
+            "c..c..p.cc.",
+            "the entry action asks"
+        );
     }
 
     #[test]
@@ -598,7 +605,16 @@ mod tests {
 
     #[test]
     fn the_secondary_asks_when_the_primary_has_done_its_part() {
-        let ask = |before| step(Role::Secondary, State::PotentialConflict, false, before, State::ConflictDone, false);
+        let ask = |before| {
+            step(
+                Role::Secondary,
+                State::PotentialConflict,
+                false,
+                before,
+                State::ConflictDone,
+                false,
+            )
+        };
         assert_eq!(ask(State::PotentialConflict), Step::Ask);
         assert_eq!(ask(State::ConflictDone), Step::Stay);
     }
@@ -622,7 +638,11 @@ mod tests {
             (State::UnknownState, NotResponding),
         ] {
             assert_eq!(Service::of(mine, State::Normal), service, "{mine:?}");
-            assert_eq!(Service::of(mine, State::PartnerDown), NotResponding, "{mine:?}: the partner serves alone");
+            assert_eq!(
+                Service::of(mine, State::PartnerDown),
+                NotResponding,
+                "{mine:?}: the partner serves alone"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use super::exchange::ends_binding;
 use super::{Endpoint, Level};
 use crate::failover::binding::{Binding, BindingState, Counts, Leases, Seq};
 use crate::failover::codec::{BndUpd, Body};
-use crate::failover::limits::BALANCE_JITTER_SECS;
+use crate::failover::limits::{BALANCE_JITTER_SECS, POOL_REQUEST_INTERVAL};
 use crate::failover::state::Role;
 use crate::lease::time::{Now, WallTime};
 

@@ -70,6 +70,18 @@ impl World {
         (endpoint.is_my_client(&client_id(client), secs, false) || !has_partner_some).then_some(address)
     }
 
+    /// The head of the own list.
+    pub(crate) fn discover_first(&self, node: usize) -> Option<Ipv4Addr> {
+        let this = &self.nodes[node];
+        let own = this.endpoint.as_ref()?.role().own_state();
+        let mut first = None;
+        this.store.visit_allocatable(0, own, &mut |binding| {
+            first = Some(binding.address);
+            false
+        });
+        first
+    }
+
     /// Whether a REQUEST of this client for this lease is answered with an ACK.
     fn may_have(&self, node: usize, binding: &Binding, client: u32) -> bool {
         let Some(endpoint) = self.nodes[node].endpoint.as_ref() else {

@@ -84,7 +84,7 @@ impl Drop for Isc {
 }
 
 impl Isc {
-    fn new(is_primary: bool) -> Self {
+    fn new(is_primary: bool, range: (Ipv4Addr, u32), window: u32) -> Self {
         let holder = Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap();
         let name = format!("xdhcpd-isc-{}-{is_primary}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -92,20 +92,22 @@ impl Isc {
         std::thread::sleep(Duration::from_millis(300));
         let pid = holder.id();
         sh(&format!(
-            "ip link set lo up && ip link add v0 type veth peer name v1 && ip addr add {OURS}/24 dev v1 && ip link set v1 up \
+            "ip link set lo up && ip link add v0 type veth peer name v1 && ip addr add {OURS}/16 dev v1 && ip link set v1 up \
              && ip link set v0 netns {pid} && nsenter -t {pid} -n ip link set lo up \
-             && nsenter -t {pid} -n ip addr add {THEIRS}/24 dev v0 && nsenter -t {pid} -n ip link set v0 up"
+             && nsenter -t {pid} -n ip addr add {THEIRS}/16 dev v0 && nsenter -t {pid} -n ip link set v0 up"
         ));
         let role = if is_primary {
             format!("primary; mclt {MCLT}; split 128;")
         } else {
             "secondary;".to_owned()
         };
+        let first = range.0;
+        let last = Ipv4Addr::from(u32::from(first) + range.1 - 1);
         let config = format!(
             "authoritative;\ndefault-lease-time 300;\nmax-lease-time 300;\nmin-lease-time 10;\nping-check false;\n\
              failover peer \"lab-fo\" {{\n  {role}\n  address {THEIRS}; port 847;\n  peer address {OURS}; peer port 647;\n  \
-             max-response-delay 6; max-unacked-updates 10; load balance max seconds 3;\n}}\n\
-             subnet 10.77.0.0 netmask 255.255.255.0 {{\n  pool {{ failover peer \"lab-fo\"; range 10.77.0.100 10.77.0.119; }}\n}}\n"
+             max-response-delay 6; max-unacked-updates {window}; load balance max seconds 3;\n}}\n\
+             subnet 10.77.0.0 netmask 255.255.0.0 {{\n  pool {{ failover peer \"lab-fo\"; range {first} {last}; }}\n}}\n"
         );
         std::fs::write(directory.join("dhcpd.conf"), config).unwrap();
         std::fs::write(directory.join("dhcpd.leases"), "").unwrap();
@@ -214,14 +216,15 @@ struct Lab {
 }
 
 impl Lab {
-    fn new(node: usize) -> Self {
-        let isc = Isc::new(node == S);
+    fn new(node: usize, range: (Ipv4Addr, u32), window: u32) -> Self {
+        let isc = Isc::new(node == S, range, window);
         let mut both: [Settings; 2] = settings();
         both[P].mclt_secs = MCLT;
         for settings in &mut both {
             settings.receive_timer_secs = 6;
+            settings.updates_unacked_max = window;
         }
-        let mut world = World::new(both, &[(FIRST, 20)], 1);
+        let mut world = World::new(both, &[range], 1);
         world.outward = Some(std::collections::VecDeque::new());
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         world.nodes[node].skew_secs = unix.as_secs() as i64 - EPOCH as i64;
@@ -421,7 +424,7 @@ impl Lab {
 
 /// The whole life of a pair, with dhcpd in the other role.
 fn live(node: usize) {
-    let mut lab = Lab::new(node);
+    let mut lab = Lab::new(node, (FIRST, 20), 10);
     lab.isc.start();
     lab.run(1);
     lab.world.start(node);
@@ -536,4 +539,47 @@ fn a_pair_with_dhcpd_as_secondary() {
 #[test]
 fn a_pair_with_dhcpd_as_primary() {
     enter("isc::a_pair_with_dhcpd_as_primary", || live(S));
+}
+
+/// It has lost its file; every lease comes from us, and service goes on.
+fn resync(node: usize) {
+    let count = 10_000;
+    let mut lab = Lab::new(node, (Ipv4Addr::new(10, 77, 64, 0), count), 1000);
+    lab.isc.start();
+    lab.run(1);
+    lab.world.start(node);
+    lab.wait_normal(60);
+    let own = if node == P { BindingState::Free } else { BindingState::Backup };
+    lab.wait_for("the split", 60, |lab| lab.count(own) == count as usize / 2);
+    for client in 0..4000 {
+        let address = lab.world.discover_first(node).unwrap();
+        lab.world.request(node, client, address, 3000).unwrap();
+        if client % 50 == 0 {
+            lab.turn();
+        }
+    }
+    lab.wait_for("all leases told", 60, |lab| {
+        let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
+        status.updates_in_flight + status.updates_queued == 0
+    });
+    lab.isc.kill();
+    std::fs::write(lab.isc.directory.join("dhcpd.leases"), "").unwrap();
+    lab.run(1);
+    lab.isc.start();
+    let begin = Instant::now();
+    lab.wait_for("its recovery", 60, |lab| lab.isc.own_state() == "recover-wait");
+    eprintln!("{count} leases to dhcpd in {:?}", begin.elapsed());
+    lab.wait_normal(40);
+    let active = lab.isc.leases().values().filter(|text| text.contains("\n  binding state active")).count();
+    assert!(active >= lab.count(BindingState::Active), "{active} of {}", lab.count(BindingState::Active));
+}
+
+#[test]
+fn ten_thousand_leases_are_resynced_to_dhcpd_as_secondary() {
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_secondary", || resync(P));
+}
+
+#[test]
+fn ten_thousand_leases_are_resynced_to_dhcpd_as_primary() {
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_primary", || resync(S));
 }

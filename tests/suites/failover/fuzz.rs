@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use crate::captures::streams;
 use crate::flows::{FIRST, settings};
-use crate::pair::{P, Rng, S, Store, World};
+use crate::pair::{P, Rng, S, World};
+use crate::store::Store;
 
 /// An endpoint with a connection, and the messages a real partner would greet it with.
 fn connected(role: usize) -> (Endpoint, Store, World, Vec<u8>) {

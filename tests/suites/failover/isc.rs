@@ -549,7 +549,11 @@ fn resync(node: usize) {
     lab.run(1);
     lab.world.start(node);
     lab.wait_normal(60);
-    let own = if node == P { BindingState::Free } else { BindingState::Backup };
+    let own = if node == P {
+        BindingState::Free
+    } else {
+        BindingState::Backup
+    };
     lab.wait_for("the split", 60, |lab| lab.count(own) == count as usize / 2);
     for client in 0..4000 {
         let address = lab.world.discover_first(node).unwrap();
@@ -559,7 +563,10 @@ fn resync(node: usize) {
         }
     }
     lab.wait_for("all leases told", 60, |lab| {
-        let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
+        let status = lab
+            .world
+            .endpoint(node)
+            .status(&lab.world.nodes[node].store, lab.world.now(node));
         status.updates_in_flight + status.updates_queued == 0
     });
     lab.isc.kill();
@@ -570,16 +577,29 @@ fn resync(node: usize) {
     lab.wait_for("its recovery", 60, |lab| lab.isc.own_state() == "recover-wait");
     eprintln!("{count} leases to dhcpd in {:?}", begin.elapsed());
     lab.wait_normal(40);
-    let active = lab.isc.leases().values().filter(|text| text.contains("\n  binding state active")).count();
-    assert!(active >= lab.count(BindingState::Active), "{active} of {}", lab.count(BindingState::Active));
+    let active = lab
+        .isc
+        .leases()
+        .values()
+        .filter(|text| text.contains("\n  binding state active"))
+        .count();
+    assert!(
+        active >= lab.count(BindingState::Active),
+        "{active} of {}",
+        lab.count(BindingState::Active)
+    );
 }
 
 #[test]
 fn ten_thousand_leases_are_resynced_to_dhcpd_as_secondary() {
-    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_secondary", || resync(P));
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_secondary", || {
+        resync(P)
+    });
 }
 
 #[test]
 fn ten_thousand_leases_are_resynced_to_dhcpd_as_primary() {
-    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_primary", || resync(S));
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_primary", || {
+        resync(S)
+    });
 }

@@ -31,6 +31,7 @@ mod outbox;
 mod pools;
 mod session;
 mod status;
+mod table;
 mod updates;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -103,7 +103,7 @@ fn whatever_a_checksum_looks_like_the_answer_is_the_same() {
 }
 
 #[test]
-fn everything_that_is_not_the_question_of_the_armed_client_passes_untouched() {
+fn everything_but_the_armed_clients_own_question_passes_untouched() {
     let message = renewal(CLIENT_MAC, ADDRESS, 9);
     let envelope = Envelope::unicast(CLIENT_MAC, ADDRESS, SERVER_MAC, SERVER);
     let other = Ipv4Addr::new(192, 168, 150, 51);

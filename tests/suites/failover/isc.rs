@@ -429,9 +429,7 @@ fn live(node: usize) {
     lab.run(1);
     lab.world.start(node);
     lab.wait_normal(25);
-    lab.wait_for("the split", 10, |lab| {
-        lab.count(BindingState::Free) == 10 && lab.count(BindingState::Backup) == 10
-    });
+    lab.wait_for("the split", 10, |lab| lab.count(BindingState::Free) == 10 && lab.count(BindingState::Backup) == 10);
 
     // Leases on either side are seen on the other, renewed, released, expired.
     let ours = lab.lease_ours(1);

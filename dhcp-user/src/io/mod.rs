@@ -47,4 +47,5 @@ pub mod signals;
 mod snapshot;
 pub mod socket;
 pub mod start;
+pub mod trace;
 pub mod xdp;

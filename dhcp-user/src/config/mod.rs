@@ -11,6 +11,7 @@
 
 pub mod classify;
 pub mod context;
+pub mod convert;
 pub mod diagnostic;
 mod domain;
 pub mod evaluate;

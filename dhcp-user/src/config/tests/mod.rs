@@ -1,6 +1,7 @@
 //! The room seen from its door: text in, diagnostics, model and evaluations out.
 
 mod classes;
+mod convert;
 mod corpus;
 mod diagnostics;
 mod expressions;

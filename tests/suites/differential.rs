@@ -182,7 +182,7 @@ fn the_first_renewal_is_answered_by_the_kernel_with_the_bytes_of_the_slow_path()
     run(400, |client| {
         let (mut pump, address, arm) = client.lease();
         let arm = arm.expect("every lease of these configurations can be armed");
-        pump.pass(300);
+        pump.pass(290);
         let renewal = client.renewal(address, 0xabcd_0001);
         let model = model(&arm, pump.now.boot.to_secs().secs());
         let (verdict, frame) = fast(&model, &client.frame(&renewal));
@@ -197,7 +197,7 @@ fn the_first_renewal_is_answered_by_the_kernel_with_the_bytes_of_the_slow_path()
         prop_assert_eq!((opened.from.0, opened.to.0), (slow.source, *slow.destination.ip()));
         prop_assert_eq!(opened.to.1, slow.destination.port());
         prop_assert_eq!((opened.ttl, opened.tos), (64, 0));
-        // Past T1 with the horizon at one and a half leases, both give the full lease: then the times agree too.
+        // Before T1, with the horizon at one and a half leases, both give the full lease: then the times agree too.
         prop_assert_eq!(opened.payload, slow.message);
         Ok(())
     });

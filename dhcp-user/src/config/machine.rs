@@ -222,6 +222,11 @@ impl<'c> Machine<'c> {
             other => Slot::Lazy(other),
         };
         let Some(place) = self.out.place(target) else {
+            if self.slots.is_empty() {
+                // Most evaluations assign about this many.
+                self.slots.reserve(16);
+                self.out.entries.reserve(16);
+            }
             self.out.add_place(target, span);
             self.slots.push((new, span));
             return;

@@ -14,7 +14,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _},
     os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -39,15 +39,16 @@ use crate::{
         fastpath::{FastPath, Mode, Off},
         interfaces::{self, Found, Selection},
         journal::{Journal, JournalOptions},
-        log::{self, Log},
-        network::{self, Network},
+        log::Log,
+        network::Network,
+        plan::{Plan, absolute, chosen},
         signals::Signals,
         socket,
         xdp::{Kernel, Wanted},
     },
     lease::{
         Table,
-        journal::{self as dialect, Format, PeerState, Record},
+        journal::{self as dialect, PeerState, Record},
     },
 };
 
@@ -131,59 +132,6 @@ fn read_config(file: &Path) -> Loaded {
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Paths and settings after command line, environment and configuration have had their say.
-#[derive(Debug)]
-struct Plan {
-    config: PathBuf,
-    leases: PathBuf,
-    pid: Option<PathBuf>,
-    control: PathBuf,
-    port: u16,
-    format: Format,
-    facility: u8,
-}
-
-impl Plan {
-    fn new(serve: &Serve, file: PathBuf, config: &mut Config) -> Result<Self, String> {
-        let process = &mut config.process;
-        let port = serve.port.or(process.local_port).unwrap_or(dhcp_ebpf::wire::ethernet::PORT_SERVER);
-        // dhcpd: with -p clients are answered on the next port, whatever the configuration says.
-        let remote = process.remote_port.filter(|_| serve.port.is_none());
-        process.local_port = Some(port);
-        process.remote_port = Some(remote.unwrap_or(network::client_port(port)));
-        let facility = match &process.log_facility {
-            None => 3,
-            Some(name) => log::facility(name).ok_or_else(|| format!("log-facility {name}: no such facility"))?,
-        };
-        let of_config = |name: &Option<String>| name.as_ref().map(PathBuf::from);
-        let leases = of_config(&process.lease_file)
-            .or_else(|| chosen(serve.leases.as_ref(), "PATH_DHCPD_DB"))
-            .unwrap_or_else(|| command::LEASES_DEFAULT.into());
-        let pid = of_config(&process.pid_file)
-            .or_else(|| chosen(serve.pid.as_ref(), "PATH_DHCPD_PID"))
-            .unwrap_or_else(|| command::PID_DEFAULT.into());
-        Ok(Self {
-            config: file,
-            leases: absolute(leases)?,
-            pid: if serve.no_pid { None } else { Some(absolute(pid)?) },
-            control: absolute(command::control_path(serve.control.as_ref(), serve.state_dir.as_ref()))?,
-            port,
-            format: engine::format(config, clock::utc_offset_secs()),
-            facility,
-        })
-    }
-}
-
-/// What the command line says, else the environment (dhcpd reads the same variables).
-fn chosen(option: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
-    option.cloned().or_else(|| env::var_os(variable).map(PathBuf::from))
-}
-
-/// A daemon leaves its directory: paths must not depend on it.
-fn absolute(path: PathBuf) -> Result<PathBuf, String> {
-    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
@@ -567,48 +515,6 @@ fn notify_ready() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn plan(line: &str, text: &str) -> Result<(Plan, config::Process), String> {
-        let loaded = config::load("dhcpd.conf", &mut |_| Ok(text.as_bytes().to_vec()));
-        let mut config = loaded.config.unwrap();
-        let arguments = command::translate(line.split_whitespace().map(OsString::from)).unwrap();
-        let serve = Cli::try_parse_from(arguments).unwrap().serve;
-        let plan = Plan::new(&serve, "/etc/dhcp/dhcpd.conf".into(), &mut config)?;
-        Ok((plan, config.process))
-    }
-
-    #[test]
-    fn the_port_of_the_command_line_wins_and_clients_are_answered_on_the_next() {
-        let ports = |line, text| {
-            let (plan, process) = plan(line, text).unwrap();
-            assert_eq!(process.local_port, Some(plan.port));
-            (plan.port, process.remote_port.unwrap())
-        };
-        assert_eq!(ports("xdhcpd", ""), (67, 68));
-        assert_eq!(ports("xdhcpd -p 1067", ""), (1067, 1068));
-        assert_eq!(ports("xdhcpd", "local-port 2067;"), (2067, 2068));
-        assert_eq!(ports("xdhcpd", "local-port 2067; remote-port 99;"), (2067, 99));
-        assert_eq!(ports("xdhcpd -p 1067", "local-port 2067; remote-port 99;"), (1067, 1068));
-    }
-
-    #[test]
-    fn paths_are_absolute_and_the_configuration_overrides_the_command_line() {
-        let (plan_, _) = plan("xdhcpd -lf leases -pf pid --control sock", "").unwrap();
-        let here = env::current_dir().unwrap();
-        assert_eq!((plan_.leases, plan_.pid), (here.join("leases"), Some(here.join("pid"))));
-        assert_eq!(plan_.control, here.join("sock"));
-        // dhcpd: lease-file-name overrides -lf.
-        let text = "lease-file-name \"/l\"; pid-file-name \"/p\";";
-        let (plan_, _) = plan("xdhcpd -lf leases -pf pid", text).unwrap();
-        assert_eq!((plan_.leases, plan_.pid), ("/l".into(), Some("/p".into())));
-        assert_eq!(plan("xdhcpd --no-pid", text).unwrap().0.pid, None);
-    }
-
-    #[test]
-    fn the_log_facility_is_the_configurations() {
-        assert_eq!(plan("xdhcpd", "").unwrap().0.facility, 3);
-        assert_eq!(plan("xdhcpd", "log-facility local7;").unwrap().0.facility, 23);
-    }
 
     #[test]
     fn a_port_in_use_is_told_with_what_to_do() {

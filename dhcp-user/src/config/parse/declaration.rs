@@ -43,6 +43,7 @@ const STATEMENTS: &[&str] = &[
     "set",
     "unset",
     "define",
+    "server-identifier",
     "log",
     "execute",
     "on",
@@ -139,7 +140,7 @@ impl Parser<'_> {
         );
         let known = STATEMENTS.iter().copied().chain(PARAMS.iter().map(|info| info.name));
         self.suggest(&word, known);
-        if let Some(option) = self.config.spaces.option_by_name(crate::config::SpaceId::DHCP, &word) {
+        if let Some(option) = self.config.spaces.option_by_name(SpaceId::DHCP, &word) {
             let name = self.config.spaces.option_name(option);
             self.note(format!("an option is set with `option {name} ...;`"));
         }

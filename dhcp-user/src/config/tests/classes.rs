@@ -36,6 +36,21 @@ class "none" { option domain-name "never"; }"#;
 }
 
 #[test]
+fn classes_that_compare_the_same_value_are_told_apart() {
+    let text: String = (0..50)
+        .map(|n| format!("class \"v{n}\" {{ match if substring(option vendor-class-identifier, 0, 3) = \"v{n:02}\"; }}\n"))
+        .chain(["class \"null\" { match if option root-path = null; }\nclass \"empty\" { match if option root-path = \"\"; }".to_owned()])
+        .collect();
+    let (config, membership) = members(&text, &[(60, b"v07-switch")]);
+    let names: Vec<&str> = membership
+        .members
+        .iter()
+        .map(|member| config.class_name(member.class))
+        .collect();
+    assert_eq!(names, ["v7", "null"]);
+}
+
+#[test]
 fn a_subclass_runs_after_its_class() {
     let text = format!(
         r#"class "b" {{ match option host-name; option domain-name "class"; option root-path "class"; }}

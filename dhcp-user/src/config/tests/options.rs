@@ -88,6 +88,7 @@ fn standard_options_have_their_types() {
         ),
         ("option v6-only-preferred 300;", 108, &[0, 0, 1, 44]),
         ("option unknown-252 \"x\";", 252, b"x"),
+        ("server-identifier 10.9.9.9;", 54, &[10, 9, 9, 9]),
         ("OPTION Domain-Name \"x\";", 15, b"x"),
         ("option default-url \"https://p/\";", 114, b"https://p/"),
         ("option pxe-client-id 0 00:11;", 97, &[0, 0, 0x11]),

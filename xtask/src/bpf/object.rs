@@ -19,10 +19,10 @@ pub(super) fn strip(file: &[u8]) -> Result<Vec<u8>> {
         }
     }
     builder.delete_orphans();
-    // The hash at the end of a compiler-made symbol knows where the library sources lie: a number does as well.
+    // A compiler-made symbol holds a hash that knows where the library sources lie: a number does as well.
     for (number, symbol) in builder.symbols.iter_mut().enumerate() {
-        if let Some(name) = without_hash(symbol.name.as_slice(), number) {
-            symbol.name = name.into();
+        if is_mangled(symbol.name.as_slice()) {
+            symbol.name = format!("local_{number}").into_bytes().into();
         }
     }
     // LLVM keeps the names of symbols and sections in one table; the writer wants two.
@@ -43,16 +43,9 @@ pub(super) fn strip(file: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A legacy-mangled symbol (`...17h` and 16 hexadecimal digits, `E`) with a number in place of its hash; `None` for
-/// any other.
-fn without_hash(name: &[u8], number: usize) -> Option<Vec<u8>> {
-    let at = name.windows(3).rposition(|window| window == b"17h")? + 3;
-    let (head, tail) = name.split_at_checked(at)?;
-    let (hash, rest) = tail.split_at_checked(16)?;
-    if !hash.iter().all(u8::is_ascii_hexdigit) || !rest.starts_with(b"E") {
-        return None;
-    }
-    Some([head, format!("{number:016x}").as_bytes(), rest].concat())
+/// Whether the compiler made this name (v0 or legacy mangling).
+fn is_mangled(name: &[u8]) -> bool {
+    name.starts_with(b"_R") || name.starts_with(b"_ZN")
 }
 
 /// Says in a few words where two objects differ.

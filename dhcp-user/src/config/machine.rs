@@ -46,9 +46,11 @@ pub(super) struct Machine<'c> {
     locals: Vec<(&'c str, Option<VariableValue>)>,
     functions: Vec<(&'c str, &'c Function)>,
     returned: Option<VariableValue>,
-    steps: u32,
+    pub(super) steps: u32,
     calls: usize,
     lookups: usize,
+    /// Depth of `check`.
+    pub(super) checks: usize,
 }
 
 impl<'c> Machine<'c> {
@@ -65,6 +67,7 @@ impl<'c> Machine<'c> {
             steps: 0,
             calls: 0,
             lookups: 0,
+            checks: 0,
         }
     }
 

@@ -115,7 +115,10 @@ impl<'c> Machine<'c> {
             Expr::Exists(option) => Some(self.received(*option).is_some()),
             Expr::Known => Some(self.context.known),
             Expr::Static => Some(self.context.is_static),
-            Expr::Check(class) => Some(self.config.is_member(*class, self.context, &mut self.out.depends)),
+            Expr::Check(class) => {
+                let (depends, steps) = (&mut self.out.depends, &mut self.steps);
+                Some(self.config.is_member(*class, self.context, depends, self.checks, steps))
+            }
             Expr::Defined(name) => Some(self.variable(name).is_some()),
             Expr::Variable(_) | Expr::Call(..) => match self.value(expr)? {
                 VariableValue::Boolean(value) => Some(value),

@@ -6,6 +6,7 @@ use super::Config;
 use super::context::Context;
 use super::evaluate::Depends;
 use super::ids::{ClassId, PoolId, SubclassId};
+use super::limits::{CALL_DEPTH_MAX, STEPS_MAX};
 use super::machine::Machine;
 use super::model::{Permit, PermitKind, PermitVerdict};
 
@@ -127,9 +128,23 @@ impl Config {
     }
 
     /// Whether a packet is in one class (`check "NAME"`).
-    pub(super) fn is_member(&self, class: ClassId, context: &Context<'_>, depends: &mut Depends) -> bool {
+    pub(super) fn is_member(
+        &self,
+        class: ClassId,
+        context: &Context<'_>,
+        depends: &mut Depends,
+        depth: usize,
+        steps: &mut u32,
+    ) -> bool {
+        // Classes may ask for each other in a circle, and in many circles.
+        *steps = steps.saturating_add(1);
+        if depth >= CALL_DEPTH_MAX || *steps > STEPS_MAX {
+            return false;
+        }
         let class = self.class(class);
         let mut machine = Machine::new(self, context);
+        machine.checks = depth.saturating_add(1);
+        machine.steps = *steps;
         let holds = match &class.match_if {
             Some(condition) => machine.boolean(condition) == Some(true),
             None => class.submatch.is_some(),
@@ -141,6 +156,7 @@ impl Config {
             None => true,
         };
         *depends = depends.and(machine.out.depends);
+        *steps = machine.steps;
         holds && found
     }
 

@@ -302,12 +302,9 @@ impl Writer<'_> {
         let inner = indent.saturating_add(STEP);
         self.gap();
         self.line(indent, "pool {");
-        match pool.failover {
-            Some(peer) => {
-                let name = quote(self.config.failover_peer(peer).name.as_bytes());
-                self.line(inner, &format!("failover peer {name};"));
-            }
-            None => {}
+        if let Some(peer) = pool.failover {
+            let name = quote(self.config.failover_peer(peer).name.as_bytes());
+            self.line(inner, &format!("failover peer {name};"));
         }
         for range in &pool.ranges {
             self.line(inner, &format!("range {} {};", range.first, range.last));

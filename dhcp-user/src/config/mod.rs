@@ -18,6 +18,7 @@ pub mod evaluate;
 pub mod ids;
 mod lexer;
 pub mod limits;
+pub mod lint;
 mod lookup;
 mod machine;
 pub mod model;

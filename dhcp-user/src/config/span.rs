@@ -62,7 +62,7 @@ struct Source {
     name: String,
     text: Arc<[u8]>,
     /// Offsets of the first byte of each line.
-    lines: Vec<u32>,
+    lines: Arc<[u32]>,
     /// The `include` that opened it; `None` for the main file.
     included_at: Option<Span>,
 }
@@ -87,7 +87,7 @@ impl Sources {
         self.files.push(Source {
             name,
             text,
-            lines,
+            lines: lines.into(),
             included_at,
         });
         id

@@ -90,7 +90,7 @@ impl Parser<'_> {
                 let Some(class) = self.config.classes.get_mut(id.0) else {
                     return Err(Reported);
                 };
-                if in_subclass || class.submatch.as_ref().is_some_and(|old| *old != value) {
+                if in_subclass || class.submatch.is_some() {
                     return self.fail(
                         span,
                         "a class has one `match` or `spawn with` only",

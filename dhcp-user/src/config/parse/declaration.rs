@@ -201,9 +201,10 @@ impl Parser<'_> {
                 }
             }
             "hardware" | "fixed-address" | "uid" | "host-identifier" => match frame.host {
-                Some(host) => self.host_statement(frame, host, word),
+                Some(host) => self.host_statement(host, word),
                 None => self.misplaced(span, word, frame.place, "hosts"),
             },
+            "dynamic" | "deleted" if frame.host.is_some() => self.host_statement(frame.host?, word),
             "interface" => self.interface(frame),
             "allow" | "deny" if frame.place == Place::Pool => self.permit(frame),
             "match" | "spawn" | "lease" => match frame.class {

@@ -10,7 +10,8 @@
 
 use std::sync::Arc;
 
-use super::{Parsed, Parser, Reported, nearest};
+use super::suggest::nearest;
+use super::{Parsed, Parser, Reported};
 use crate::config::lexer::Kind;
 use crate::config::limits::EXPRESSION_DEPTH_MAX;
 use crate::config::machine::fold;

@@ -59,9 +59,18 @@ impl Parser<'_> {
     }
 
     /// `hardware`, `fixed-address`, `uid`, `host-identifier`: at most one of each.
-    pub(super) fn host_statement(&mut self, frame: &Frame, id: HostId, word: &str) -> Parsed<()> {
+    pub(super) fn host_statement(&mut self, id: HostId, word: &str) -> Parsed<()> {
         let start = self.next().span;
         match word {
+            // Words of the leases file.
+            "dynamic" | "deleted" => {
+                self.semicolon()?;
+                self.warning(
+                    start,
+                    format!("`{word}` does nothing in a configuration"),
+                    "it belongs to the leases file",
+                );
+            }
             "hardware" => {
                 let hw = self.hardware()?;
                 self.semicolon()?;
@@ -96,8 +105,11 @@ impl Parser<'_> {
                 if !self.hosts_with_uid.insert(id) {
                     return self.twice(start, word);
                 }
-                if let Some(host) = self.config.hosts.get_mut(id.0) {
-                    host.client_id = Some(bytes.into());
+                let Some(host) = self.config.hosts.get_mut(id.0) else {
+                    return Ok(());
+                };
+                if host.client_id.replace(bytes.into()).is_some() {
+                    self.warning(start, "this host has a client identifier already", "this one counts");
                 }
             }
             _ => {
@@ -128,7 +140,6 @@ impl Parser<'_> {
                 }
             }
         }
-        let _ = frame;
         Ok(())
     }
 
@@ -138,12 +149,15 @@ impl Parser<'_> {
 
     /// `option dhcp-client-identifier VALUE;` in a host: what to match, as `uid` does.
     pub(super) fn host_client_id(&mut self, id: HostId, bytes: Arc<[u8]>, span: Span) -> Parsed<()> {
-        if !self.hosts_with_uid.insert(id) {
+        if self.hosts_with_uid.contains(&id) {
             self.warning(span, "this host has a client identifier already", "ignored");
             return Ok(());
         }
-        if let Some(host) = self.config.hosts.get_mut(id.0) {
-            host.client_id = Some(bytes);
+        let Some(host) = self.config.hosts.get_mut(id.0) else {
+            return Ok(());
+        };
+        if host.client_id.replace(bytes).is_some() {
+            self.warning(span, "this host has a client identifier already", "this one counts");
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod option;
 mod parameter;
 mod pool;
 mod statement;
+mod suggest;
 mod value;
 
 use std::collections::{HashMap, HashSet};
@@ -460,21 +461,26 @@ impl<'r> Parser<'r> {
 
     // Findings.
 
-    fn error(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) -> &mut Diagnostic {
-        self.report(Severity::Error, span, message.into(), label.into())
+    fn error(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
+        self.report(Severity::Error, span, message.into(), label.into());
     }
 
-    fn warning(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) -> &mut Diagnostic {
-        self.report(Severity::Warning, span, message.into(), label.into())
+    fn warning(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
+        self.report(Severity::Warning, span, message.into(), label.into());
     }
 
-    fn report(&mut self, severity: Severity, span: Span, message: String, label: String) -> &mut Diagnostic {
+    fn report(&mut self, severity: Severity, span: Span, message: String, label: String) {
         if self.diagnostics.len() >= DIAGNOSTICS_MAX {
             if severity == Severity::Error {
                 self.suppressed = self.suppressed.saturating_add(1);
             }
             // The last one kept takes the notes of those that are not.
-            self.diagnostics.pop();
+            if let Some(lost) = self.diagnostics.pop()
+                && lost.severity == Severity::Error
+                && severity == Severity::Warning
+            {
+                self.suppressed = self.suppressed.saturating_add(1);
+            }
         }
         self.diagnostics.push(Diagnostic {
             severity,
@@ -484,8 +490,6 @@ impl<'r> Parser<'r> {
             notes: Vec::new(),
             other: None,
         });
-        let last = self.diagnostics.len().saturating_sub(1);
-        &mut self.diagnostics[last]
     }
 
     fn fail<T>(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) -> Parsed<T> {
@@ -507,7 +511,7 @@ impl<'r> Parser<'r> {
 
     /// Adds "did you mean" to the last finding when a candidate is near.
     fn suggest<'a>(&mut self, word: &str, candidates: impl Iterator<Item = &'a str>) {
-        if let Some(best) = nearest(word, candidates) {
+        if let Some(best) = suggest::nearest(word, candidates) {
             self.note(format!("did you mean `{best}`?"));
         }
     }
@@ -609,41 +613,4 @@ impl<'r> Parser<'r> {
             other: None,
         });
     }
-}
-
-/// The candidate that differs least from `word`, if it is near enough to be meant.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_ascii_lowercase();
-    let limit = match word.len() {
-        0..=3 => 1,
-        4..=8 => 2,
-        _ => 3,
-    };
-    candidates
-        .map(|candidate| (distance(&word, &candidate.to_ascii_lowercase(), limit), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Number of letters to insert, remove or change between two words; anything above `limit` when it is more.
-fn distance(a: &str, b: &str, limit: usize) -> usize {
-    if a.len().abs_diff(b.len()) > limit || a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i.saturating_add(1);
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let change = diagonal.saturating_add(usize::from(x != y));
-            diagonal = *cell;
-            left = change.min(diagonal.saturating_add(1)).min(left.saturating_add(1));
-            *cell = left;
-        }
-    }
-    row.last().copied().unwrap_or(usize::MAX)
 }

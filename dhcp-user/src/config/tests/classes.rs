@@ -93,6 +93,15 @@ fn a_class_that_exists_is_extended() {
 }
 
 #[test]
+fn classes_that_ask_for_each_other_end() {
+    let text = r#"class "a" { } class "b" { match if check "a"; } class "a" { match if check "b" or check "a"; }"#;
+    assert_eq!(members(text, &[]).1.members, []);
+    let often = vec!["check \"a\""; 30].join(" or ");
+    let text = format!("class \"a\" {{ }} class \"a\" {{ match if {often}; }}");
+    assert_eq!(members(&text, &[]).1.members, []);
+}
+
+#[test]
 fn more_than_five_classes_are_kept() {
     let text: String = (0..8)
         .map(|n| format!("class \"c{n}\" {{ match if exists host-name; }}\n"))

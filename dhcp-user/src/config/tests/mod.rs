@@ -7,6 +7,7 @@ mod diagnostics;
 mod expressions;
 mod fuzz;
 mod language;
+mod lint;
 mod network;
 mod options;
 mod scopes;

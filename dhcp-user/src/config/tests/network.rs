@@ -314,3 +314,16 @@ fn a_state_block_keeps_names_and_dates() {
     assert_eq!(state.my_at, Some(1_795_337_038));
     assert_eq!((state.partner_at, state.mclt), (Some(0x7fff_ffff), Some(3)));
 }
+
+#[test]
+fn uid_counts_before_the_option_that_says_the_same() {
+    for text in [
+        "host a { option dhcp-client-identifier \"x\"; uid \"y\"; }",
+        "host a { uid \"y\"; option dhcp-client-identifier \"x\"; }",
+    ] {
+        let config = config(&format!("{text}{SUBNET}"));
+        assert_eq!(config.hosts[0].client_id.as_deref(), Some(&b"y"[..]), "{text}");
+        assert_eq!(warnings(&format!("{text}{SUBNET}")).len(), 1);
+    }
+    assert_eq!(warnings(&format!("host a {{ dynamic; }}{SUBNET}")).len(), 1);
+}

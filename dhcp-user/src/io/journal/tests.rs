@@ -424,3 +424,71 @@ fn a_follower_that_is_too_slow_is_told() {
         Err(FollowError::Gone)
     ));
 }
+
+#[test]
+fn a_lone_client_never_waits_for_company() {
+    let folder = Folder::new("alone");
+    let latency_budget = Duration::from_secs(30);
+    let opened = open_with(
+        &folder,
+        JournalOptions {
+            create: true,
+            latency_budget,
+            ..JournalOptions::default()
+        },
+    )
+    .unwrap();
+    for seq in 0..20 {
+        opened.append(seq, &lease(1, 1));
+        // Less than the budget, or `next_event` gives up.
+        assert_eq!(opened.next_event(), JournalEvent::Durable(JournalSeq(seq)));
+    }
+}
+
+#[test]
+fn a_journal_compacts_itself_when_most_of_it_is_waste() {
+    let folder = Folder::new("waste");
+    let opened = open_with(
+        &folder,
+        JournalOptions {
+            create: true,
+            waste_factor: 2,
+            ..JournalOptions::default()
+        },
+    )
+    .unwrap();
+    for seq in 0..20_000 {
+        opened.append(seq, &lease(seq as u32 % 10, seq as u32 + 1));
+    }
+    loop {
+        if let JournalEvent::Compacted { before_len, after_len } = opened.next_event() {
+            assert!(
+                before_len > 1024 * 1024 && after_len < before_len,
+                "{before_len} to {after_len}"
+            );
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_journal_compacts_itself_after_a_while_if_anything_was_written() {
+    let folder = Folder::new("while");
+    let compact_after = Duration::from_millis(20);
+    let opened = open_with(
+        &folder,
+        JournalOptions {
+            create: true,
+            compact_after,
+            ..JournalOptions::default()
+        },
+    )
+    .unwrap();
+    opened.append(1, &lease(1, 1));
+    opened.wait_for(&JournalEvent::Durable(JournalSeq(1)));
+    assert!(matches!(opened.next_event(), JournalEvent::Compacted { .. }));
+    assert!(
+        opened.events.recv_timeout(Duration::from_millis(200)).is_err(),
+        "nothing was written since"
+    );
+}

@@ -16,6 +16,9 @@ use crate::lease::time::WallTime;
 /// How often the thread looks around when nothing happens.
 const TICK: Duration = Duration::from_secs(10);
 
+/// The same, for settings that want a compaction more often than that.
+const TICK_MIN: Duration = Duration::from_millis(10);
+
 /// How long to wait between two looks at a disk that refused: first, and at most.
 const PROBE_AFTER: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
@@ -261,7 +264,9 @@ impl Writer {
                     }
                     wait
                 }
-                (Mode::Failed | Mode::Running | Mode::Restoring, _) => TICK,
+                (Mode::Failed | Mode::Running | Mode::Restoring, _) => {
+                    TICK.min(self.options.compact_after.max(TICK_MIN))
+                }
             };
             let (guard, timeout) = shared
                 .wake

@@ -85,7 +85,10 @@ impl Index {
                     .and_then(|head| key.with(head, |f, b| f == first && b == bytes))
                     .unwrap_or(false)
             };
-            match self.heads.entry(hash, is_same, |head| hash_of(key, hash_key, slots, *head)) {
+            match self
+                .heads
+                .entry(hash, is_same, |head| hash_of(key, hash_key, slots, *head))
+            {
                 Entry::Occupied(mut head) => Some(std::mem::replace(head.get_mut(), index)),
                 Entry::Vacant(place) => {
                     place.insert(index);

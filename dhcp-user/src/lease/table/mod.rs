@@ -22,7 +22,7 @@ use dhcp_ebpf::wire::dhcp::HwAddr;
 use self::index::{Index, Key};
 use self::queue::{NOWHERE, Queue, Ties};
 use self::ranges::Ranges;
-use self::slot::{InQueue, InTimers, PAGE_LEN, Slot, Slots};
+use self::slot::{InQueue, InTimers, PAGE_LEN, Slot, Slots, has_usual_id};
 
 use super::record::Lease;
 use super::state::BindingState;
@@ -194,11 +194,10 @@ impl Table {
         }
     }
 
-    /// Makes room in the indexes for so many leases, before a replay of about that many.
+    /// Makes room for so many leases in the index that all of them are in, before a replay of about that many.
     pub fn reserve(&mut self, count: usize) {
         let count = count.min(self.ranges.slot_count() as usize);
         self.by_hw.reserve(count, &self.slots);
-        self.by_client_id.reserve(count, &self.slots);
     }
 
     /// The lease of an address; a never-used one when nothing was ever put there, `None` outside the layout and
@@ -243,9 +242,11 @@ impl Table {
         };
         let (old_state, old_reserved) = (slot.state(), slot.is_reserved());
         let keeps_hw = slot.hw() == lease.hw;
-        let keeps_id = slot
-            .with_client_id(|id| lease.client_id.as_deref() == Some(id))
-            .unwrap_or(lease.client_id.is_none());
+        // The usual identifier is not in the index; one that becomes usual leaves it, though it is the same.
+        let keeps_id = slot.has_usual_id() == has_usual_id(&lease)
+            && slot
+                .with_client_id(|id| lease.client_id.as_deref() == Some(id))
+                .unwrap_or(lease.client_id.is_none());
         if !keeps_hw {
             self.by_hw.unlink(index, &mut self.slots);
         }
@@ -277,10 +278,16 @@ impl Table {
     }
 
     /// The leases with this client identifier, in dhcpd's order: active (longest first), expired and released
-    /// (latest contact first), free and backup, abandoned. At most 64.
+    /// (latest contact first), free and backup, abandoned. A bounded number.
     #[must_use]
     pub fn by_client_id(&self, client_id: &[u8]) -> Vec<Ipv4Addr> {
-        self.in_order(self.by_client_id.by_client_id(client_id, &self.slots))
+        let mut found = self.by_client_id.by_client_id(client_id, &self.slots);
+        if let [1, mac @ ..] = client_id
+            && let Ok(mac) = mac.try_into()
+        {
+            found.extend(self.by_hw.by_usual_id(mac, &self.slots));
+        }
+        self.in_order(found)
     }
 
     /// The leases with this hardware address, in the same order.

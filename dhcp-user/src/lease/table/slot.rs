@@ -144,6 +144,11 @@ impl Slot {
         }
     }
 
+    /// Whether the client identifier is `01` and the Ethernet address: it is found by that address then.
+    pub(super) const fn has_usual_id(&self) -> bool {
+        self.identity & ID_MASK == ID_FROM_MAC
+    }
+
     /// Runs `read` on the client identifier.
     pub(super) fn with_client_id<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
         match self.identity & ID_MASK {
@@ -190,10 +195,10 @@ impl Slot {
                 HW_EXTRA
             }
         };
-        self.identity |= match (&lease.client_id, mac) {
-            (None, _) => ID_NONE,
-            (Some(id), Some(mac)) if id.split_first() == Some((&1, mac.as_slice())) => ID_FROM_MAC,
-            (Some(id), _) => {
+        self.identity |= match &lease.client_id {
+            None => ID_NONE,
+            Some(_) if has_usual_id(lease) => ID_FROM_MAC,
+            Some(id) => {
                 push(&mut extra, TAG_CLIENT_ID, id);
                 ID_EXTRA
             }
@@ -284,6 +289,15 @@ impl Slot {
         Fields {
             rest: self.extra.as_deref().unwrap_or_default(),
         }
+    }
+}
+
+/// Whether a lease's client identifier is `01` and its Ethernet address.
+pub(super) fn has_usual_id(lease: &Lease) -> bool {
+    let mac = lease.hw.as_ref().and_then(HwAddr::mac);
+    match (lease.client_id.as_deref(), mac) {
+        (Some([1, rest @ ..]), Some(mac)) => *rest == mac,
+        _ => false,
     }
 }
 

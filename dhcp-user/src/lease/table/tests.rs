@@ -407,3 +407,30 @@ fn a_plain_lease_costs_less_than_two_hundred_bytes_with_a_million_of_them() {
     assert!((100..=200).contains(&per_lease), "{per_lease} bytes per lease");
     assert_eq!(table.counts(PoolIndex(0)).of(BindingState::Active), COUNT);
 }
+
+/// The usual identifier is found through the hardware address; the way in and out of that must leave nothing behind.
+#[test]
+fn an_identifier_that_becomes_usual_and_stops_being_so_is_found_once() {
+    let mut table = Table::new(&layout());
+    let id = [1, 2, 0, 0, 0, 0, 9];
+    for hw in [5, 9, 9, 5, 9, 6] {
+        let hw = HwAddr::ethernet([2, 0, 0, 0, 0, hw]);
+        for last in [10, 11] {
+            table.put(Lease {
+                hw: Some(hw),
+                client_id: Some(id.into()),
+                ..lease(last, BindingState::Active, 50, 0)
+            });
+        }
+        assert_eq!(table.by_client_id(&id), [ip(10), ip(11)]);
+        assert_eq!(table.by_hw(&hw), [ip(10), ip(11)]);
+    }
+    for last in [10, 11] {
+        table.put(Lease::free(ip(last)));
+    }
+    assert_eq!(table.by_client_id(&id), Vec::<Ipv4Addr>::new());
+    assert_eq!(
+        table.by_hw(&HwAddr::ethernet([2, 0, 0, 0, 0, 9])),
+        Vec::<Ipv4Addr>::new()
+    );
+}

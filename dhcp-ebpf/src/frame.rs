@@ -7,6 +7,14 @@
 pub trait Frame {
     /// Reads `N` bytes at `at`; `None` if the frame ends before them.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// Length of the frame, in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there is nothing.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Bytes that can be overwritten in place and whose length can change at the end.
@@ -17,16 +25,21 @@ pub trait FrameMut: Frame {
     /// Copies the first `len` bytes of `source` to `at`; `None` (and nothing written) if either ends before.
     fn copy_from<const N: usize>(&mut self, at: usize, source: &[u8; N], len: usize) -> Option<()>;
 
-    /// Sets the length of the frame to `len` bytes, given that it was `from`; `None` leaves it as it was.
+    /// Sets the length of the frame to `len` bytes; `None` leaves it as it was.
     ///
     /// Bytes that appear at the end have no defined value: the caller writes them.
-    fn resize(&mut self, from: usize, len: usize) -> Option<()>;
+    fn resize(&mut self, len: usize) -> Option<()>;
 }
 
 impl Frame for [u8] {
     #[inline]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at..)?.first_chunk::<N>().copied()
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
     }
 }
 
@@ -57,6 +70,11 @@ impl Frame for Buffer<'_> {
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.bytes().read(at)
     }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len
+    }
 }
 
 impl FrameMut for Buffer<'_> {
@@ -76,8 +94,8 @@ impl FrameMut for Buffer<'_> {
     }
 
     #[inline]
-    fn resize(&mut self, from: usize, len: usize) -> Option<()> {
-        if from != self.len || len > self.buffer.len() {
+    fn resize(&mut self, len: usize) -> Option<()> {
+        if len > self.buffer.len() {
             return None;
         }
         self.len = len;
@@ -109,8 +127,8 @@ mod tests {
         assert_eq!(frame.copy_from(3, &[9; 8], 2), None);
         assert_eq!(frame.copy_from(0, &[9; 2], 3), None);
         assert_eq!(frame.bytes(), [0; 4]);
-        assert_eq!(frame.resize(4, 9), None);
-        assert_eq!(frame.resize(4, 8), Some(()));
+        assert_eq!(frame.resize(9), None);
+        assert_eq!(frame.resize(8), Some(()));
         assert_eq!(frame.write(5, [1, 2, 3]), Some(()));
         assert_eq!(frame.bytes(), [0, 0, 0, 0, 0, 1, 2, 3]);
     }

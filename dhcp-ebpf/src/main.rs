@@ -1,5 +1,268 @@
-//! The XDP program; on every target but BPF an empty binary.
+//! The XDP program: the maps, a [`Frame`](dhcp_ebpf::frame::Frame) over the packet, call
+//! [`answer_in_place`](dhcp_ebpf::decide::answer_in_place), obey. On every target but BPF an empty binary.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", expect(unsafe_code, reason = "packet and map memory is reached through pointers"))]
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(all(target_arch = "bpf", feature = "bench"))]
+mod bench;
+
+#[cfg(target_arch = "bpf")]
+mod program {
+    use core::{mem, ptr};
+
+    use aya_ebpf::{
+        bindings::{BPF_F_MMAPABLE, xdp_action},
+        helpers::{bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
+        macros::{map, xdp},
+        maps::{Array, PerCpuArray, RingBuf},
+        programs::XdpContext,
+    };
+    use dhcp_ebpf::{
+        abi::{
+            BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
+            TEMPLATE_COUNT, Template,
+        },
+        decide::{self, Tables, Verdict},
+        frame::{Frame, FrameMut},
+    };
+
+    /// The agent's switches, generation and digest key.
+    #[map]
+    static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    /// Where the entries of a /24 start.
+    #[map]
+    static DIRECTORY: Array<Bucket> = Array::with_max_entries(DIRECTORY_BUCKETS as u32, BPF_F_MMAPABLE);
+    /// The index by hardware address; the agent sets the size when it loads the object.
+    #[map]
+    static CLIENTS: Array<ClientBucket> = Array::with_max_entries(64, BPF_F_MMAPABLE);
+    /// One cache line per lease; the agent sets the size when it loads the object.
+    #[map]
+    static ENTRIES: Array<Entry> = Array::with_max_entries(256, BPF_F_MMAPABLE);
+    /// Interned answers.
+    #[map]
+    static TEMPLATES: Array<Template> = Array::with_max_entries(TEMPLATE_COUNT, BPF_F_MMAPABLE);
+    /// One per-CPU count per [`Counter`].
+    #[map]
+    static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT as u32, 0);
+    /// Renewals whose horizon has to move.
+    #[map]
+    static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_LEN, 0);
+
+    /// The packet between its two pointers.
+    pub(crate) struct Packet {
+        context: XdpContext,
+        start: usize,
+        end: usize,
+    }
+
+    impl Packet {
+        pub(crate) fn new(context: XdpContext) -> Self {
+            let (start, end) = (context.data(), context.data_end());
+            Self { context, start, end }
+        }
+    }
+
+    impl Frame for Packet {
+        #[inline(always)]
+        fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+            let from = self.start + at;
+            if from + N > self.end {
+                return None;
+            }
+            // SAFETY: the verifier has seen `from + N` compared with the packet's end.
+            Some(unsafe { ptr::read_unaligned(from as *const [u8; N]) })
+        }
+
+        #[inline(always)]
+        fn len(&self) -> usize {
+            // Read anew: were it computed from the two fields, the compiler would derive from a check of lengths
+            // that a later read is in bounds and drop the comparison that the verifier needs to see.
+            // SAFETY: the context is the program's own.
+            let (start, end) = unsafe {
+                let context = self.context.ctx;
+                (ptr::addr_of!((*context).data).read_volatile(), ptr::addr_of!((*context).data_end).read_volatile())
+            };
+            end as usize - start as usize
+        }
+    }
+
+    impl FrameMut for Packet {
+        #[inline(always)]
+        fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
+            let to = self.start + at;
+            if to + N > self.end {
+                return None;
+            }
+            // SAFETY: the verifier has seen `to + N` compared with the packet's end.
+            unsafe { ptr::write_unaligned(to as *mut [u8; N], bytes) };
+            Some(())
+        }
+
+        #[inline(always)]
+        fn copy_from<const N: usize>(&mut self, at: usize, source: &[u8; N], len: usize) -> Option<()> {
+            if len == 0 || len > N {
+                return None;
+            }
+            // SAFETY: the helper checks the packet's bounds itself; `source` holds at least `len` bytes.
+            let failed = unsafe {
+                bpf_xdp_store_bytes(self.context.ctx, at as u32, source.as_ptr().cast_mut().cast(), len as u32)
+            };
+            (failed == 0).then_some(())
+        }
+
+        #[inline(always)]
+        fn resize(&mut self, len: usize) -> Option<()> {
+            let delta = len as i32 - self.len() as i32;
+            if delta != 0 {
+                // SAFETY: a plain helper call; the pointers are taken anew below.
+                if unsafe { bpf_xdp_adjust_tail(self.context.ctx, delta) } != 0 {
+                    return None;
+                }
+                self.start = self.context.data();
+                self.end = self.context.data_end();
+            }
+            Some(())
+        }
+    }
+
+    /// The maps as [`Tables`].
+    pub(crate) struct Maps {
+        pub(crate) interface: u32,
+    }
+
+    impl Tables for Maps {
+        #[inline(always)]
+        fn control(&self) -> Option<&Control> {
+            CONTROL.get(0)
+        }
+
+        #[inline(always)]
+        fn bucket(&self, index: u32) -> Option<&Bucket> {
+            DIRECTORY.get(index)
+        }
+
+        #[inline(always)]
+        fn client_bucket(&self, index: u32) -> Option<ClientBucket> {
+            let bucket = CLIENTS.get_ptr(index)?;
+            // SAFETY: the map holds the bucket; the agent stores each way as one aligned word.
+            let ways = unsafe { ptr::addr_of!((*bucket).ways).read_volatile() };
+            Some(ClientBucket { ways })
+        }
+
+        #[inline(always)]
+        fn entry(&self, index: u32) -> Option<Entry> {
+            let entry = ENTRIES.get_ptr(index)?;
+            // SAFETY: the map holds the entry; the agent may write it meanwhile, which the two readings of the
+            // sequence around a volatile copy detect (see `abi`).
+            unsafe {
+                let sequence = ptr::addr_of!((*entry).sequence);
+                let before = sequence.read_volatile();
+                let copy: [u64; 8] = entry.cast::<[u64; 8]>().read_volatile();
+                let after = sequence.read_volatile();
+                if before != after || before & 1 != 0 {
+                    return None;
+                }
+                Some(mem::transmute::<[u64; 8], Entry>(copy))
+            }
+        }
+
+        #[inline(always)]
+        fn store_renewal(&self, index: u32, renewal: Renewal) {
+            if let Some(entry) = ENTRIES.get_ptr_mut(index) {
+                let [a, b, c, d] = renewal.at.secs().to_ne_bytes();
+                let [e, f, g, h] = renewal.until.secs().to_ne_bytes();
+                // SAFETY: the word is aligned to 8 bytes and written by this program only; one store.
+                unsafe {
+                    ptr::addr_of_mut!((*entry).renewal)
+                        .cast::<u64>()
+                        .write_volatile(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn template(&self, number: u16) -> Option<&Template> {
+            TEMPLATES.get(u32::from(number))
+        }
+
+        #[inline(always)]
+        fn send_event(&self, event: Event) -> bool {
+            EVENTS.output::<Event>(event, 0).is_ok()
+        }
+
+        #[inline(always)]
+        fn count(&self, counter: Counter) {
+            if let Some(count) = COUNTERS.get_ptr_mut(counter as u32) {
+                // SAFETY: per-CPU memory, and the program is not preempted by itself.
+                unsafe { *count += 1 };
+            }
+        }
+
+        #[inline(always)]
+        fn now(&self) -> BootSecs {
+            // SAFETY: a helper without arguments.
+            BootSecs::new((unsafe { bpf_ktime_get_boot_ns() } / 1_000_000_000) as u32)
+        }
+
+        #[inline(always)]
+        fn interface(&self) -> u32 {
+            self.interface
+        }
+    }
+
+    /// Answers what may be answered, passes everything else.
+    #[xdp]
+    pub(crate) fn xdhcpd(context: XdpContext) -> u32 {
+        // SAFETY: the context outlives the program's run.
+        let interface = unsafe { (*context.ctx).ingress_ifindex };
+        obey(&mut Packet::new(context), &Maps { interface })
+    }
+
+    /// Decides, counts, and turns the verdict into the kernel's code.
+    #[inline(always)]
+    pub(crate) fn obey(packet: &mut Packet, maps: &Maps) -> u32 {
+        let verdict = decide::answer_in_place(packet, maps);
+        #[cfg(feature = "trace")]
+        trace(packet, verdict);
+        match verdict {
+            Verdict::Transmit => {
+                maps.count(Counter::Answered);
+                xdp_action::XDP_TX
+            }
+            Verdict::Pass(reason) => {
+                maps.count(reason);
+                xdp_action::XDP_PASS
+            }
+            Verdict::Drop(reason) => {
+                maps.count(reason);
+                xdp_action::XDP_DROP
+            }
+        }
+    }
+
+    /// Says what became of a frame that is DHCP (`xdhcpd --fast-path-object`).
+    #[cfg(feature = "trace")]
+    #[inline(always)]
+    fn trace(packet: &Packet, verdict: Verdict) {
+        let (word, reason) = match verdict {
+            Verdict::Transmit => ("answered", Counter::Answered),
+            Verdict::Pass(Counter::NotIpv4 | Counter::NotDhcp) => return,
+            Verdict::Pass(reason) => ("passed up", reason),
+            Verdict::Drop(reason) => ("dropped", reason),
+        };
+        aya_log_ebpf::debug!(&packet.context, "{}: {}", word, reason.name());
+    }
+
+    /// The licence the kernel asks for before it lends its helpers.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "license")]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+}

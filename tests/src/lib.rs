@@ -1,3 +1,27 @@
-//! The proving ground.
+//! The proving ground: what the suites share.
+//!
+//! ```text
+//!   frames   Ethernet/VLAN/IPv4/UDP/DHCP frames, written from the RFCs, not by the code under test
+//!   client   a model client over packet sockets or over frames in memory; reads replies with dhcproto
+//!   lab      network namespaces, veth, bridges, processes, all gone when the value is dropped
+//!   agent    xdhcpd as a process, and its control socket
+//!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
+//!   dhcpd    the real ISC dhcpd as an oracle
+//!   peers    real clients: udhcpc, dhclient, dhcpcd
+//!   leases   reads a leases file as a person does
+//!   skip     how a test says that it could not run
+//! ```
+//!
+//! The model client and the checkers know the RFCs, not our code. Nothing here touches the machine's own
+//! network: whatever needs an interface makes a namespace first.
 
+pub mod agent;
+pub mod client;
+pub mod dhcpd;
+pub mod fastpath;
+pub mod frames;
+pub mod lab;
+pub mod leases;
+pub mod peers;
+pub mod pump;
 pub mod skip;

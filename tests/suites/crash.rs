@@ -61,8 +61,7 @@ impl Told {
         self.in_flight.extend_from_slice(&leases);
         store.commit(&text(&leases))?;
         self.in_flight.clear();
-        self.acknowledged
-            .extend(leases.into_iter().map(|lease| (lease.address, lease)));
+        self.acknowledged.extend(leases.into_iter().map(|lease| (lease.address, lease)));
         Ok(())
     }
 
@@ -71,11 +70,7 @@ impl Told {
         for (address, lease) in recovered {
             let is_known = self.acknowledged.get(address) == Some(lease) || self.in_flight.contains(lease);
             let [hw, version] = [lease.hw.map_or(0, |hw| u32::from(hw.bytes()[1])), lease.starts.secs()];
-            assert!(
-                is_known,
-                "{what}: {address} is of {hw}, version {version}, ends {}",
-                lease.ends.secs()
-            );
+            assert!(is_known, "{what}: {address} is of {hw}, version {version}, ends {}", lease.ends.secs());
         }
         for address in self.acknowledged.keys() {
             assert!(recovered.contains_key(address), "{what}: {address} is lost");
@@ -84,10 +79,7 @@ impl Told {
 }
 
 fn options() -> JournalOptions {
-    JournalOptions {
-        create: true,
-        ..JournalOptions::default()
-    }
+    JournalOptions { create: true, ..JournalOptions::default() }
 }
 
 fn open(disk: &Liar) -> Result<(Store, Replay, BTreeMap<Ipv4Addr, Lease>), OpenError> {
@@ -108,9 +100,7 @@ fn run(disk: &Liar, told: &mut Told) -> io::Result<()> {
     let mut version = 0;
     let mut batch = |count: u32| -> Vec<Lease> {
         version += 1;
-        (0..count)
-            .map(|offset| lease((version * 3 + offset) % 12, version))
-            .collect()
+        (0..count).map(|offset| lease((version * 3 + offset) % 12, version)).collect()
     };
     for count in [1, 1, 5, 1, 8] {
         told.commit(&mut store, batch(count))?;
@@ -208,10 +198,7 @@ fn a_second_power_cut_during_the_repair_loses_nothing_either() {
 #[test]
 fn an_acknowledgement_before_the_sync_would_be_found() {
     let disk = Liar::default();
-    let options = JournalOptions {
-        skip_sync: true,
-        ..options()
-    };
+    let options = JournalOptions { skip_sync: true, ..options() };
     let liar: Arc<dyn Disk> = Arc::new(disk.clone());
     let (mut store, _) = Store::open(liar, path(), &options, &mut |_| {}).unwrap();
     let mut told = Told::default();
@@ -239,11 +226,7 @@ fn start(disk: &Liar) -> Running {
         }
     };
     let (journal, _) = Journal::open_on(disk, path(), options(), apply, report).unwrap();
-    Running {
-        journal,
-        events,
-        recovered,
-    }
+    Running { journal, events, recovered }
 }
 
 impl Running {
@@ -270,17 +253,11 @@ fn trouble(make: impl FnOnce(&Liar), mend: impl FnOnce(&Liar)) {
     make(&disk);
     running.append(2, &lease(2, 2));
     let event = running.next();
-    assert!(
-        matches!(&event, JournalEvent::Failed(text) if text.contains(FILE)),
-        "{event:?}"
-    );
+    assert!(matches!(&event, JournalEvent::Failed(text) if text.contains(FILE)), "{event:?}");
     assert!(running.journal.status().is_failed);
     // The table goes on; the journal does not.
     running.append(3, &lease(3, 3));
-    assert!(
-        running.events.recv_timeout(Duration::from_millis(100)).is_err(),
-        "nothing is durable now"
-    );
+    assert!(running.events.recv_timeout(Duration::from_millis(100)).is_err(), "nothing is durable now");
     mend(&disk);
     assert_eq!(running.next(), JournalEvent::Writable);
     running.journal.restore_begin();
@@ -323,10 +300,7 @@ fn a_full_disk_takes_what_still_fits_and_service_resumes_when_there_is_room() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(
-        failed.contains("no storage space") || failed.contains("space"),
-        "{failed}"
-    );
+    assert!(failed.contains("no storage space") || failed.contains("space"), "{failed}");
     let left = disk.used();
     assert!(left > 64 * 1024 + 18_000, "the last bytes were used: {left}");
     let next = disk.after_power_cut(&Cut::Bytes(0));
@@ -334,16 +308,9 @@ fn a_full_disk_takes_what_still_fits_and_service_resumes_when_there_is_room() {
     for number in 1..seq.min(200) {
         let last = (number..seq).step_by(200).last().unwrap();
         let expected = lease((last % 200) as u32, last as u32);
-        assert_eq!(
-            recovered.get(&expected.address),
-            Some(&expected),
-            "record {last} of {seq}"
-        );
+        assert_eq!(recovered.get(&expected.address), Some(&expected), "record {last} of {seq}");
     }
-    assert!(
-        running.events.recv_timeout(Duration::from_millis(900)).is_err(),
-        "there is no room to probe with"
-    );
+    assert!(running.events.recv_timeout(Duration::from_millis(900)).is_err(), "there is no room to probe with");
     disk.set_capacity(None);
     assert_eq!(running.next(), JournalEvent::Writable);
     running.journal.restore_begin();
@@ -352,20 +319,14 @@ fn a_full_disk_takes_what_still_fits_and_service_resumes_when_there_is_room() {
     running.journal.restore_end();
     assert_eq!(running.next(), JournalEvent::Restored);
     running.wait_durable(seq);
-    assert_eq!(
-        start(&disk.after_power_cut(&Cut::Bytes(0))).recovered.len(),
-        table.len()
-    );
+    assert_eq!(start(&disk.after_power_cut(&Cut::Bytes(0))).recovered.len(), table.len());
 }
 
 #[test]
 fn without_fsync_nothing_is_synced_and_everything_is_written() {
     let disk = Liar::default();
     let liar: Arc<dyn Disk> = Arc::new(disk.clone());
-    let options = JournalOptions {
-        skip_sync: true,
-        ..options()
-    };
+    let options = JournalOptions { skip_sync: true, ..options() };
     let (mut store, _) = Store::open(liar, path(), &options, &mut |_| {}).unwrap();
     let syncs = disk.syncs();
     store.commit(&text(&[lease(1, 1)])).unwrap();
@@ -409,21 +370,11 @@ fn old_files_open_in_new_code() {
         let disk = Liar::default();
         disk.put(path(), &content);
         let (store, replay, leases) = open(&disk).unwrap();
-        assert_eq!(
-            (replay.complaints, replay.damaged),
-            (vec![], None),
-            "{}",
-            file.display()
-        );
+        assert_eq!((replay.complaints, replay.damaged), (vec![], None), "{}", file.display());
         assert!(!leases.is_empty());
         store.close().unwrap();
         let kept = disk.content(path()).unwrap();
-        assert_eq!(
-            kept.trim_ascii_end(),
-            content.trim_ascii_end(),
-            "opening changes nothing: {}",
-            file.display()
-        );
+        assert_eq!(kept.trim_ascii_end(), content.trim_ascii_end(), "opening changes nothing: {}", file.display());
         count += 1;
     }
     assert!(count >= 8);

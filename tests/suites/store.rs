@@ -42,9 +42,7 @@ impl Drop for Folder {
 
 /// The real dhcpd, or a skip.
 fn dhcpd(test: &str) -> Option<&'static str> {
-    let found = ["/usr/sbin/dhcpd", "/usr/local/sbin/dhcpd"]
-        .into_iter()
-        .find(|path| Path::new(path).exists());
+    let found = ["/usr/sbin/dhcpd", "/usr/local/sbin/dhcpd"].into_iter().find(|path| Path::new(path).exists());
     if found.is_none() {
         skip(test, "no dhcpd here (isc-dhcp-server)");
     }
@@ -53,29 +51,20 @@ fn dhcpd(test: &str) -> Option<&'static str> {
 
 /// Lets dhcpd test a leases file: how many leases it would write back. It must have nothing to complain about.
 fn accepted(dhcpd: &str, config: &Path, leases: &Path) -> u64 {
-    let output = Command::new(dhcpd)
-        .args(["-4", "-T", "-cf"])
-        .arg(config)
-        .arg("-lf")
-        .arg(leases)
-        .output()
-        .unwrap();
+    let output = Command::new(dhcpd).args(["-4", "-T", "-cf"]).arg(config).arg("-lf").arg(leases).output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{log}");
     for complaint in ["possible data loss", "no subnet", " line "] {
         assert!(!log.contains(complaint), "{complaint}: {log}");
     }
-    let line = log
-        .lines()
-        .find_map(|line| line.strip_prefix("Wrote ")?.strip_suffix(" leases to leases file."));
+    let line = log.lines().find_map(|line| line.strip_prefix("Wrote ")?.strip_suffix(" leases to leases file."));
     line.unwrap_or_else(|| panic!("{log}")).parse().unwrap()
 }
 
 /// A configuration whose pools hold these addresses.
 fn config_for(addresses: impl Iterator<Item = Ipv4Addr>) -> String {
-    let nets: BTreeSet<[u8; 3]> = addresses
-        .map(|address| [address.octets()[0], address.octets()[1], address.octets()[2]])
-        .collect();
+    let nets: BTreeSet<[u8; 3]> =
+        addresses.map(|address| [address.octets()[0], address.octets()[1], address.octets()[2]]).collect();
     nets.iter()
         .map(|[a, b, c]| {
             format!(
@@ -87,10 +76,7 @@ fn config_for(addresses: impl Iterator<Item = Ipv4Addr>) -> String {
 
 fn captures() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/dhcpd-leases");
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "leases"));
     files.sort();
     assert!(files.len() >= 8);
@@ -112,13 +98,8 @@ fn every_capture_rewritten_by_us_is_to_dhcpd_what_the_original_is() {
     for capture in captures() {
         let original = fs::read(&capture).unwrap();
         let records = records(&original);
-        let addresses = records.iter().filter_map(|record| {
-            if let Record::Lease(l) = record {
-                Some(l.address)
-            } else {
-                None
-            }
-        });
+        let addresses =
+            records.iter().filter_map(|record| if let Record::Lease(l) = record { Some(l.address) } else { None });
         // The generated ones have a configuration beside them; the secondary's also served the interrupted primary.
         let own =
             PathBuf::from(capture.to_str().unwrap().replace("-interrupted.leases", ".leases")).with_extension("conf");
@@ -150,22 +131,13 @@ fn odd_leases() -> Vec<Lease> {
     (0..=255_u8)
         .map(|n| {
             let state = BindingState::ALL[usize::from(n) % BindingState::ALL.len()];
-            let bytes: Vec<u8> = (0..n % 40 + 1)
-                .map(|i| n.wrapping_mul(7).wrapping_add(i.wrapping_mul(n)))
-                .collect();
-            let agent = [
-                &[1, bytes.len() as u8],
-                bytes.as_slice(),
-                &[9, 3, n, 1, 2, 4, 4, 0, 0, 0, n, 5, 4, 10, 0, 0, n],
-            ]
-            .concat();
+            let bytes: Vec<u8> = (0..n % 40 + 1).map(|i| n.wrapping_mul(7).wrapping_add(i.wrapping_mul(n))).collect();
+            let agent =
+                [&[1, bytes.len() as u8], bytes.as_slice(), &[9, 3, n, 1, 2, 4, 4, 0, 0, 0, n, 5, 4, 10, 0, 0, n]]
+                    .concat();
             Lease {
                 starts: time(1_795_000_000),
-                ends: if n == 7 {
-                    WallTime::NEVER
-                } else {
-                    time(2_095_000_000 + u32::from(n))
-                },
+                ends: if n == 7 { WallTime::NEVER } else { time(2_095_000_000 + u32::from(n)) },
                 tstp: time(2_095_000_900),
                 cltt: time(1_795_000_000),
                 state,
@@ -182,18 +154,9 @@ fn odd_leases() -> Vec<Lease> {
                 hostname: Some(format!("host {n}'$`").into_bytes().into()),
                 agent_options: (n % 2 == 0).then(|| agent.into()),
                 variables: vec![
-                    Variable {
-                        name: "vendor-class-identifier".into(),
-                        value: Value::Data(bytes.into()),
-                    },
-                    Variable {
-                        name: "some-number".into(),
-                        value: Value::Number(i64::from(n) - 100),
-                    },
-                    Variable {
-                        name: "some-flag".into(),
-                        value: Value::Boolean(n % 2 == 0),
-                    },
+                    Variable { name: "vendor-class-identifier".into(), value: Value::Data(bytes.into()) },
+                    Variable { name: "some-number".into(), value: Value::Number(i64::from(n) - 100) },
+                    Variable { name: "some-flag".into(), value: Value::Boolean(n % 2 == 0) },
                 ],
                 on_expiry: (n % 5 == 0).then(|| (*b"\n    log (info, \"}\");\n  ").into()),
                 on_release: (n % 10 == 0).then(|| (*b"\n    log (info, \"}\");\n  ").into()),
@@ -215,14 +178,7 @@ fn dhcpd_accepts_whatever_a_lease_can_say() {
         let mut text = Vec::new();
         write_header(&mut text);
         for lease in &leases {
-            write_lease(
-                lease,
-                Format {
-                    ids,
-                    ..Format::default()
-                },
-                &mut text,
-            );
+            write_lease(lease, Format { ids, ..Format::default() }, &mut text);
         }
         let count = accepted(dhcpd, &config, &folder.put("dhcpd.leases", text));
         assert_eq!(count, leases.len() as u64);
@@ -251,10 +207,7 @@ fn dhcpd_starts_on_our_file_at_any_time() {
     let config = folder.put("dhcpd.conf", config_for(leases.iter().map(|lease| lease.address)));
     let (sender, events) = channel();
     let report = Box::new(move |event| drop(sender.send(event)));
-    let options = JournalOptions {
-        create: true,
-        ..JournalOptions::default()
-    };
+    let options = JournalOptions { create: true, ..JournalOptions::default() };
     let file = folder.0.join("dhcpd.leases");
     let (journal, _) = Journal::open(&file, options, &mut |_| {}, report).unwrap();
     let wait_for = |wanted: &dyn Fn(&JournalEvent) -> bool| {

@@ -128,11 +128,7 @@ impl Liar {
     pub(crate) fn put(&self, path: &Path, content: &[u8]) {
         let mut state = self.state();
         let inode = state.inodes.len();
-        state.inodes.push(Inode {
-            content: content.to_vec(),
-            durable: content.to_vec(),
-            ..Inode::default()
-        });
+        state.inodes.push(Inode { content: content.to_vec(), durable: content.to_vec(), ..Inode::default() });
         state.names.insert(path.to_owned(), inode);
         state.durable_names.insert(path.to_owned(), inode);
     }
@@ -183,12 +179,7 @@ impl Liar {
 
     /// Most bytes that were not synced in one file: how many cuts there are.
     pub(crate) fn unsynced_len(&self) -> usize {
-        self.state()
-            .inodes
-            .iter()
-            .map(|inode| inode.changes.iter().map(Change::len).sum())
-            .max()
-            .unwrap_or(0)
+        self.state().inodes.iter().map(|inode| inode.changes.iter().map(Change::len).sum()).max().unwrap_or(0)
     }
 
     /// The disk as the next boot finds it.
@@ -202,14 +193,7 @@ impl Liar {
             Cut::Bytes(bytes) => bytes % (state.name_changes.len() + 1),
             Cut::Sectors(_) => dice.below(state.name_changes.len() + 1),
         };
-        for change in state
-            .name_changes
-            .drain(..)
-            .take(kept_names)
-            .collect::<Vec<_>>()
-            .iter()
-            .flatten()
-        {
+        for change in state.name_changes.drain(..).take(kept_names).collect::<Vec<_>>().iter().flatten() {
             change.apply(&mut state.durable_names);
         }
         state.names = state.durable_names.clone();
@@ -217,26 +201,10 @@ impl Liar {
             for change in keep(&inode.changes, cut, &mut dice) {
                 change.apply(&mut inode.durable);
             }
-            *inode = Inode {
-                content: inode.durable.clone(),
-                durable: inode.durable.clone(),
-                ..Inode::default()
-            };
+            *inode = Inode { content: inode.durable.clone(), durable: inode.durable.clone(), ..Inode::default() };
         }
-        let State {
-            names,
-            durable_names,
-            inodes,
-            ..
-        } = state;
-        Self {
-            state: Arc::new(Mutex::new(State {
-                names,
-                durable_names,
-                inodes,
-                ..State::default()
-            })),
-        }
+        let State { names, durable_names, inodes, .. } = state;
+        Self { state: Arc::new(Mutex::new(State { names, durable_names, inodes, ..State::default() })) }
     }
 }
 
@@ -252,10 +220,7 @@ fn keep(changes: &[Change], cut: &Cut, dice: &mut Dice) -> Vec<Change> {
             (Change::Write { at, bytes }, Cut::Bytes(_)) => {
                 let len = bytes.len().min(budget);
                 budget -= len;
-                kept.push(Change::Write {
-                    at: *at,
-                    bytes: bytes[..len].to_vec(),
-                });
+                kept.push(Change::Write { at: *at, bytes: bytes[..len].to_vec() });
             }
             (Change::SetLen(len), Cut::Bytes(_)) => {
                 if budget > 0 {
@@ -268,10 +233,7 @@ fn keep(changes: &[Change], cut: &Cut, dice: &mut Dice) -> Vec<Change> {
                 while from < bytes.len() {
                     let end = (((at + from) / SECTOR_LEN + 1) * SECTOR_LEN - at).min(bytes.len());
                     if dice.below(2) == 0 {
-                        kept.push(Change::Write {
-                            at: at + from,
-                            bytes: bytes[from..end].to_vec(),
-                        });
+                        kept.push(Change::Write { at: at + from, bytes: bytes[from..end].to_vec() });
                     }
                     from = end;
                 }
@@ -321,11 +283,7 @@ impl State {
 impl Disk for Liar {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let inode = self.state().find(path)?;
-        Ok(Arc::new(Handle {
-            disk: self.clone(),
-            inode,
-            number: HANDLES.fetch_add(1, Ordering::Relaxed),
-        }))
+        Ok(Arc::new(Handle { disk: self.clone(), inode, number: HANDLES.fetch_add(1, Ordering::Relaxed) }))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -337,11 +295,7 @@ impl Disk for Liar {
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
         state.rename(vec![NameChange::Set(path.to_owned(), inode)]);
-        Ok(Arc::new(Handle {
-            disk: self.clone(),
-            inode,
-            number: HANDLES.fetch_add(1, Ordering::Relaxed),
-        }))
+        Ok(Arc::new(Handle { disk: self.clone(), inode, number: HANDLES.fetch_add(1, Ordering::Relaxed) }))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -367,10 +321,7 @@ impl Disk for Liar {
         let mut state = self.state();
         state.step()?;
         let inode = state.find(from)?;
-        state.rename(vec![
-            NameChange::Set(to.to_owned(), inode),
-            NameChange::Remove(from.to_owned()),
-        ]);
+        state.rename(vec![NameChange::Set(to.to_owned(), inode), NameChange::Remove(from.to_owned())]);
         Ok(())
     }
 
@@ -413,10 +364,7 @@ impl Handle {
             Change::Write { at, bytes } => before.max(at + bytes.len()),
             Change::SetLen(len) => *len,
         };
-        if state
-            .capacity
-            .is_some_and(|capacity| state.used() + after.saturating_sub(before) > capacity)
-        {
+        if state.capacity.is_some_and(|capacity| state.used() + after.saturating_sub(before) > capacity) {
             return Err(ErrorKind::StorageFull.into());
         }
         // What the power cut interrupts may have happened, in part.
@@ -445,19 +393,14 @@ impl DiskFile for Handle {
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.change(Change::Write {
-            at: at as usize,
-            bytes: bytes.to_vec(),
-        })
+        self.change(Change::Write { at: at as usize, bytes: bytes.to_vec() })
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         state.step()?;
         state.syncs += 1;
-        let is_broken = state
-            .broken_syncs
-            .is_some_and(|(from, to)| (from..to).contains(&state.syncs));
+        let is_broken = state.broken_syncs.is_some_and(|(from, to)| (from..to).contains(&state.syncs));
         let inode = &mut state.inodes[self.inode];
         let changes = std::mem::take(&mut inode.changes);
         if is_broken {

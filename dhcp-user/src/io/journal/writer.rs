@@ -215,9 +215,7 @@ impl Writer {
             drop(compactor.join());
         }
         if let Err(error) = self.store.close() {
-            (self.report)(JournalEvent::Warning(format!(
-                "the leases file could not be trimmed: {error}"
-            )));
+            (self.report)(JournalEvent::Warning(format!("the leases file could not be trimmed: {error}")));
         }
     }
 
@@ -235,11 +233,7 @@ impl Writer {
                 let max = self.options.batch_records_max.max(1);
                 let mode = queue.mode;
                 let (seq, count) = queue.take(max, &mut self.batch);
-                return if mode == Mode::Restoring {
-                    Work::Restore
-                } else {
-                    Work::Commit(seq, count)
-                };
+                return if mode == Mode::Restoring { Work::Restore } else { Work::Commit(seq, count) };
             }
             if queue.mode == Mode::Restoring && queue.is_restore_complete {
                 self.restored_seq = queue.last_seq;
@@ -268,10 +262,7 @@ impl Writer {
                     TICK.min(self.options.compact_after.max(TICK_MIN))
                 }
             };
-            let (guard, timeout) = shared
-                .wake
-                .wait_timeout(queue, wait)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (guard, timeout) = shared.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner);
             queue = guard;
             if timeout.timed_out() && queue.mode == Mode::Running && queue.records.is_empty() && !queue.is_closing {
                 return Work::Tick;
@@ -286,9 +277,8 @@ impl Writer {
         if budget.is_zero() || self.last_count < 2 || queue.mode != Mode::Running {
             return queue;
         }
-        let wait = shared
-            .wake
-            .wait_timeout_while(queue, budget, |queue| queue.records.len() < max && !queue.is_closing);
+        let wait =
+            shared.wake.wait_timeout_while(queue, budget, |queue| queue.records.len() < max && !queue.is_closing);
         wait.unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -334,9 +324,7 @@ impl Writer {
         let wait = self.probe.map_or(PROBE_AFTER[0], |(_, wait)| wait);
         self.probe = Some((instant() + wait, wait));
         let path = self.store.path().display();
-        (self.report)(JournalEvent::Failed(format!(
-            "lease database {path} cannot be written: {error}"
-        )));
+        (self.report)(JournalEvent::Failed(format!("lease database {path} cannot be written: {error}")));
     }
 
     /// Looks whether the disk can be written again.
@@ -480,20 +468,13 @@ fn step_back() {
 }
 
 fn instant() -> Instant {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the skin times its own waits; no promise depends on it"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the skin times its own waits; no promise depends on it")]
     Instant::now()
 }
 
 /// The suffix of new files (dhcpd: seconds since 1970).
 fn unix_time() -> u64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only names a file and dates stateless records of old files"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "only names a file and dates stateless records of old files")]
     let now = SystemTime::now();
-    now.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -60,11 +60,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) const fn new(key: Key, hash_key: [u64; 2]) -> Self {
-        Self {
-            key,
-            hash_key,
-            heads: HashTable::new(),
-        }
+        Self { key, hash_key, heads: HashTable::new() }
     }
 
     /// Bytes of heap in use.
@@ -84,15 +80,9 @@ impl Index {
         let found = key.with(slot, |first, bytes| {
             let hash = hash(hash_key, first, bytes);
             let is_same = |head: &u32| {
-                slots
-                    .slot(*head)
-                    .and_then(|head| key.with(head, |f, b| f == first && b == bytes))
-                    .unwrap_or(false)
+                slots.slot(*head).and_then(|head| key.with(head, |f, b| f == first && b == bytes)).unwrap_or(false)
             };
-            match self
-                .heads
-                .entry(hash, is_same, |head| hash_of(key, hash_key, slots, *head))
-            {
+            match self.heads.entry(hash, is_same, |head| hash_of(key, hash_key, slots, *head)) {
                 Entry::Occupied(mut head) => Some(std::mem::replace(head.get_mut(), index)),
                 Entry::Vacant(place) => {
                     place.insert(index);
@@ -141,19 +131,14 @@ impl Index {
 
     /// The slots with this hardware address, the most recently linked first.
     pub(super) fn by_hw(&self, hw: &HwAddr, slots: &Slots) -> Vec<u32> {
-        self.find(hw.htype(), hw.bytes(), slots)
-            .take(LOOKUP_COUNT_MAX)
-            .collect()
+        self.find(hw.htype(), hw.bytes(), slots).take(LOOKUP_COUNT_MAX).collect()
     }
 
     /// The slots with this hardware address and the client identifier made of it, in the same order.
     pub(super) fn by_usual_id(&self, mac: [u8; 6], slots: &Slots) -> Vec<u32> {
         let hw = HwAddr::ethernet(mac);
         let found = self.find(hw.htype(), hw.bytes(), slots).take(VISIT_COUNT_MAX);
-        found
-            .filter(|index| slots.slot(*index).is_some_and(Slot::has_usual_id))
-            .take(LOOKUP_COUNT_MAX)
-            .collect()
+        found.filter(|index| slots.slot(*index).is_some_and(Slot::has_usual_id)).take(LOOKUP_COUNT_MAX).collect()
     }
 
     /// The slots with this client identifier, in the same order; those with the usual one are not among them.
@@ -164,10 +149,7 @@ impl Index {
     fn find<'a>(&self, first: u8, bytes: &[u8], slots: &'a Slots) -> impl Iterator<Item = u32> + use<'a> {
         let key = self.key;
         let is_same = |head: &u32| {
-            slots
-                .slot(*head)
-                .and_then(|head| key.with(head, |f, b| f == first && b == bytes))
-                .unwrap_or(false)
+            slots.slot(*head).and_then(|head| key.with(head, |f, b| f == first && b == bytes)).unwrap_or(false)
         };
         let head = self.heads.find(hash(self.hash_key, first, bytes), is_same).copied();
         std::iter::successors(head, move |index| slots.slot(*index).map(|slot| key.links(slot).next))
@@ -176,8 +158,5 @@ impl Index {
 }
 
 fn hash_of(key: Key, hash_key: [u64; 2], slots: &Slots, index: u32) -> u64 {
-    slots
-        .slot(index)
-        .and_then(|slot| key.with(slot, |first, bytes| hash(hash_key, first, bytes)))
-        .unwrap_or_default()
+    slots.slot(index).and_then(|slot| key.with(slot, |first, bytes| hash(hash_key, first, bytes))).unwrap_or_default()
 }

@@ -1,0 +1,68 @@
+//! How much of anything the engine keeps, each number with its unit and its reason (I6).
+
+/// Inputs that wait for a revocation, in packets.
+///
+/// A revocation takes one RCU grace period, some milliseconds; this many messages about armed leases in that
+/// time are a flood, and the rest is counted and dropped (clients repeat).
+pub const PARKED_COUNT_MAX: usize = 4096;
+
+/// Revocations under way at once, in tokens: each batch of expiries is one, each RELEASE or DECLINE another.
+pub const REVOCATIONS_COUNT_MAX: usize = 1024;
+
+/// Addresses in one batch of expiries: bounds the time between two looks at the sockets.
+pub const EXPIRY_BATCH_COUNT: usize = 1024;
+
+/// Replies and arms that wait for the journal, in effects.
+///
+/// A group commit holds a few hundred; beyond this the disk has stopped, and new requests are dropped before
+/// anything is promised.
+pub const GATED_COUNT_MAX: usize = 65_536;
+
+/// From so many waiting effects on, DISCOVERs are shed: whoever has no address yet can ask again.
+pub const DISCOVER_SHED_COUNT: usize = GATED_COUNT_MAX / 4;
+
+/// From so many waiting effects on, REQUESTs of new leases are shed as well; renewals come last.
+pub const SELECTING_SHED_COUNT: usize = GATED_COUNT_MAX / 2;
+
+/// Lines per second of what happens per packet; dhcpd writes two or three per exchange.
+pub const LINES_PER_SEC_MAX: u32 = 10_000;
+
+/// Lines per second of what somebody should look at; more are one line with their number.
+pub const COMPLAINTS_PER_SEC_MAX: u32 = 100;
+
+/// Conflict probes under way at once: each one is a client waiting for its OFFER.
+pub const PROBES_COUNT_MAX: usize = 1024;
+
+/// Answers interned for the kernel; the kernel's table has 4096, of which some belong to older generations.
+pub const TEMPLATES_COUNT_MAX: usize = 4000;
+
+/// How long an offered address is kept for its client, in seconds (dhcpd: 120).
+pub const OFFER_HOLD_SECS: u32 = 120;
+
+/// Most option bytes of a reply when the client names no size: 576 - 28 - 236, the cookie included
+/// (RFC 2131 2, dhcpd).
+pub const OPTION_ROOM_DEFAULT: usize = 312;
+
+/// Smallest and largest datagram that option 57 is taken to mean, in bytes (dhcpd).
+pub const MESSAGE_SIZE_RANGE: (u16, u16) = (576, 1500);
+
+/// Bytes of the IP and UDP headers and of the fixed BOOTP fields, which option 57 includes.
+pub const FIXED_LEN: usize = 28 + 236;
+
+/// Longest message that is looked at, in bytes: what fits into one Ethernet frame, and some more for relays.
+pub const MESSAGE_LEN_MAX: usize = 4096;
+
+/// Most addresses listed in option 92 of an answer to LEASEQUERY (dhcpd: 40).
+pub const ASSOCIATED_COUNT_MAX: usize = 40;
+
+/// Longest text of a client's option 12 that is kept, in bytes.
+pub const HOST_NAME_LEN_MAX: usize = 255;
+
+/// How long after its end a lease is taken from its client, in seconds.
+///
+/// Instants are whole seconds, rounded down, of two clocks: what a client was told may run up to two seconds past
+/// what the table says (I1).
+pub const EXPIRY_GRACE_SECS: u32 = 2;
+
+/// An INFORM that is not answered for want of authority is logged once in so many (dhcpd: 100).
+pub const INFORM_LOG_INTERVAL: u64 = 100;

@@ -1,0 +1,209 @@
+//! The kernel accelerator as the event loop sees it: what the engine's effects are done to.
+//!
+//! `xdp.rs` answers for a loaded program; [`Off`] answers when there is none. The engine does not know the
+//! difference: with [`Off`] an arm is forgotten and a revocation is complete at once, since nothing was promised.
+
+use std::{collections::VecDeque, fmt, net::Ipv4Addr, os::fd::RawFd};
+
+use dhcp_ebpf::abi::{Counter, Generation, Renewal};
+
+use crate::{
+    engine::port::{Arm, Interface, InterfaceIndex, Token},
+    lease::time::BootTime,
+};
+
+/// How the fast path stands on one interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// In the driver (`xdpdrv`).
+    Native,
+    /// In the network stack, after the packet got its socket buffer (`xdpgeneric`).
+    Generic,
+    /// Not attached.
+    Off,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// The fast path on one interface, with the reason, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The interface.
+    pub interface: InterfaceIndex,
+    /// How the program is attached.
+    pub mode: Mode,
+    /// Why it is not better: the driver's refusal, `--fast-path off`, no privilege; empty when there is nothing to
+    /// explain.
+    pub why: String,
+}
+
+/// Maps and program of the kernel side. All methods are called from the thread that owns the engine.
+///
+/// Methods do not fail towards the engine: an address that cannot be armed stays on the slow path, and the
+/// implementation says so in the log once. What must never fail silently is [`FastPath::revoke`]: when the
+/// kernel cannot be told, the implementation has to detach the program before it says that it is done.
+pub trait FastPath {
+    /// Attaches to the interfaces served from now on, detaches from all others.
+    fn serve(&mut self, interfaces: &[Interface]);
+
+    /// Lets the kernel answer for this lease.
+    fn arm(&mut self, arm: &Arm);
+
+    /// Moves the horizons of armed leases; entries that are not armed stay as they are.
+    fn extend(&mut self, horizons: &[(Ipv4Addr, BootTime)]);
+
+    /// Takes these addresses from the kernel. [`FastPath::poll_revoked`] hands the token out again when no program that
+    /// saw the old entries runs any more (design.md section 4). What is asked for while one grace period runs
+    /// shares the next.
+    fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]);
+
+    /// The next complete revocation, with what the kernel had promised for each of its addresses; addresses without
+    /// an entry get [`Renewal::default`]: nothing was promised.
+    fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)>;
+
+    /// Readable when [`FastPath::poll_revoked`] has something; `None` when it always has at once.
+    fn revoked_fd(&self) -> Option<RawFd>;
+
+    /// Switches the pools of a failover peer on or off (index into the serving table).
+    fn serving(&mut self, peer: u8, is_serving: bool);
+
+    /// Disarms everything at once: entries of another generation are not answered. Waits for the grace period.
+    fn new_generation(&mut self, generation: Generation);
+
+    /// What the kernel answered since the last scan: at most one per address. Called every few seconds and
+    /// when [`FastPath::event_fd`] is readable (the ring is drained too).
+    fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)>;
+
+    /// What the kernel promised last for one address; `None` when it has no entry for it. For `leases` output.
+    fn renewal(&self, address: Ipv4Addr) -> Option<Renewal>;
+
+    /// Readable when the kernel asks for attention (the event ring).
+    fn event_fd(&self) -> Option<RawFd>;
+
+    /// Reads off only the event ring: the addresses whose horizon has to move soon.
+    fn events(&mut self) -> Vec<(Ipv4Addr, Renewal)>;
+
+    /// Sums over all CPUs, in the order of [`Counter::ALL`].
+    fn counters(&self) -> [u64; Counter::COUNT];
+
+    /// How the program stands on each interface.
+    fn attachments(&self) -> Vec<Attachment>;
+
+    /// Moves the dead-man limit: the agent lives.
+    fn heartbeat(&mut self, now: BootTime);
+
+    /// Takes the program from all interfaces, at a clean stop. Everything has been revoked before.
+    fn detach(&mut self);
+
+    /// Leaves the program attached when the agent ends, answering within the promises that are armed, until the
+    /// dead-man limit or until the next agent takes it away.
+    ///
+    /// # Errors
+    ///
+    /// A sentence saying why it cannot stay; then the caller revokes and detaches.
+    fn leave(&mut self) -> Result<(), String>;
+}
+
+/// No fast path: nothing is armed, nothing is ever promised by the kernel.
+#[derive(Debug)]
+pub struct Off {
+    why: String,
+    interfaces: Vec<InterfaceIndex>,
+    revoked: VecDeque<(Token, Vec<(Ipv4Addr, Renewal)>)>,
+}
+
+impl Off {
+    /// A fast path that is not there, with the reason for people.
+    #[must_use]
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), interfaces: Vec::new(), revoked: VecDeque::new() }
+    }
+}
+
+impl FastPath for Off {
+    fn serve(&mut self, interfaces: &[Interface]) {
+        self.interfaces = interfaces.iter().map(|interface| interface.index).collect();
+    }
+
+    fn arm(&mut self, _arm: &Arm) {}
+
+    fn extend(&mut self, _horizons: &[(Ipv4Addr, BootTime)]) {}
+
+    fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]) {
+        self.revoked.push_back((token, addresses.iter().map(|&address| (address, Renewal::default())).collect()));
+    }
+
+    fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
+        self.revoked.pop_front()
+    }
+
+    fn revoked_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn serving(&mut self, _peer: u8, _is_serving: bool) {}
+
+    fn new_generation(&mut self, _generation: Generation) {}
+
+    fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        Vec::new()
+    }
+
+    fn renewal(&self, _address: Ipv4Addr) -> Option<Renewal> {
+        None
+    }
+
+    fn event_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn events(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        Vec::new()
+    }
+
+    fn counters(&self) -> [u64; Counter::COUNT] {
+        [0; Counter::COUNT]
+    }
+
+    fn attachments(&self) -> Vec<Attachment> {
+        self.interfaces
+            .iter()
+            .map(|&interface| Attachment { interface, mode: Mode::Off, why: self.why.clone() })
+            .collect()
+    }
+
+    fn heartbeat(&mut self, _now: BootTime) {}
+
+    fn detach(&mut self) {}
+
+    fn leave(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_fast_path_a_revocation_is_complete_at_once_for_every_address() {
+        let mut off = Off::new("--fast-path off");
+        let addresses = [Ipv4Addr::new(192, 168, 150, 50), Ipv4Addr::new(192, 168, 150, 51)];
+        off.revoke(Token(7), &addresses);
+        assert_eq!(
+            off.poll_revoked(),
+            Some((Token(7), addresses.map(|address| (address, Renewal::default())).to_vec()))
+        );
+        assert_eq!(off.poll_revoked(), None);
+        assert_eq!(off.scan(), []);
+        assert_eq!(off.counters(), [0; Counter::COUNT]);
+    }
+}

@@ -1,0 +1,292 @@
+//! Pictures of the running server for operators: what the engine, the kernel and the sockets know, in one answer.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+
+use dhcp_ebpf::{
+    abi::{Counter, Renewal},
+    wire::dhcp::HwAddr,
+};
+
+use crate::{
+    control::message::{
+        Answer, FastPath as FastPathReport, Interface, Journal, Page, Peer, Pool, ROWS_MAX, Replies, Row, Sockets,
+        Status,
+    },
+    engine::{Server, port::Verbs as _},
+    io::{
+        agent::Parts,
+        fastpath::{FastPath, Mode},
+        frame::Refusal,
+    },
+    lease::{
+        Lease,
+        time::{Now, WallTime},
+    },
+};
+
+/// What the server does.
+pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> Answer {
+    let engine = parts.server.status();
+    let counters = fast_path.counters();
+    let sockets = parts.network.counts();
+    let kernel: BTreeMap<String, u64> =
+        Counter::ALL.iter().zip(counters).map(|(counter, count)| (counter.name().to_owned(), count)).collect();
+    let answered = kernel.get(Counter::Answered.name()).copied().unwrap_or(0);
+    let refused = Refusal::ALL.iter().map(|refusal| refusal.name()).zip(sockets.refused);
+    Answer::Status(Box::new(Status {
+        server: format!("xdhcpd {}", env!("CARGO_PKG_VERSION")),
+        pid: std::process::id(),
+        uptime_secs: now.boot.since(parts.about.started).as_secs(),
+        generation: engine.generation,
+        config: parts.about.config.display().to_string(),
+        leases: parts.about.leases.display().to_string(),
+        interfaces: interfaces(parts, fast_path),
+        replies: Replies { kernel: answered, agent: engine.sent.iter().map(|(_, count)| count).sum() },
+        received: all(engine.received),
+        sent: all(engine.sent),
+        ignored: counted(engine.ignored),
+        kernel,
+        sockets: Sockets {
+            received: sockets.received,
+            sent: sockets.sent,
+            unsent: sockets.unsent,
+            overrun: sockets.overrun,
+            refused: counted(refused),
+        },
+        fast_path: FastPathReport {
+            enabled: engine.fast_path.enabled,
+            armed: engine.fast_path.armed as u64,
+            templates: engine.fast_path.templates as u64,
+            arms: engine.fast_path.arms,
+            extensions: engine.fast_path.extensions,
+            renewals: engine.fast_path.renewals,
+            revoked: engine.fast_path.revoked,
+            not_armed: counted(engine.fast_path.not_armed),
+        },
+        journal: Journal {
+            appended: engine.journal.appended.0,
+            durable: engine.journal.durable.0,
+            waiting: engine.journal.waiting as u64,
+            failure: engine.journal.failure,
+        },
+        pools: engine
+            .pools
+            .into_iter()
+            .map(|pool| Pool {
+                network: pool.network,
+                ranges: pool.ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect(),
+                peer: pool.peer,
+                total: pool.total,
+                free: pool.free,
+                backup: pool.backup,
+                active: pool.active,
+                expired: pool.expired,
+                released: pool.released,
+                abandoned: pool.abandoned,
+                reset: pool.reset,
+            })
+            .collect(),
+        peers: engine
+            .peers
+            .into_iter()
+            .map(|peer| Peer {
+                name: peer.name,
+                role: if peer.is_primary { "primary" } else { "secondary" }.to_owned(),
+                my_state: peer.my_state.to_owned(),
+                my_since: peer.my_since,
+                partner_state: peer.partner_state.to_owned(),
+                partner_since: peer.partner_since,
+                service: peer.service.to_owned(),
+                serving: peer.is_serving,
+            })
+            .collect(),
+    }))
+}
+
+fn interfaces(parts: &Parts, fast_path: &dyn FastPath) -> Vec<Interface> {
+    let attachments = fast_path.attachments();
+    parts
+        .network
+        .interfaces()
+        .map(|interface| {
+            let attachment = attachments.iter().find(|attachment| attachment.interface == interface.index);
+            Interface {
+                name: interface.name.clone(),
+                index: interface.index.0,
+                mac: HwAddr::ethernet(interface.mac).to_string(),
+                addresses: interface.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect(),
+                up: interface.is_up,
+                xdp: attachment.map_or(Mode::Off, |attachment| attachment.mode).to_string(),
+                why: attachment.map(|attachment| attachment.why.clone()).unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+fn all(counts: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn counted(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// A page of leases, with what the kernel granted since the engine last heard of it.
+pub(super) fn leases(
+    server: &Server,
+    fast_path: &dyn FastPath,
+    from: Option<Ipv4Addr>,
+    limit: Option<usize>,
+    now: Now,
+) -> Answer {
+    let count = limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
+    let (leases, next) = server.table().slice(from.unwrap_or(Ipv4Addr::UNSPECIFIED), count);
+    Answer::Leases(Page {
+        rows: leases.iter().map(|lease| with_kernel(lease, fast_path.renewal(lease.address), now)).collect(),
+        next,
+    })
+}
+
+/// A lease with what the kernel did last for it.
+fn with_kernel(lease: &Lease, renewal: Option<Renewal>, now: Now) -> Row {
+    let mut ends = lease.ends;
+    let mut contact = lease.cltt;
+    let mut starts = lease.starts;
+    let mut answered_by = "agent";
+    if let Some(renewal) = renewal.filter(|renewal| renewal.at.secs() != 0) {
+        let at = now.wall_of(renewal.at);
+        // The two clocks are rounded to seconds apart from each other.
+        if at.after(1) >= lease.cltt {
+            answered_by = "kernel";
+            contact = contact.max(at);
+            starts = starts.max(at);
+            ends = ends.max(now.wall_of(renewal.until));
+        }
+    }
+    let known = |time: WallTime| time.is_some().then(|| time.secs());
+    Row {
+        address: lease.address,
+        state: lease.state.name().to_owned(),
+        starts: known(starts),
+        ends: known(ends),
+        horizon: known(lease.tstp),
+        last_contact: known(contact),
+        answered_by: answered_by.to_owned(),
+        hardware: lease.hw.map(|hw| hw.to_string()),
+        client_id: lease.client_id.as_deref().map(hexadecimal),
+        hostname: lease.hostname.as_deref().map(|name| String::from_utf8_lossy(name).into_owned()),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}{byte:02x}", if text.is_empty() { "" } else { ":" });
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config,
+        engine::{self, EngineOptions},
+        io::fastpath::Off,
+        lease::{BindingState, Table, time::BootTime},
+    };
+    use dhcp_ebpf::abi::{BootSecs, DigestKey};
+
+    const CONFIG: &str = "subnet 10.0.0.0 netmask 255.255.0.0 { range 10.0.1.0 10.0.9.255; }";
+
+    fn now() -> Now {
+        Now { boot: BootTime::from_secs(5000), wall: WallTime::from_secs(1_700_000_000) }
+    }
+
+    fn server(leases: impl IntoIterator<Item = Lease>) -> Server {
+        let loaded = config::load("dhcpd.conf", &mut |_| Ok(CONFIG.as_bytes().to_vec()));
+        let config = loaded.config.unwrap();
+        let mut table = Table::new(&engine::layout(&config, [1, 2]));
+        for lease in leases {
+            table.put(lease);
+        }
+        Server::new(config, table, EngineOptions::new(1, DigestKey::draw(|| 7)), now())
+    }
+
+    fn lease(number: u32) -> Lease {
+        let start = now().wall.secs();
+        Lease {
+            state: BindingState::Active,
+            starts: WallTime::from_secs((start - 100).into()),
+            ends: WallTime::from_secs((start + 500).into()),
+            cltt: WallTime::from_secs((start - 100).into()),
+            hw: HwAddr::new(1, &[2, 0, 0, 0, (number >> 8) as u8, number as u8]),
+            hostname: Some(b"p\xe9c".to_vec().into()),
+            client_id: Some([1, 0xab].into()),
+            ..Lease::free(Ipv4Addr::from_bits(0x0a00_0100 + number))
+        }
+    }
+
+    fn page(server: &Server, from: Option<Ipv4Addr>, limit: Option<usize>) -> Page {
+        match leases(server, &Off::new("test"), from, limit, now()) {
+            Answer::Leases(page) => page,
+            Answer::Status(_) | Answer::Error(_) => panic!("no page"),
+        }
+    }
+
+    #[test]
+    fn pages_hold_every_lease_once_in_address_order() {
+        for count in [0, 1, 255, 256, 257, 700] {
+            let server = server((0..count).map(|number| lease(number * 3)));
+            let mut seen = Vec::new();
+            let mut from = None;
+            loop {
+                let page = page(&server, from, None);
+                assert!(page.rows.len() <= ROWS_MAX);
+                seen.extend(page.rows.iter().map(|row| row.address));
+                from = page.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+            let all: Vec<_> = (0..count).map(|number| lease(number * 3).address).collect();
+            assert_eq!(seen, all, "{count} leases");
+        }
+    }
+
+    #[test]
+    fn a_page_is_never_larger_than_asked_for_nor_than_allowed() {
+        let server = server((0..300).map(lease));
+        assert_eq!(page(&server, None, Some(10)).rows.len(), 10);
+        assert_eq!(page(&server, None, Some(0)).rows.len(), 1);
+        assert_eq!(page(&server, None, Some(usize::MAX)).rows.len(), ROWS_MAX);
+    }
+
+    #[test]
+    fn a_row_says_what_the_lease_says() {
+        let row = page(&server([lease(1)]), None, None).rows.remove(0);
+        assert_eq!((row.state.as_str(), row.answered_by.as_str()), ("active", "agent"));
+        assert_eq!((row.starts, row.ends), (Some(1_699_999_900), Some(1_700_000_500)));
+        assert_eq!(row.hardware.as_deref(), Some("02:00:00:00:00:01"));
+        assert_eq!(row.client_id.as_deref(), Some("01:ab"));
+        assert_eq!(row.hostname.as_deref(), Some("p\u{fffd}c"));
+    }
+
+    #[test]
+    fn what_the_kernel_granted_meanwhile_is_in_the_visible_times() {
+        let lease = lease(1);
+        // Five seconds ago, for ten minutes.
+        let renewal = Renewal { at: BootSecs::new(4995), until: BootSecs::new(5595) };
+        let row = with_kernel(&lease, Some(renewal), now());
+        assert_eq!(row.answered_by, "kernel");
+        assert_eq!((row.starts, row.ends), (Some(1_699_999_995), Some(1_700_000_595)));
+        assert_eq!(row.last_contact, Some(1_699_999_995));
+        // Before the agent's last word: that counts.
+        let stale = Renewal { at: BootSecs::new(4000), until: BootSecs::new(4600) };
+        for renewal in [Some(stale), Some(Renewal::default()), None] {
+            let row = with_kernel(&lease, renewal, now());
+            assert_eq!(row.answered_by, "agent");
+            assert_eq!(row.ends, Some(1_700_000_500));
+        }
+    }
+}

@@ -1,0 +1,594 @@
+//! The fast path: loads the XDP program, attaches it, arms entries and takes them back.
+//!
+//! ```text
+//!   arm     intern the templates -> write them -> write the entry (sequence odd, words, sequence even + generation)
+//!   revoke  disarm (one store each) -> grace period -> read what the kernel had granted
+//!   scan    read the kernel's word of every armed entry, report those that moved
+//! ```
+//!
+//! Where the kernel grants no grace periods (nohz_full refuses `membarrier`), [`Kernel::load`] refuses the fast
+//! path: a guess in milliseconds is none.
+//!
+//! Aya's types stop here: the single bridge to its `Pod` is [`Abi`].
+#![expect(unsafe_code, reason = "system calls and the bridge to aya's Pod")]
+
+mod clients;
+mod driver;
+mod grace;
+mod pins;
+mod places;
+mod shared;
+mod templates;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::Ipv4Addr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
+    programs::{ProgramError, Xdp, XdpMode, xdp::XdpLinkId},
+};
+use bytemuck::{Pod, Zeroable};
+use dhcp_ebpf::abi::{
+    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event, Generation,
+    PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
+};
+use tracing::{info, warn};
+
+use self::{
+    grace::Grace,
+    places::Places,
+    shared::{Maps, Shared},
+    templates::{Interned, Templates},
+};
+use crate::{
+    engine::port::{Arm, Interface, InterfaceIndex, Token},
+    io::fastpath::{Attachment, FastPath, Mode},
+    lease::time::BootTime,
+};
+
+/// The object that `cargo xtask bpf` builds from `dhcp-ebpf`; the file is committed, so building the agent needs
+/// no BPF toolchain.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../dhcp-ebpf/xdhcpd.bpf.o");
+
+/// How long the kernel answers without a sign of life from the agent.
+const DEAD_MAN: Duration = Duration::from_secs(300);
+
+/// Most /24 blocks of entries; 64 MiB of them.
+const BLOCKS_MAX: usize = 4096;
+
+/// The single bridge between our plain types and aya's.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Abi<T>(T);
+
+// SAFETY: `T` is plain old data, and `Abi` is transparent.
+unsafe impl<T: Pod> aya::Pod for Abi<T> {}
+
+/// What the operator asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// In the driver where it can, else in the stack.
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+/// The program and its maps.
+pub struct Kernel {
+    ebpf: Ebpf,
+    shared: Shared,
+    counters: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+    grace: Grace,
+    /// Revocations whose grace period has been asked for.
+    pending: HashMap<Token, Vec<Ipv4Addr>>,
+    /// Revocations that are complete.
+    revoked: VecDeque<(Token, Vec<(Ipv4Addr, Renewal)>)>,
+    places: Places,
+    templates: Templates,
+    generation: Generation,
+    key: DigestKey,
+    wanted: Wanted,
+    links: BTreeMap<InterfaceIndex, XdpLinkId>,
+    attachments: Vec<Attachment>,
+    /// Per entry: the kernel's word that has been reported, or stood there when the entry was armed.
+    seen: HashMap<usize, Renewal>,
+    /// Armed entries, with their addresses.
+    armed: BTreeMap<usize, Ipv4Addr>,
+    /// Addresses without an entry that somebody wanted to arm, for the log line once.
+    refused: BTreeSet<Ipv4Addr>,
+}
+
+impl Kernel {
+    /// Loads the program with room for `ranges` (first and last address, inclusive), switched on, with nothing armed.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is missing: the privilege, a BPF feature, or `membarrier`.
+    pub fn load(
+        ranges: &[(Ipv4Addr, Ipv4Addr)],
+        key: &DigestKey,
+        generation: Generation,
+        wanted: Wanted,
+    ) -> Result<Self> {
+        Self::load_object(OBJECT, ranges, key, generation, wanted)
+    }
+
+    /// As [`Kernel::load`], from another build of the same program.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::load`].
+    pub fn load_object(
+        object: &[u8],
+        ranges: &[(Ipv4Addr, Ipv4Addr)],
+        key: &DigestKey,
+        generation: Generation,
+        wanted: Wanted,
+    ) -> Result<Self> {
+        let grace = Grace::start()
+            .context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
+        let places = Places::new(ranges.iter().copied(), BLOCKS_MAX);
+        for block in places.left_out() {
+            warn!(%block, "no room in the fast path's directory: this /24 stays on the slow path");
+        }
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(map::ENTRIES, places.entry_count())
+            .map_max_entries(map::CLIENTS, clients::bucket_count(places.entry_count()))
+            .load(object)
+            .context("the kernel refuses the fast path's maps (CAP_BPF and CAP_NET_ADMIN are needed)")?;
+        let shared = map_shared(&ebpf, &places)?;
+        let mut control = Control {
+            abi_version: ABI_VERSION,
+            generation,
+            enabled: 1,
+            dead_man: BootSecs::new(0),
+            serving: [0; PEER_COUNT],
+            client_mask: clients::mask(places.entry_count()),
+            _pad: 0,
+            key: *key,
+        };
+        if let Some(none) = control.serving.first_mut() {
+            *none = 1;
+        }
+        shared.init_control(&control);
+        shared.init_directory(places.directory());
+        let counters = PerCpuArray::try_from(take(&mut ebpf, map::COUNTERS)?)?;
+        let events = RingBuf::try_from(take(&mut ebpf, map::EVENTS)?)?;
+        program(&mut ebpf)?.load().context("the kernel's verifier refuses the fast path's program")?;
+        Ok(Self {
+            ebpf,
+            shared,
+            counters,
+            events,
+            grace,
+            pending: HashMap::new(),
+            revoked: VecDeque::new(),
+            places,
+            templates: Templates::default(),
+            generation,
+            key: *key,
+            wanted,
+            links: BTreeMap::new(),
+            attachments: Vec::new(),
+            seen: HashMap::new(),
+            armed: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        })
+    }
+
+    /// Attaches to one interface, in the best mode that the operator allows.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be attached, and what to do.
+    pub fn attach(&mut self, interface: InterfaceIndex, name: &str) -> Result<Attachment> {
+        if pins::remove(interface)? {
+            info!(interface = %name, "an earlier agent had left the fast path attached: taken off");
+        }
+        let driver = driver::name_of(name).unwrap_or_default();
+        let (first, second) = match self.wanted {
+            Wanted::Native => (XdpMode::Driver, None),
+            Wanted::Generic => (XdpMode::Skb, None),
+            // A reply that a veth transmits from its driver is lost unless the other end runs XDP as well, which
+            // cannot be seen from here.
+            Wanted::Auto if driver == "veth" => (XdpMode::Skb, None),
+            Wanted::Auto => (XdpMode::Driver, Some(XdpMode::Skb)),
+        };
+        let mut why = match (self.wanted, driver.as_str()) {
+            (Wanted::Auto, "veth") => "a veth drops native XDP replies unless its other end runs XDP too".to_owned(),
+            (Wanted::Generic, _) => "--fast-path generic".to_owned(),
+            _ => String::new(),
+        };
+        let mut mode = first;
+        let mut outcome = attach_in(&mut self.ebpf, interface, first);
+        if let (Err(Refusal::Unsupported(error)), Some(second)) = (&outcome, second) {
+            why = format!("the driver {driver} has no native XDP ({error})");
+            mode = second;
+            outcome = attach_in(&mut self.ebpf, interface, second);
+        }
+        let link = match outcome {
+            Ok(link) => link,
+            Err(Refusal::Busy) => bail!(
+                "another XDP program is attached to {name}; xdhcpd does not replace it: detach it (ip link set dev \
+                 {name} xdp off), or run with --fast-path off"
+            ),
+            Err(Refusal::Unsupported(error)) => {
+                bail!("{name} refuses native XDP ({error}); run with --fast-path auto or generic")
+            }
+            Err(Refusal::Other(error)) => return Err(error).with_context(|| format!("cannot attach XDP to {name}")),
+        };
+        self.links.insert(interface, link);
+        let mode = if mode == XdpMode::Driver { Mode::Native } else { Mode::Generic };
+        Ok(Attachment { interface, mode, why })
+    }
+
+    /// The loaded program, for test runs.
+    ///
+    /// # Errors
+    ///
+    /// When the object has no such program.
+    pub fn program(&mut self) -> Result<&mut Xdp> {
+        program(&mut self.ebpf)
+    }
+
+    /// Another XDP program of the object, by name and not yet loaded: for objects that carry more than ours.
+    ///
+    /// # Errors
+    ///
+    /// When the object has no such program.
+    pub fn program_named(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// A map of the object that the fast path itself does not use.
+    #[must_use]
+    pub fn map_mut(&mut self, name: &str) -> Option<&mut Map> {
+        self.ebpf.map_mut(name)
+    }
+
+    /// Number of answers the kernel holds and of leases it is armed for.
+    #[must_use]
+    pub fn holds(&self) -> (usize, usize) {
+        (self.templates.len(), self.armed.len())
+    }
+
+    /// The entry of an address as it stands, with the kernel's word; `None` without one.
+    #[must_use]
+    pub fn entry(&self, address: Ipv4Addr) -> Option<Entry> {
+        self.shared.entry(self.places.entry_of(address)?)
+    }
+
+    fn template_number(&mut self, template: &Template) -> Option<u16> {
+        match self.templates.intern(template) {
+            Interned::Known(number) => Some(number),
+            Interned::New(number) => {
+                self.shared.write_template(number, template);
+                Some(number)
+            }
+            Interned::Full => {
+                if !self.templates.has_retired() || grace::period().is_err() {
+                    return None;
+                }
+                self.templates.recycle();
+                self.template_number(template)
+            }
+        }
+    }
+
+    fn release_templates(&mut self, entry: usize) {
+        let Some(old) = self.shared.entry(entry) else { return };
+        for number in old.template {
+            if number != 0 {
+                self.templates.release(number);
+            }
+        }
+    }
+
+    /// The kernel's word of an entry, if it moved since it was last looked at.
+    fn moved(&mut self, entry: usize) -> Option<Renewal> {
+        let renewal = self.shared.renewal(entry);
+        let seen = self.seen.entry(entry).or_default();
+        if *seen == renewal {
+            return None;
+        }
+        *seen = renewal;
+        Some(renewal)
+    }
+
+    /// What the kernel granted for these addresses and nobody has been told of.
+    fn words(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+        addresses
+            .iter()
+            .map(|address| {
+                let moved = self.places.entry_of(*address).and_then(|index| self.moved(index));
+                (*address, moved.unwrap_or_default())
+            })
+            .collect()
+    }
+
+    fn detach_from(&mut self, interface: InterfaceIndex) {
+        let Some(link) = self.links.remove(&interface) else {
+            return;
+        };
+        let outcome = program(&mut self.ebpf).and_then(|program| Ok(program.detach(link)?));
+        if let Err(error) = outcome {
+            // The interface is gone, and the link with it.
+            info!(interface = interface.0, %error, "the fast path was detached already");
+        }
+    }
+}
+
+impl FastPath for Kernel {
+    fn serve(&mut self, interfaces: &[Interface]) {
+        let wanted: BTreeSet<InterfaceIndex> = interfaces.iter().map(|interface| interface.index).collect();
+        let gone: Vec<InterfaceIndex> = self.links.keys().copied().filter(|index| !wanted.contains(index)).collect();
+        for interface in gone {
+            self.detach_from(interface);
+        }
+        self.attachments.retain(|attachment| wanted.contains(&attachment.interface));
+        for interface in interfaces {
+            if self.attachments.iter().any(|attachment| attachment.interface == interface.index) {
+                continue;
+            }
+            let attachment = self.attach(interface.index, &interface.name).unwrap_or_else(|error| {
+                warn!(interface = %interface.name, "fast path off: {error:#}");
+                Attachment { interface: interface.index, mode: Mode::Off, why: format!("{error:#}") }
+            });
+            info!(interface = %interface.name, mode = %attachment.mode, why = %attachment.why, "fast path");
+            self.attachments.push(attachment);
+        }
+    }
+
+    fn arm(&mut self, arm: &Arm) {
+        let Some(index) = self.places.entry_of(arm.address) else {
+            if self.refused.insert(arm.address) {
+                warn!(address = %arm.address, "no place in the fast path: stays on the slow path");
+            }
+            return;
+        };
+        let mut entry = Entry {
+            generation: self.generation,
+            chaddr: arm.chaddr,
+            peer: arm.peer,
+            horizon: arm.horizon.to_secs(),
+            address: arm.address.octets(),
+            ..Entry::zeroed()
+        };
+        for (place, question) in arm.questions.iter().enumerate().take(QUESTION_COUNT) {
+            let Some((digest, template)) = question else { continue };
+            let Some(number) = self.template_number(template) else {
+                continue;
+            };
+            if let (Some(to), Some(answer)) = (entry.digest.get_mut(place), entry.template.get_mut(place)) {
+                (*to, *answer) = (*digest, number);
+            }
+        }
+        self.release_templates(index);
+        if !self.armed.contains_key(&index) {
+            // Whatever stands in the kernel's word belongs to an earlier promise.
+            self.seen.insert(index, self.shared.renewal(index));
+        }
+        if self.shared.write_entry(index, &entry) {
+            self.armed.insert(index, arm.address);
+            let mask = clients::mask(self.places.entry_count());
+            clients::point_to(&self.shared, &self.key, mask, &entry, index as u32);
+        }
+    }
+
+    fn extend(&mut self, horizons: &[(Ipv4Addr, BootTime)]) {
+        for (address, horizon) in horizons {
+            if let Some(index) = self.places.entry_of(*address)
+                && self.armed.contains_key(&index)
+            {
+                self.shared.set_horizon(index, horizon.to_secs(), address.octets());
+            }
+        }
+    }
+
+    fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]) {
+        let mut is_any_armed = false;
+        for address in addresses {
+            if let Some(index) = self.places.entry_of(*address)
+                && self.armed.remove(&index).is_some()
+            {
+                self.shared.disarm(index);
+                is_any_armed = true;
+            }
+        }
+        // An address may be under revocation already: its second revocation must not overtake the first.
+        if is_any_armed || !self.pending.is_empty() {
+            self.pending.insert(token, addresses.to_vec());
+            self.grace.ask(token);
+        } else {
+            let words = self.words(addresses);
+            self.revoked.push_back((token, words));
+        }
+    }
+
+    fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
+        if self.revoked.is_empty() && !self.pending.is_empty() {
+            for (token, outcome) in self.grace.take_finished() {
+                if let Err(error) = outcome {
+                    // It worked at the start; without it nothing may be taken away, so nothing may be answered any
+                    // more. Detaching waits for running programs in the kernel's own way.
+                    warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
+                    self.detach();
+                }
+                let addresses = self.pending.remove(&token).unwrap_or_default();
+                let words = self.words(&addresses);
+                self.revoked.push_back((token, words));
+            }
+        }
+        self.revoked.pop_front()
+    }
+
+    fn revoked_fd(&self) -> Option<RawFd> {
+        Some(self.grace.fd())
+    }
+
+    fn serving(&mut self, peer: u8, is_serving: bool) {
+        self.shared.set_serving(peer, is_serving);
+    }
+
+    fn new_generation(&mut self, generation: Generation) {
+        self.generation = generation;
+        self.shared.set_generation(generation);
+        if let Err(error) = grace::period() {
+            warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
+            self.detach();
+        }
+        for index in std::mem::take(&mut self.armed).into_keys() {
+            self.release_templates(index);
+            self.shared.write_entry(index, &Entry::zeroed());
+        }
+        self.templates.recycle();
+    }
+
+    fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        // Whatever the ring says is found below as well.
+        while self.events.next().is_some() {}
+        let armed: Vec<(usize, Ipv4Addr)> = self.armed.iter().map(|(index, address)| (*index, *address)).collect();
+        armed.into_iter().filter_map(|(index, address)| self.moved(index).map(|renewal| (address, renewal))).collect()
+    }
+
+    fn renewal(&self, address: Ipv4Addr) -> Option<Renewal> {
+        let index = self.places.entry_of(address)?;
+        self.armed.get(&index)?;
+        let renewal = self.shared.renewal(index);
+        Some(if renewal.at == BootSecs::new(0) { Renewal::default() } else { renewal })
+    }
+
+    fn event_fd(&self) -> Option<RawFd> {
+        Some(self.events.as_raw_fd())
+    }
+
+    fn events(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        let mut addresses = BTreeSet::new();
+        while let Some(item) = self.events.next() {
+            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
+                addresses.insert(Ipv4Addr::from(event.address));
+            }
+        }
+        addresses
+            .into_iter()
+            .filter_map(|address| {
+                let index = self.places.entry_of(address)?;
+                self.armed.get(&index)?;
+                self.moved(index).map(|renewal| (address, renewal))
+            })
+            .collect()
+    }
+
+    fn counters(&self) -> [u64; Counter::COUNT] {
+        Counter::ALL.map(|counter| self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum()))
+    }
+
+    fn attachments(&self) -> Vec<Attachment> {
+        self.attachments.clone()
+    }
+
+    fn heartbeat(&mut self, now: BootTime) {
+        self.shared.set_dead_man(now.after(DEAD_MAN).to_secs());
+    }
+
+    fn detach(&mut self) {
+        self.shared.set_enabled(false);
+        let links: Vec<InterfaceIndex> = self.links.keys().copied().collect();
+        for interface in links {
+            self.detach_from(interface);
+        }
+        for attachment in &mut self.attachments {
+            attachment.mode = Mode::Off;
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), String> {
+        let links = std::mem::take(&mut self.links);
+        for (interface, id) in links {
+            program(&mut self.ebpf)
+                .and_then(|program| Ok(program.take_link(id)?))
+                .and_then(|link| pins::keep(link, interface))
+                .map_err(|error| format!("the fast path cannot stay attached: {error:#}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (templates, armed) = self.holds();
+        f.debug_struct("Kernel")
+            .field("generation", &self.generation)
+            .field("attachments", &self.attachments)
+            .field("templates", &templates)
+            .field("armed", &armed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an interface does not take the program.
+enum Refusal {
+    /// Somebody else's program is there.
+    Busy,
+    /// Not in this mode.
+    Unsupported(std::io::Error),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+fn attach_in(ebpf: &mut Ebpf, interface: InterfaceIndex, mode: XdpMode) -> Result<XdpLinkId, Refusal> {
+    let program = program(ebpf).map_err(Refusal::Other)?;
+    program.attach_to_if_index(interface.0, mode).map_err(|error| {
+        let code = match &error {
+            ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+            _ => None,
+        };
+        match code {
+            Some(libc::EBUSY | libc::EEXIST) => Refusal::Busy,
+            Some(code @ (libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE)) if mode == XdpMode::Driver => {
+                Refusal::Unsupported(std::io::Error::from_raw_os_error(code))
+            }
+            _ => Refusal::Other(error.into()),
+        }
+    })
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    let program = ebpf.program_mut(map::PROGRAM).context("the object has no program of ours")?;
+    Ok(program.try_into()?)
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
+}
+
+fn map_shared(ebpf: &Ebpf, places: &Places) -> Result<Shared> {
+    /// The descriptor of an array whose values have the size of `T`.
+    fn fd<'e, T: Pod>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
+        let map = ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
+        let _: Array<&MapData, Abi<T>> =
+            Array::try_from(map).with_context(|| format!("map {name} has another layout than this agent"))?;
+        match map {
+            Map::Array(data) => Ok(data.fd().as_fd()),
+            other => bail!("map {name} is no array but {other:?}"),
+        }
+    }
+    Shared::new(&Maps {
+        control: fd::<Control>(ebpf, map::CONTROL)?,
+        directory: (fd::<Bucket>(ebpf, map::DIRECTORY)?, DIRECTORY_BUCKETS),
+        clients: (fd::<ClientBucket>(ebpf, map::CLIENTS)?, clients::bucket_count(places.entry_count()) as usize),
+        entries: (fd::<Entry>(ebpf, map::ENTRIES)?, places.entry_count() as usize),
+        templates: (fd::<Template>(ebpf, map::TEMPLATES)?, TEMPLATE_COUNT as usize),
+    })
+    .context("the fast path's maps cannot be shared with the agent (mmap)")
+}

@@ -1,0 +1,147 @@
+//! Nanoseconds per frame of the XDP program (BPF_PROG_TEST_RUN), each figure beside its baseline in one run.
+//!
+//! `cargo xtask bench fastpath` builds the object with the bench's entry points and runs this. Every run of a
+//! program makes the renewal of a random client first; what that costs is measured alone (`bench_make`) and
+//! subtracted. Programs take turns, round after round; medians are printed.
+
+use std::{env, fs, net::Ipv4Addr, sync::Arc};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{TestRun as _, maps::Array, programs::TestRunOptions};
+use dhcp_ebpf::abi::{Counter, Generation};
+use dhcp_user::{
+    engine::port::Arm,
+    io::{
+        clock,
+        fastpath::FastPath as _,
+        xdp::{Kernel, Wanted},
+    },
+    lease::time::BootTime,
+};
+use tests::{
+    fastpath::{SERVER, SERVER_MAC, digest, key, template},
+    frames::{Envelope, Message},
+};
+
+const ROUNDS: usize = 7;
+const REPEAT: u32 = 1_000_000;
+const FIRST: u32 = 0x0a00_0000;
+const PROGRAMS: [&str; 5] = ["bench_drop", "bench_pass", "bench_make", "bench_answer", "bench_foreign"];
+
+/// The renewal of client `number`, 342 bytes as a frame.
+fn message(number: u32) -> Message {
+    let [a, b, c, d] = number.to_be_bytes();
+    let mut message = Message::request(3, [2, 0, a, b, c, d], 0x1020_3040)
+        .with(12, *b"Portable1")
+        .with(55, [1, 28, 2, 3, 15, 6, 119, 12, 44, 47, 26, 121, 42]);
+    message.ciaddr = Ipv4Addr::from(FIRST + number);
+    message
+}
+
+fn measure(object: &[u8], clients: u32) -> Result<()> {
+    let key = key(7);
+    let last = Ipv4Addr::from(FIRST + clients - 1);
+    let mut kernel =
+        Kernel::load_object(object, &[(Ipv4Addr::from(FIRST), last)], &key, Generation::new(1), Wanted::Generic)?;
+    let now = clock::now().boot;
+    kernel.heartbeat(now);
+    let answer = Arc::new(template(
+        600,
+        0,
+        0,
+        &[
+            (1, &[255, 0, 0, 0]),
+            (28, &[10, 255, 255, 255]),
+            (3, &[192, 168, 150, 1]),
+            (15, b"gsb.local"),
+            (6, &[172, 16, 0, 10]),
+        ],
+    ));
+    for number in 0..clients {
+        let message = message(number);
+        kernel.arm(&Arm {
+            address: message.ciaddr,
+            chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
+            peer: 0,
+            horizon: BootTime::from_secs(u64::from(now.to_secs().secs()) + 100_000),
+            questions: [Some((digest(&message, 1, &key), Arc::clone(&answer))), None, None],
+        });
+    }
+
+    let first = message(0);
+    let mut envelope = Envelope::unicast([2, 0, 0, 0, 0, 0], first.ciaddr, SERVER_MAC, SERVER);
+    envelope.tos = 0;
+    let frame = envelope.wrap(&first.bytes());
+    let mut padded = [0_u8; 344];
+    padded.get_mut(..frame.len()).context("the frame is longer than the map's value")?.copy_from_slice(&frame);
+    let mut of_bench: Array<_, [u8; 344]> = Array::try_from(kernel.map_mut("BENCH_FRAME").context("no BENCH_FRAME")?)?;
+    of_bench.set(0, padded, 0)?;
+    let mut of_bench: Array<_, [u32; 2]> =
+        Array::try_from(kernel.map_mut("BENCH_CLIENTS").context("no BENCH_CLIENTS")?)?;
+    of_bench.set(0, [clients, FIRST], 0)?;
+    for name in PROGRAMS {
+        kernel.program_named(name)?.load()?;
+    }
+
+    let before = kernel.counters();
+    let mut nanos = vec![Vec::new(); PROGRAMS.len()];
+    for _ in 0..ROUNDS {
+        for (of_program, name) in nanos.iter_mut().zip(PROGRAMS) {
+            let mut out = vec![0; 2048];
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(&frame);
+            options.data_out = Some(&mut out);
+            options.repeat = REPEAT;
+            let result = kernel.program_named(name)?.test_run(options)?;
+            let expected = match name {
+                "bench_drop" | "bench_make" => 1,
+                "bench_answer" => 3,
+                _ => 2,
+            };
+            if result.return_value != expected {
+                bail!("{name} returned {} instead of {expected}", result.return_value);
+            }
+            of_program.push(result.duration.as_nanos() as u64);
+        }
+    }
+    let after = kernel.counters();
+    let moved = |counter: Counter| after[counter as usize] - before[counter as usize];
+    let runs = ROUNDS as u64 * u64::from(REPEAT);
+    if moved(Counter::Answered) != runs || moved(Counter::NotDhcp) != runs {
+        bail!(
+            "not every run did what it should: {} answered, {} not DHCP",
+            moved(Counter::Answered),
+            moved(Counter::NotDhcp)
+        );
+    }
+
+    let median = |name: &str| {
+        let mut values = nanos[PROGRAMS.iter().position(|program| *program == name).unwrap_or(0)].clone();
+        values.sort_unstable();
+        values[values.len() / 2] as i64
+    };
+    let above_make = median("bench_answer") - median("bench_make");
+    println!(
+        "{clients:>9} clients, {} byte frames, {ROUNDS} rounds of {REPEAT} runs, ns per run (median):",
+        frame.len()
+    );
+    for name in PROGRAMS {
+        println!("  {name:<14} {:>5}", median(name));
+    }
+    println!("  armed renewal above making its frame: {above_make} ns");
+    println!("  frame that is not DHCP, above making it: {} ns", median("bench_foreign") - median("bench_make"));
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    // `cargo test --benches` passes --test: nothing to prove here without the object.
+    let Some(path) = env::var_os("XDHCPD_BENCH_OBJECT") else {
+        println!("run through `cargo xtask bench fastpath`");
+        return Ok(());
+    };
+    let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    for clients in [1_000, 131_072, 1_000_000] {
+        measure(&object, clients)?;
+    }
+    Ok(())
+}

@@ -211,6 +211,7 @@ fn a_flood_of_held_updates_ends_the_connection() {
     feed(&mut endpoint, &mut store, &mut world, S, &[greeting]);
     let mut binding = store.get(FIRST);
     binding.state = BindingState::Active;
+    binding.rewind = BindingState::Active;
     binding.chaddr = vec![1, 2, 3, 4, 5, 6, 7];
     dhcp_user::failover::Leases::store(&mut store, binding);
     store.armed.insert(FIRST);

@@ -15,11 +15,10 @@ use dhcp_user::lease::time::WallTime;
 use crate::agent::{Ack, client_id};
 use crate::flows::{FIRST, settings};
 use crate::pair::{EPOCH, P, Rng, S, Weather, World};
-use crate::store::Record;
 use crate::watch::Watch;
 
 /// Seeds in the suite.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 3000;
 /// Virtual time with clients and faults, seconds.
 const STORM_SECS: u64 = 5400;
 /// Names of custom events.

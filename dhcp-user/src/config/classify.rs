@@ -47,10 +47,7 @@ impl Membership {
     /// No classes.
     #[must_use]
     pub const fn none() -> Self {
-        Self {
-            members: Vec::new(),
-            depends: Depends::NOTHING,
-        }
+        Self { members: Vec::new(), depends: Depends::NOTHING }
     }
 
     /// Whether the packet is in the class or in one of its subclasses.
@@ -120,10 +117,8 @@ impl Config {
             membership.members.push(member);
         }
         membership.depends = machine.out.depends;
-        membership.depends.billing = membership
-            .members
-            .iter()
-            .any(|member| member.lease_limit.is_some() || member.via == Via::Spawned);
+        membership.depends.billing =
+            membership.members.iter().any(|member| member.lease_limit.is_some() || member.via == Via::Spawned);
         membership
     }
 
@@ -164,11 +159,7 @@ impl Config {
     #[must_use]
     pub fn permits(&self, pool: PoolId, membership: &Membership, known: bool, bootp: bool, now: u32) -> PermitVerdict {
         let pool = self.pool(pool);
-        let until = [pool.valid_from, pool.valid_until]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at >= now)
-            .min();
+        let until = [pool.valid_from, pool.valid_until].into_iter().flatten().filter(|at| *at >= now).min();
         let matches = |permit: &Permit| match permit.kind {
             PermitKind::KnownClients => known,
             PermitKind::UnknownClients => !known,

@@ -55,10 +55,7 @@ pub struct Lint {
 /// Looks at a valid configuration.
 #[must_use]
 pub fn lint(config: &Config, crowd: Crowd) -> Lint {
-    let mut linter = Linter {
-        config,
-        lint: Lint::default(),
-    };
+    let mut linter = Linter { config, lint: Lint::default() };
     for place in 0..config.pools.len() {
         linter.pool(PoolId(place), crowd);
     }
@@ -73,34 +70,21 @@ pub fn lint_pair(ours: &Config, theirs: &Config) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     for peer in &ours.failover_peers {
         let Some(other) = theirs.failover_peers.iter().find(|other| other.name == peer.name) else {
-            findings.push(finding(
-                peer.span,
-                format!("the partner's file has no failover peer \"{}\"", peer.name),
-                "",
-            ));
+            findings.push(finding(peer.span, format!("the partner's file has no failover peer \"{}\"", peer.name), ""));
             continue;
         };
         pair_of_peers(ours, peer, theirs, other, &mut findings);
     }
     for pool in ours.pools.iter().filter(|pool| pool.failover.is_some()) {
         for range in &pool.ranges {
-            let same = theirs
-                .pools
-                .iter()
-                .filter(|other| other.failover.is_some())
-                .any(|other| {
-                    other
-                        .ranges
-                        .iter()
-                        .any(|other| (other.first, other.last) == (range.first, range.last))
+            let same =
+                theirs.pools.iter().filter(|other| other.failover.is_some()).any(|other| {
+                    other.ranges.iter().any(|other| (other.first, other.last) == (range.first, range.last))
                 });
             if !same {
                 findings.push(finding(
                     range.span,
-                    format!(
-                        "the partner's file does not share the range {} {}",
-                        range.first, range.last
-                    ),
+                    format!("the partner's file does not share the range {} {}", range.first, range.last),
                     "addresses that only one side knows are refused for ever",
                 ));
             }
@@ -130,29 +114,17 @@ fn pair_of_peers(
     };
     let (our, their) = (address(ours, &peer.address), address(theirs, &other.peer_address));
     if our.is_some() && their.is_some() && our != their {
-        add(
-            format!("the partner of \"{name}\" expects another address of this server"),
-            "see its `peer address`",
-        );
+        add(format!("the partner of \"{name}\" expects another address of this server"), "see its `peer address`");
     }
     let (our, their) = (address(ours, &peer.peer_address), address(theirs, &other.address));
     if our.is_some() && their.is_some() && our != their {
-        add(
-            format!("the partner of \"{name}\" has another address than `peer address`"),
-            "see its `address`",
-        );
+        add(format!("the partner of \"{name}\" has another address than `peer address`"), "see its `address`");
     }
     if peer.port != other.peer_port || peer.peer_port != other.port {
-        add(
-            format!("the ports of \"{name}\" do not cross over"),
-            "`port` here is `peer port` there",
-        );
+        add(format!("the ports of \"{name}\" do not cross over"), "`port` here is `peer port` there");
     }
     if peer.load_balance_max_secs != other.load_balance_max_secs {
-        add(
-            format!("`load balance max seconds` of \"{name}\" differs"),
-            "a client may be answered twice, or late",
-        );
+        add(format!("`load balance max seconds` of \"{name}\" differs"), "a client may be answered twice, or late");
     }
 }
 
@@ -190,10 +162,7 @@ fn evaluate_at(config: &Config, address: Ipv4Addr) -> Option<Evaluation> {
     let subnet = config.subnet_of(address)?;
     let options = ReceivedOptions::default();
     let variables = Variables::new();
-    let context = Context {
-        leased_address: Some(address),
-        ..Context::nothing(&options, &variables)
-    };
+    let context = Context { leased_address: Some(address), ..Context::nothing(&options, &variables) };
     let membership = Membership::none();
     let chain = Chain {
         network: Some(config.subnet(subnet).shared_network),
@@ -242,11 +211,8 @@ impl Linter<'_> {
         }
         if evaluation.flag_or_default(Param::PingCheck) {
             let wait = evaluation.secs_or_default(Param::PingTimeoutMs);
-            let wait = if wait > 0 {
-                wait
-            } else {
-                evaluation.secs_or_default(Param::PingTimeout).saturating_mul(1000)
-            };
+            let wait =
+                if wait > 0 { wait } else { evaluation.secs_or_default(Param::PingTimeout).saturating_mul(1000) };
             let origin = evaluation.param_origin(Param::PingCheck).unwrap_or(pool.span);
             self.add(
                 origin,
@@ -268,11 +234,7 @@ impl Linter<'_> {
             && default > max
             && let Some(origin) = evaluation.param_origin(Param::DefaultLeaseTime)
         {
-            self.add(
-                origin,
-                format!("`default-lease-time` is cut to `max-lease-time`, {max} s"),
-                "",
-            );
+            self.add(origin, format!("`default-lease-time` is cut to `max-lease-time`, {max} s"), "");
         }
         if evaluation.depends.is_anything() {
             let what = if evaluation.depends.hooks {
@@ -280,11 +242,7 @@ impl Linter<'_> {
             } else {
                 "it depends on more than the question"
             };
-            self.add(
-                pool.span,
-                "renewals of this pool are never answered by the kernel",
-                what,
-            );
+            self.add(pool.span, "renewals of this pool are never answered by the kernel", what);
         }
         // A client renews at half of its lease (RFC 2131 4.4.5).
         let addresses = pool.address_count();
@@ -293,18 +251,11 @@ impl Linter<'_> {
         // Each arrival holds its address for one lease: when more arrive in that time than there are addresses, it fills.
         let arrivals = crowd.arrivals_per_hour;
         let held = arrivals.saturating_mul(u64::from(lease)) / 3600;
-        let exhausted_after_secs = if held > addresses {
-            addresses.saturating_mul(3600).checked_div(arrivals)
-        } else {
-            None
-        };
+        let exhausted_after_secs =
+            if held > addresses { addresses.saturating_mul(3600).checked_div(arrivals) } else { None };
         if let Some(secs) = exhausted_after_secs {
             let span = pool.ranges.first().map_or(pool.span, |range| range.span);
-            self.add(
-                span,
-                format!("with {arrivals} new clients per hour the pool is empty after {secs} s"),
-                "",
-            );
+            self.add(span, format!("with {arrivals} new clients per hour the pool is empty after {secs} s"), "");
         }
         self.lint.forecasts.push(PoolForecast {
             pool: id,
@@ -330,11 +281,7 @@ impl Linter<'_> {
             } else {
                 "the default `min-lease-time`"
             };
-            self.add(
-                origin,
-                format!("clients get {min} s, not {lease} s"),
-                format!("{why} is {min} s"),
-            );
+            self.add(origin, format!("clients get {min} s, not {lease} s"), format!("{why} is {min} s"));
         }
         lease.max(min)
     }
@@ -360,11 +307,7 @@ impl Linter<'_> {
             .chain(address_list(54))
             .collect();
         for range in &pool.ranges {
-            for (what, addresses) in [
-                ("router", &routers),
-                ("server", &servers),
-                ("broadcast address", &broadcast),
-            ] {
+            for (what, addresses) in [("router", &routers), ("server", &servers), ("broadcast address", &broadcast)] {
                 if let Some(bad) = addresses.iter().find(|address| range.contains(**address)) {
                     self.add(
                         range.span,
@@ -378,11 +321,7 @@ impl Linter<'_> {
             };
             let last = Ipv4Addr::from_bits(subnet.net.to_bits() | !subnet.mask.to_bits());
             if subnet.prefix_len() < 31 && (range.contains(subnet.net) || range.contains(last)) {
-                self.add(
-                    range.span,
-                    "the range contains the network or the broadcast address of its subnet",
-                    "",
-                );
+                self.add(range.span, "the range contains the network or the broadcast address of its subnet", "");
             }
         }
     }

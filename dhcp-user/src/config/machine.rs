@@ -110,9 +110,7 @@ impl<'c> Machine<'c> {
 
     fn one(&mut self, statement: &'c Statement) -> Flow {
         match &statement.kind {
-            StatementKind::Assign {
-                mode, target, value, ..
-            } => self.assign(*mode, *target, value, statement.span),
+            StatementKind::Assign { mode, target, value, .. } => self.assign(*mode, *target, value, statement.span),
             StatementKind::If { arms, otherwise } => {
                 for (condition, body) in arms {
                     if self.boolean(condition) == Some(true) {
@@ -128,9 +126,7 @@ impl<'c> Machine<'c> {
                 let found = cases
                     .iter()
                     .find(|case| {
-                        case.value
-                            .as_ref()
-                            .is_some_and(|wanted| value.is_some() && self.value(wanted) == value)
+                        case.value.as_ref().is_some_and(|wanted| value.is_some() && self.value(wanted) == value)
                     })
                     .or_else(|| cases.iter().find(|case| case.value.is_none()));
                 if let Some(case) = found {
@@ -157,26 +153,17 @@ impl<'c> Machine<'c> {
             StatementKind::Log(priority, value) => {
                 self.out.depends.logs = true;
                 if let Some(text) = self.data(value) {
-                    self.out.logs.push(LogLine {
-                        priority: *priority,
-                        text: text.into(),
-                    });
+                    self.out.logs.push(LogLine { priority: *priority, text: text.into() });
                 }
             }
             StatementKind::Execute(program, arguments) => {
                 self.out.depends.hooks = true;
-                let arguments: Option<Vec<Arc<[u8]>>> = arguments
-                    .iter()
-                    .map(|argument| self.data(argument).map(Into::into))
-                    .collect();
+                let arguments: Option<Vec<Arc<[u8]>>> =
+                    arguments.iter().map(|argument| self.data(argument).map(Into::into)).collect();
                 // dhcpd: an argument without value stops the whole statement.
                 if let Some(arguments) = arguments {
                     let program = Arc::clone(program);
-                    self.out.executions.push(Execution {
-                        program,
-                        arguments,
-                        span: statement.span,
-                    });
+                    self.out.executions.push(Execution { program, arguments, span: statement.span });
                 }
             }
             StatementKind::On(events, hook) => {
@@ -314,11 +301,7 @@ pub(super) fn fold(expr: Expr) -> Expr {
     let context = Context::nothing(&options, &variables);
     let mut machine = Machine::new(&config, &context);
     let folded = match expr.kind() {
-        ExprKind::Data => Some(
-            machine
-                .data(&expr)
-                .map_or(Expr::Null, |bytes| Expr::Const(bytes.into())),
-        ),
+        ExprKind::Data => Some(machine.data(&expr).map_or(Expr::Null, |bytes| Expr::Const(bytes.into()))),
         ExprKind::Number => machine.number(&expr).map(Expr::Number),
         ExprKind::Boolean | ExprKind::Any => None,
     };
@@ -329,16 +312,8 @@ impl Evaluation {
     /// Place of a target among the entries.
     pub(super) fn place(&self, target: Target) -> Option<usize> {
         match target {
-            Target::Param(param) => self
-                .param_places
-                .get(param.index())
-                .copied()?
-                .checked_sub(1)
-                .map(usize::from),
-            Target::Option(OptionRef {
-                space: SpaceId::DHCP,
-                code,
-            }) if code < 256 => {
+            Target::Param(param) => self.param_places.get(param.index()).copied()?.checked_sub(1).map(usize::from),
+            Target::Option(OptionRef { space: SpaceId::DHCP, code }) if code < 256 => {
                 let code = usize::try_from(code).ok()?;
                 self.option_places.get(code).copied()?.checked_sub(1).map(usize::from)
             }
@@ -348,11 +323,7 @@ impl Evaluation {
 
     /// Makes a place for a target that has none.
     pub(super) fn add_place(&mut self, target: Target, origin: Span) {
-        self.entries.push(Entry {
-            target,
-            data: None,
-            origin,
-        });
+        self.entries.push(Entry { target, data: None, origin });
         let place = u16::try_from(self.entries.len()).unwrap_or(0);
         match target {
             Target::Param(param) => {
@@ -360,14 +331,8 @@ impl Evaluation {
                     *slot = place;
                 }
             }
-            Target::Option(OptionRef {
-                space: SpaceId::DHCP,
-                code,
-            }) => {
-                if let Some(slot) = usize::try_from(code)
-                    .ok()
-                    .and_then(|code| self.option_places.get_mut(code))
-                {
+            Target::Option(OptionRef { space: SpaceId::DHCP, code }) => {
+                if let Some(slot) = usize::try_from(code).ok().and_then(|code| self.option_places.get_mut(code)) {
                     *slot = place;
                 }
             }

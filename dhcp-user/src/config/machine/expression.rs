@@ -31,11 +31,7 @@ impl<'c> Machine<'c> {
         if !self.assigned.contains(&name) {
             self.out.depends.lease = true;
         }
-        let variables = if self.out.has_variables {
-            &self.out.variables
-        } else {
-            self.context.variables
-        };
+        let variables = if self.out.has_variables { &self.out.variables } else { self.context.variables };
         variables.get(name).cloned()
     }
 
@@ -43,11 +39,7 @@ impl<'c> Machine<'c> {
         if self.calls >= CALL_DEPTH_MAX {
             return None;
         }
-        let known = self
-            .functions
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, function)| *function);
+        let known = self.functions.iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
         let function: &'c Function = match known {
             Some(function) => function,
             None => self.config.global_functions.get(name)?,
@@ -78,30 +70,20 @@ impl<'c> Machine<'c> {
                 let [left, right] = &**sides;
                 self.equal(left, right).map(|equal| !equal)
             }
-            Expr::Match {
-                data,
-                pattern,
-                ignore_case,
-            } => {
+            Expr::Match { data, pattern, ignore_case } => {
                 let data = self.data(data)?;
                 match pattern {
                     Pattern::Fixed(_, regex) => Some(regex.is_match(&data)),
                     Pattern::Computed(pattern) => {
                         let pattern = self.data(pattern)?;
-                        pattern::compile(&pattern, *ignore_case)
-                            .ok()
-                            .map(|regex| regex.is_match(&data))
+                        pattern::compile(&pattern, *ignore_case).ok().map(|regex| regex.is_match(&data))
                     }
                 }
             }
             // dhcpd: the right side stays open when the left is not true, and then so does the whole.
             Expr::And(sides) => {
                 let [left, right] = &**sides;
-                if self.boolean(left) == Some(true) {
-                    self.boolean(right)
-                } else {
-                    None
-                }
+                if self.boolean(left) == Some(true) { self.boolean(right) } else { None }
             }
             Expr::Or(sides) => {
                 let [left, right] = &**sides;
@@ -177,8 +159,7 @@ impl<'c> Machine<'c> {
     }
 
     fn length(&mut self, expr: &'c Expr) -> Option<usize> {
-        self.number(expr)
-            .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
+        self.number(expr).map(|value| usize::try_from(value).unwrap_or(usize::MAX))
     }
 
     /// The value of a data expression; `None` is null.
@@ -196,10 +177,7 @@ impl<'c> Machine<'c> {
                 bytes.extend_from_slice(self.context.hw.bytes());
                 Some(Cow::Owned(bytes))
             }
-            Expr::LeasedAddress => self
-                .context
-                .leased_address
-                .map(|address| Cow::Owned(address.octets().to_vec())),
+            Expr::LeasedAddress => self.context.leased_address.map(|address| Cow::Owned(address.octets().to_vec())),
             Expr::HostDeclName => self.context.host_decl_name.map(|name| Cow::Borrowed(name.as_bytes())),
             Expr::Filename => {
                 self.out.depends.message = true;
@@ -209,20 +187,12 @@ impl<'c> Machine<'c> {
                 self.out.depends.message = true;
                 received::c_string(self.context.message.get(44..108)?).map(Cow::Borrowed)
             }
-            Expr::MachineName => self
-                .config
-                .machine_name
-                .as_deref()
-                .map(|name| Cow::Borrowed(name.as_bytes())),
+            Expr::MachineName => self.config.machine_name.as_deref().map(|name| Cow::Borrowed(name.as_bytes())),
             Expr::Resolved { name, all } => {
                 self.out.depends.names = true;
                 let addresses = &self.config.names.get(*name)?.1;
                 let wanted = if *all { addresses.len() } else { 1 };
-                let bytes: Vec<u8> = addresses
-                    .iter()
-                    .take(wanted)
-                    .flat_map(|address| address.octets())
-                    .collect();
+                let bytes: Vec<u8> = addresses.iter().take(wanted).flat_map(|address| address.octets()).collect();
                 (!bytes.is_empty()).then_some(Cow::Owned(bytes))
             }
             Expr::Packet(two) => {
@@ -324,10 +294,7 @@ fn binary_to_ascii(base: u64, bits: u64, separator: &[u8], data: &[u8]) -> Optio
         let mut value = chunk.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
         let mut digits = Vec::new();
         loop {
-            let digit = value
-                .checked_rem(base)
-                .and_then(|digit| u32::try_from(digit).ok())
-                .unwrap_or(0);
+            let digit = value.checked_rem(base).and_then(|digit| u32::try_from(digit).ok()).unwrap_or(0);
             digits.push(char::from_digit(digit, 16).map_or(b'0', |digit| u8::try_from(digit).unwrap_or(b'0')));
             value = value.checked_div(base).unwrap_or(0);
             if value == 0 {

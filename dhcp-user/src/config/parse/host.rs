@@ -16,11 +16,7 @@ impl Parser<'_> {
         let span = start.to(name_span);
         let name: Arc<str> = name.into();
         if let Some(first) = self.host_names.get(&name).copied() {
-            self.error(
-                name_span,
-                format!("host `{name}` is declared twice"),
-                "names of hosts are global",
-            );
+            self.error(name_span, format!("host `{name}` is declared twice"), "names of hosts are global");
             self.other(first, "first declared here");
         } else {
             self.host_names.insert(Arc::clone(&name), span);
@@ -47,12 +43,7 @@ impl Parser<'_> {
             span,
             scope,
         });
-        let mut inner = Frame {
-            place: Place::Host,
-            scope,
-            host: Some(id),
-            ..frame.clone()
-        };
+        let mut inner = Frame { place: Place::Host, scope, host: Some(id), ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
         Ok(())
@@ -87,12 +78,7 @@ impl Parser<'_> {
                     addresses.push(self.address()?.0);
                 }
                 self.semicolon()?;
-                if self
-                    .config
-                    .hosts
-                    .get(id.0)
-                    .is_some_and(|host| !host.fixed_addresses.is_empty())
-                {
+                if self.config.hosts.get(id.0).is_some_and(|host| !host.fixed_addresses.is_empty()) {
                     return self.twice(start, word);
                 }
                 if let Some(host) = self.config.hosts.get_mut(id.0) {
@@ -127,12 +113,7 @@ impl Parser<'_> {
                         "host names are not resolved here",
                     );
                 };
-                if self
-                    .config
-                    .hosts
-                    .get(id.0)
-                    .is_some_and(|host| host.identifier.is_some())
-                {
+                if self.config.hosts.get(id.0).is_some_and(|host| host.identifier.is_some()) {
                     return self.twice(start, word);
                 }
                 if let Some(host) = self.config.hosts.get_mut(id.0) {

@@ -36,8 +36,8 @@ use aya::{
 use aya_log::EbpfLogger;
 use bytemuck::{Pod, Zeroable};
 use dhcp_ebpf::abi::{
-    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event, Generation,
-    PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
+    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event,
+    Generation, PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
 };
 use tracing::{info, warn};
 

@@ -130,6 +130,8 @@ pub struct Server {
     /// The last record of an address, while it may not be durable, and the exchange that it belongs to.
     records: HashMap<Ipv4Addr, (JournalSeq, Option<[u8; 4]>)>,
     promises: Promises,
+    /// Until when an earlier agent may have promised addresses, longer than their records' `ends`.
+    inherited: HashMap<Ipv4Addr, WallTime>,
     probes: Probes,
     bills: Bills,
     peers: Vec<Peer>,
@@ -171,6 +173,7 @@ impl Server {
             effects: VecDeque::new(),
             records: HashMap::new(),
             promises: Promises::default(),
+            inherited: HashMap::new(),
             probes: Probes::default(),
             bills: Bills::default(),
             peers: Vec::new(),
@@ -260,14 +263,14 @@ impl Server {
                 self.promises.adopt(lease.address, mac);
             }
             if lease.tstp > lease.ends {
-                raised.push(lease.address);
+                raised.push((lease.address, lease.tstp));
             }
         }
-        for address in raised {
-            if let Some(mut lease) = self.table.get(address) {
-                lease.ends = lease.tstp;
-                self.table.put(lease);
-            }
+        // What the client was told last is not known, only its limit: `ends` stays as it was written, and the address is
+        // nobody else's before the limit.
+        for (address, until) in raised {
+            self.inherited.insert(address, until);
+            self.table.set_timer(address, until);
         }
     }
 
@@ -281,6 +284,7 @@ impl Server {
         let mut record = Vec::with_capacity(320);
         journal::write_lease(&lease, self.options.format, &mut record);
         let address = lease.address;
+        self.inherited.remove(&address);
         self.keep(lease);
         let seq = self.gate.append(record, &mut self.effects);
         self.records.insert(address, (seq, xid));

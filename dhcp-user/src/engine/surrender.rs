@@ -196,6 +196,10 @@ impl Server {
                     self.table.put(lease);
                     return;
                 }
+                if let Some(until) = self.inherited.get(&address).copied().filter(|until| *until > now.wall) {
+                    self.table.set_timer(address, until);
+                    return;
+                }
                 let config = std::sync::Arc::clone(&self.config);
                 self.run_hook_of(&config, lease.on_expiry.as_deref(), &lease, None, now);
                 if self.peer_of_pool(config.pool_of(address)).is_none() {

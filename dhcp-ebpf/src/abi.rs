@@ -11,7 +11,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this file; an agent refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 3;
 
 /// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
 ///
@@ -79,8 +79,11 @@ pub const QUESTION_COUNT: usize = 3;
 /// Highest number of failover peers that the serving table holds; index 0 is "no failover".
 pub const PEER_COUNT: usize = 64;
 
-/// Words of the digest key: 8 for the fixed fields, the rest for options.
-pub const KEY_WORD_COUNT: usize = 8 + crate::question::OPTIONS_LEN_MAX / 4;
+/// Words of the key: 8 for the fixed fields of a question, then its options, and one for the index by hardware
+/// address.
+pub const KEY_WORD_COUNT: usize = CLIENT_KEY + 1;
+/// The word of the key that hashes hardware addresses.
+const CLIENT_KEY: usize = 8 + crate::question::OPTIONS_LEN_MAX / 4;
 
 /// The control map's single value. The agent alone writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
@@ -96,6 +99,10 @@ pub struct Control {
     pub dead_man: BootSecs,
     /// Per failover peer: 1 = its pools may be answered here. Index 0 (no failover) is always 1.
     pub serving: [u8; PEER_COUNT],
+    /// Number of client buckets minus one; the number is a power of two.
+    pub client_mask: u32,
+    /// No meaning; zero.
+    pub _pad: u32,
     /// Key of the question digest, drawn at random when the maps are made.
     pub key: DigestKey,
 }
@@ -157,6 +164,66 @@ impl Bucket {
         } else {
             None
         }
+    }
+}
+
+/// Ways of a client bucket.
+pub const CLIENT_WAYS: usize = 8;
+
+/// One bucket of the index by hardware address, for requests that name no address in `ciaddr`: one cache line.
+///
+/// A way holds a tag of the address (upper half) and the number of an entry plus one (lower half); zero = empty.
+/// The agent stores a way as one word. A way may be stale: the entry itself says whose it is. The hash is keyed, so
+/// nobody can choose addresses that crowd a bucket; what a crowded bucket forgets stays on the slow path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct ClientBucket {
+    /// The ways.
+    pub ways: [u64; CLIENT_WAYS],
+}
+
+/// Where a hardware address lives in the index: bucket and tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientPlace {
+    /// Number of the bucket.
+    pub bucket: u32,
+    /// Upper half of its way.
+    pub tag: u32,
+}
+
+impl ClientPlace {
+    /// Hashes an Ethernet address with a random key.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(chaddr: [u8; 6], key: &DigestKey, mask: u32) -> Self {
+        let [a, b, c, d, e, f] = chaddr;
+        let hash = u64::from_be_bytes([0, 0, a, b, c, d, e, f]).wrapping_mul(key.words[CLIENT_KEY] | 1);
+        // The upper bits depend on all bytes; bucket and tag share none up to 2^24 buckets.
+        Self { bucket: ((hash >> 40) as u32) & mask, tag: (hash >> 8) as u32 }
+    }
+}
+
+impl ClientBucket {
+    /// Number of the entry in the way with this tag.
+    #[must_use]
+    #[inline(always)]
+    pub fn entry_of(&self, tag: u32) -> Option<u32> {
+        let mut found = 0_u32;
+        let mut way = 0;
+        while way < CLIENT_WAYS {
+            let word = self.ways[way];
+            if (word >> 32) as u32 == tag && word as u32 != 0 {
+                found = word as u32;
+            }
+            way += 1;
+        }
+        found.checked_sub(1)
+    }
+
+    /// The word of a way.
+    #[must_use]
+    pub const fn way(tag: u32, entry: u32) -> u64 {
+        ((tag as u64) << 32) | (entry.wrapping_add(1) as u64)
     }
 }
 
@@ -228,8 +295,12 @@ pub struct Template {
     pub tail_sum: u32,
     /// Bytes of the tail in use; the message is 44 bytes longer.
     pub tail_len: u32,
+    /// Ethernet address of the interface the reply leaves through, for requests that were sent to everybody.
+    pub source_mac: [u8; 6],
+    /// 1 = an OFFER, which promises nothing.
+    pub is_offer: u8,
     /// No meaning; zero.
-    pub _pad: u32,
+    pub _pad: [u8; 5],
     /// `sname`, `file`, cookie, options, END, padding; the values of 51, 58 and 59 are zero.
     pub tail: [u8; TAIL_LEN_MAX],
 }
@@ -274,12 +345,12 @@ pub enum Counter {
     Hardware = 9,
     /// No magic cookie.
     Cookie = 10,
-    /// `ciaddr` is zero: not a renewal.
+    /// `ciaddr` is zero, and no entry belongs to this hardware address.
     NoAddress = 11,
-    /// `giaddr` is set: through a relay.
-    Relayed = 12,
-    /// A broadcast reply was asked for, or the request is a broadcast (REBINDING).
-    Broadcast = 13,
+    /// More VLAN tags than two.
+    Tagged = 12,
+    /// Sent from another address than `ciaddr`, and not through a relay.
+    OtherSource = 13,
     /// More option bytes than the digest covers.
     LongOptions = 14,
     /// The fast path is switched off.
@@ -296,7 +367,7 @@ pub enum Counter {
     NotServing = 20,
     /// A question the slow path has not answered yet.
     OtherQuestion = 21,
-    /// Sent to an address that is not this server's identifier, or from another one than `ciaddr`.
+    /// Sent to an address that is not this server's identifier.
     OtherServer = 22,
     /// The promise does not reach far enough for a useful lease.
     Horizon = 23,
@@ -322,8 +393,8 @@ impl Counter {
         Self::Hardware,
         Self::Cookie,
         Self::NoAddress,
-        Self::Relayed,
-        Self::Broadcast,
+        Self::Tagged,
+        Self::OtherSource,
         Self::LongOptions,
         Self::Off,
         Self::DeadMan,
@@ -353,8 +424,8 @@ impl Counter {
             Self::Hardware => "hardware",
             Self::Cookie => "cookie",
             Self::NoAddress => "no-address",
-            Self::Relayed => "relayed",
-            Self::Broadcast => "broadcast",
+            Self::Tagged => "tagged",
+            Self::OtherSource => "other-source",
             Self::LongOptions => "long-options",
             Self::Off => "off",
             Self::DeadMan => "dead-man",
@@ -375,6 +446,7 @@ impl Counter {
 pub mod map {
     pub const CONTROL: &str = "CONTROL";
     pub const DIRECTORY: &str = "DIRECTORY";
+    pub const CLIENTS: &str = "CLIENTS";
     pub const ENTRIES: &str = "ENTRIES";
     pub const TEMPLATES: &str = "TEMPLATES";
     pub const COUNTERS: &str = "COUNTERS";
@@ -391,11 +463,12 @@ pub const EVENT_RING_LEN: u32 = 1 << 18;
 const _: () = {
     assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
     assert!(size_of::<Bucket>() == 32);
+    assert!(size_of::<ClientBucket>() == 64);
     assert!(size_of::<Renewal>() == 8);
     assert!(size_of::<Event>() == 12);
-    assert!(size_of::<Template>() == 32 + TAIL_LEN_MAX);
+    assert!(size_of::<Template>() == 40 + TAIL_LEN_MAX);
     assert!(size_of::<DigestKey>() == KEY_WORD_COUNT * 8);
-    assert!(size_of::<Control>() == 16 + PEER_COUNT + KEY_WORD_COUNT * 8);
+    assert!(size_of::<Control>() == 24 + PEER_COUNT + KEY_WORD_COUNT * 8);
     assert!(TAIL_LEN_MAX % 8 == 0);
 };
 

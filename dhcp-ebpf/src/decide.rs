@@ -5,7 +5,7 @@
 //! bit-identical (I5). The order of checks is the order of their cost: most frames leave after two loads.
 
 use crate::{
-    abi::{BootSecs, Bucket, Control, Counter, Entry, Event, Renewal, Template},
+    abi::{BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, Entry, Event, Renewal, Template},
     answer::{self, Fixed, Times},
     frame::{Frame, FrameMut},
     question::{self, Question},
@@ -13,8 +13,8 @@ use crate::{
         checksum,
         dhcp::{BOOTREQUEST, COOKIE, COOKIE_AT, HTYPE_ETHERNET, Header, OPTIONS_AT, TAIL_AT},
         ethernet::{
-            ETHERNET_LEN, ETHERTYPE_IPV4, IPV4_LEN, IPV4_PLAIN, PORT_CLIENT, PORT_SERVER, PROTOCOL_UDP, TTL_ROUTED,
-            UDP_LEN,
+            ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN, IPV4_LEN, IPV4_PLAIN, PORT_CLIENT,
+            PORT_SERVER, PROTOCOL_UDP, TOS_RAW, TTL_RAW, TTL_ROUTED, UDP_LEN,
         },
     },
 };
@@ -36,6 +36,8 @@ pub trait Tables {
     fn control(&self) -> Option<&Control>;
     /// A bucket of the directory.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A copy of a bucket of the index by hardware address.
+    fn client_bucket(&self, index: u32) -> Option<ClientBucket>;
     /// A whole copy of an entry; `None` while the agent writes it, or when there is no such entry.
     fn entry(&self, index: u32) -> Option<Entry>;
     /// Stores what was granted, in one write.
@@ -52,84 +54,84 @@ pub trait Tables {
     fn interface(&self) -> u32;
 }
 
-const IP_AT: usize = ETHERNET_LEN;
-const UDP_AT: usize = IP_AT + IPV4_LEN;
-const DHCP_AT: usize = UDP_AT + UDP_LEN;
+/// Where a datagram stands in a frame: behind `TAGS` VLAN tags. A constant per number of tags, so that every offset
+/// is one for the compiler and the verifier.
+struct At<const TAGS: usize>;
 
-/// A renewal as it stands in a frame.
+impl<const TAGS: usize> At<TAGS> {
+    const IP: usize = ETHERNET_LEN + TAGS * TAG_LEN;
+    const UDP: usize = Self::IP + IPV4_LEN;
+    const DHCP: usize = Self::UDP + UDP_LEN;
+}
+
+/// Length of a VLAN tag.
+const TAG_LEN: usize = 4;
+
+/// A request as it stands in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renew {
+pub struct Asked {
     /// Ethernet addresses: destination, source.
     ethernet: [u8; 12],
-    /// IP destination: the server identifier the client knows.
-    server: [u8; 4],
+    /// VLAN tags, outer first: TPID and TCI; zero = no tag.
+    vlan: [u32; 2],
+    /// IP destination: the server identifier the client knows, or everybody (REBINDING).
+    to: [u8; 4],
     /// The fixed fields.
     header: Header,
     /// Number of option bytes after the cookie.
     options_len: usize,
 }
 
-/// Reads a unicast renewal, or says why the frame is none.
+/// Reads a client's request behind `TAGS` tags, or says why the frame is none.
 ///
 /// # Errors
 ///
 /// The reason for which the frame is passed up.
 #[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Renew, Counter> {
-    if frame.read::<2>(12) != Some(ETHERTYPE_IPV4) {
-        return Err(Counter::NotIpv4);
-    }
-    let ports = frame.read::<4>(UDP_AT).ok_or(Counter::NotDhcp)?;
-    if frame.read::<1>(IP_AT + 9) != Some([PROTOCOL_UDP]) {
+fn parse<F: Frame + ?Sized, const TAGS: usize>(frame: &F, vlan: [u32; 2]) -> Result<Asked, Counter> {
+    let ports = frame.read::<4>(At::<TAGS>::UDP).ok_or(Counter::NotDhcp)?;
+    if frame.read::<1>(At::<TAGS>::IP + 9) != Some([PROTOCOL_UDP]) {
         return Err(Counter::NotDhcp);
     }
-    if frame.read::<1>(IP_AT) != Some([IPV4_PLAIN]) {
+    if frame.read::<1>(At::<TAGS>::IP) != Some([IPV4_PLAIN]) {
         return Err(Counter::IpOptions);
     }
     // Everything but "don't fragment": more fragments, or an offset (RFC 791 3.1).
-    let [fragment_high, fragment_low] = frame.read::<2>(IP_AT + 6).ok_or(Counter::Length)?;
+    let [fragment_high, fragment_low] = frame.read::<2>(At::<TAGS>::IP + 6).ok_or(Counter::Length)?;
     if fragment_high & 0x3f != 0 || fragment_low != 0 {
         return Err(Counter::Fragment);
     }
     if u16::from_be_bytes([ports[2], ports[3]]) != PORT_SERVER {
         return Err(Counter::NotDhcp);
     }
-    let ip_len = usize::from(u16::from_be_bytes(frame.read::<2>(IP_AT + 2).ok_or(Counter::Length)?));
-    let udp_len = usize::from(u16::from_be_bytes(frame.read::<2>(UDP_AT + 4).ok_or(Counter::Length)?));
+    let ip_len = usize::from(u16::from_be_bytes(frame.read::<2>(At::<TAGS>::IP + 2).ok_or(Counter::Length)?));
+    let udp_len = usize::from(u16::from_be_bytes(frame.read::<2>(At::<TAGS>::UDP + 4).ok_or(Counter::Length)?));
     // The frame may be longer (Ethernet padding); the datagram may not.
     if ip_len != udp_len.wrapping_add(IPV4_LEN)
         || udp_len < UDP_LEN + OPTIONS_AT
-        || ip_len.wrapping_add(IP_AT) > frame.len()
+        || ip_len.wrapping_add(At::<TAGS>::IP) > frame.len()
     {
         return Err(Counter::Length);
     }
-    let header = Header::parse(frame, DHCP_AT).ok_or(Counter::Length)?;
+    let header = Header::parse(frame, At::<TAGS>::DHCP).ok_or(Counter::Length)?;
     if header.op != BOOTREQUEST {
         return Err(Counter::NotRequest);
     }
     if header.htype != HTYPE_ETHERNET || header.hlen != 6 {
         return Err(Counter::Hardware);
     }
-    if frame.read::<4>(DHCP_AT + COOKIE_AT) != Some(COOKIE) {
+    if frame.read::<4>(At::<TAGS>::DHCP + COOKIE_AT) != Some(COOKIE) {
         return Err(Counter::Cookie);
     }
-    if header.giaddr != [0; 4] {
-        return Err(Counter::Relayed);
+    // RENEWING and REBINDING: the client sends from the address it holds; INIT-REBOOT and DISCOVER: from none, and
+    // `ciaddr` is zero as well (RFC 2131 4.3.6, table 5). A relay sends from its own.
+    if header.giaddr == [0; 4] && frame.read::<4>(At::<TAGS>::IP + 12) != Some(header.ciaddr) {
+        return Err(Counter::OtherSource);
     }
-    if header.ciaddr == [0; 4] {
-        return Err(Counter::NoAddress);
-    }
-    let server = frame.read::<4>(IP_AT + 16).ok_or(Counter::Length)?;
-    if header.is_broadcast() || server == [255; 4] {
-        return Err(Counter::Broadcast);
-    }
-    // RENEWING: the client sends from the address it holds (RFC 2131 4.3.6, table 5).
-    if frame.read::<4>(IP_AT + 12) != Some(header.ciaddr) {
-        return Err(Counter::OtherServer);
-    }
+    let to = frame.read::<4>(At::<TAGS>::IP + 16).ok_or(Counter::Length)?;
     let ethernet = frame.read::<12>(0).ok_or(Counter::Length)?;
     let options_len = udp_len.wrapping_sub(UDP_LEN + OPTIONS_AT);
-    Ok(Renew { ethernet, server, header, options_len })
+    Ok(Asked { ethernet, vlan, to, header, options_len })
 }
 
 /// What a template can grant up to a horizon.
@@ -148,15 +150,44 @@ pub fn grant(template: &Template, horizon: BootSecs, now: BootSecs) -> Option<u3
     if is_useful { Some(granted) } else { None }
 }
 
-/// Answers the renewal in `frame` in place, if everything about it is known and promised.
+/// Answers the request in `frame` in place, if everything about it is known and promised.
 #[inline(always)]
 pub fn answer_in_place<F: FrameMut + ?Sized, T: Tables + ?Sized>(frame: &mut F, tables: &T) -> Verdict {
-    let request = match parse(frame) {
+    let Some(outer) = frame.read::<2>(12) else { return Verdict::Pass(Counter::NotIpv4) };
+    if outer == ETHERTYPE_IPV4 {
+        return answer_behind::<F, T, 0>(frame, tables, [0; 2]);
+    }
+    if outer != ETHERTYPE_VLAN && outer != ETHERTYPE_QINQ {
+        return Verdict::Pass(Counter::NotIpv4);
+    }
+    let Some([a, b, inner @ ..]) = frame.read::<4>(14) else { return Verdict::Pass(Counter::NotIpv4) };
+    let first = u32::from_be_bytes([outer[0], outer[1], a, b]);
+    if inner == ETHERTYPE_IPV4 {
+        return answer_behind::<F, T, 1>(frame, tables, [first, 0]);
+    }
+    if inner != ETHERTYPE_VLAN {
+        return Verdict::Pass(Counter::NotIpv4);
+    }
+    let Some([a, b, last @ ..]) = frame.read::<4>(18) else { return Verdict::Pass(Counter::NotIpv4) };
+    if last == ETHERTYPE_IPV4 {
+        let second = u32::from_be_bytes([inner[0], inner[1], a, b]);
+        return answer_behind::<F, T, 2>(frame, tables, [first, second]);
+    }
+    Verdict::Pass(if last == ETHERTYPE_VLAN { Counter::Tagged } else { Counter::NotIpv4 })
+}
+
+#[inline(always)]
+fn answer_behind<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
+    frame: &mut F,
+    tables: &T,
+    vlan: [u32; 2],
+) -> Verdict {
+    let request = match parse::<F, TAGS>(frame, vlan) {
         Ok(request) => request,
         Err(reason) => return Verdict::Pass(reason),
     };
-    match judge(frame, tables, &request) {
-        Ok(answer) => transmit(frame, tables, &request, &answer),
+    match judge::<F, T, TAGS>(frame, tables, &request) {
+        Ok(answer) => transmit::<F, T, TAGS>(frame, tables, &request, &answer),
         Err(reason) => Verdict::Pass(reason),
     }
 }
@@ -164,6 +195,8 @@ pub fn answer_in_place<F: FrameMut + ?Sized, T: Tables + ?Sized>(frame: &mut F, 
 /// An answer that may be given.
 struct Granted<'t> {
     entry: u32,
+    /// The leased address.
+    address: [u8; 4],
     template: &'t Template,
     now: BootSecs,
     granted: u32,
@@ -172,29 +205,34 @@ struct Granted<'t> {
 }
 
 #[inline(always)]
-fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized>(
+fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     frame: &F,
     tables: &'t T,
-    request: &Renew,
+    request: &Asked,
 ) -> Result<Granted<'t>, Counter> {
     let control = tables.control().ok_or(Counter::Off)?;
     if control.enabled == 0 {
         return Err(Counter::Off);
     }
+    let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
+    let chaddr = [m0, m1, m2, m3, m4, m5];
     let [a, b, c, d] = request.header.ciaddr;
-    let prefix = u32::from_be_bytes([0, a, b, c]);
-    let bucket = tables.bucket(Bucket::index_of(prefix)).ok_or(Counter::NoEntry)?;
-    let base = bucket.base_of(prefix).ok_or(Counter::NoEntry)?;
-    let index = base.wrapping_add(u32::from(d));
+    let has_address = request.header.ciaddr != [0; 4];
+    let index = if has_address {
+        let prefix = u32::from_be_bytes([0, a, b, c]);
+        let bucket = tables.bucket(Bucket::index_of(prefix)).ok_or(Counter::NoEntry)?;
+        bucket.base_of(prefix).ok_or(Counter::NoEntry)?.wrapping_add(u32::from(d))
+    } else {
+        let place = ClientPlace::new(chaddr, &control.key, control.client_mask);
+        tables.client_bucket(place.bucket).and_then(|bucket| bucket.entry_of(place.tag)).ok_or(Counter::NoAddress)?
+    };
     let entry = tables.entry(index).ok_or(Counter::NotArmed)?;
-    if entry.address != request.header.ciaddr {
+    if has_address && entry.address != request.header.ciaddr {
         return Err(Counter::NoEntry);
     }
     if entry.generation != control.generation || control.generation.number() == 0 {
         return Err(Counter::NotArmed);
     }
-    let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
-    let chaddr = [m0, m1, m2, m3, m4, m5];
     if entry.chaddr != chaddr {
         return Err(Counter::OtherClient);
     }
@@ -203,12 +241,14 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized>(
     }
     let question = Question {
         chaddr,
-        address: request.header.ciaddr,
+        // Without `ciaddr` the address asked for is option 50, which the digest covers byte for byte.
+        address: entry.address,
+        has_ciaddr: has_address,
         giaddr: request.header.giaddr,
         interface: tables.interface(),
-        vlan: [0; 2],
+        vlan: request.vlan,
     };
-    let digest = question::digest(&question, frame, DHCP_AT + OPTIONS_AT, request.options_len, &control.key)
+    let digest = question::digest(&question, frame, At::<TAGS>::DHCP + OPTIONS_AT, request.options_len, &control.key)
         .ok_or(Counter::LongOptions)?;
     let number = if entry.digest[0] == digest {
         entry.template[0]
@@ -223,7 +263,7 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized>(
         return Err(Counter::OtherQuestion);
     }
     let template = tables.template(number).ok_or(Counter::OtherQuestion)?;
-    if template.server != request.server {
+    if request.to != template.server && request.to != [255; 4] {
         return Err(Counter::OtherServer);
     }
     let now = tables.now();
@@ -231,55 +271,104 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized>(
         return Err(Counter::DeadMan);
     }
     let granted = grant(template, entry.horizon, now).ok_or(Counter::Horizon)?;
+    let address = entry.address;
     let is_near = entry.horizon.since(now) < template.lease_time.wrapping_add(template.lease_time / 4);
-    Ok(Granted { entry: index, template, now, granted, is_near })
+    Ok(Granted { entry: index, address, template, now, granted, is_near })
 }
 
 #[inline(always)]
-fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized>(
+fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     frame: &mut F,
     tables: &T,
-    request: &Renew,
+    request: &Asked,
     answer: &Granted<'_>,
 ) -> Verdict {
     let tail_len = answer.template.tail_len as usize;
     let message_len = TAIL_AT.wrapping_add(tail_len);
-    if frame.resize(DHCP_AT.wrapping_add(message_len)).is_none() {
+    if frame.resize(At::<TAGS>::DHCP.wrapping_add(message_len)).is_none() {
         return Verdict::Pass(Counter::Resize);
     }
-    let renewal = Renewal {
-        at: answer.now,
-        until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)),
-    };
-    // Known before it is said: from here on the agent finds the promise (design: revocation).
-    tables.store_renewal(answer.entry, renewal);
-    if write_reply(frame, request, answer, message_len).is_none() {
+    let renewal =
+        Renewal { at: answer.now, until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)) };
+    let is_promise = answer.template.is_offer == 0;
+    if is_promise {
+        // Known before it is said: from here on the agent finds the promise (design: revocation).
+        tables.store_renewal(answer.entry, renewal);
+    }
+    if write_reply::<F, TAGS>(frame, request, answer, message_len).is_none() {
         return Verdict::Drop(Counter::Resize);
     }
-    if answer.is_near {
+    if answer.is_near && is_promise {
         tables.count(Counter::HorizonAsked);
-        if !tables.send_event(Event { address: request.header.ciaddr, renewal }) {
+        if !tables.send_event(Event { address: answer.address, renewal }) {
             tables.count(Counter::EventLost);
         }
     }
     Verdict::Transmit
 }
 
-/// Writes Ethernet, IPv4, UDP and the message, as the slow path's reply to a renewal looks on the wire: IP id 0,
-/// "don't fragment", TTL 64.
+/// Where a reply goes below DHCP (dhcpd: destinations; RFC 2131 4.1), and what its headers look like.
+struct Envelope {
+    to_mac: [u8; 6],
+    from_mac: [u8; 6],
+    to: [u8; 4],
+    port: u16,
+    tos: u8,
+    ttl: u8,
+    dont_fragment: u8,
+}
+
+/// What goes through the IP stack on the slow path looks as Linux sends it; what has to be broadcast is a raw
+/// frame as dhcpd makes it.
 #[inline(always)]
-fn write_reply<F: FrameMut + ?Sized>(
+fn envelope(request: &Asked, answer: &Granted<'_>) -> Envelope {
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = request.ethernet;
+    // A request to a group address has no sender address of ours in it.
+    let from_mac = if d0 & 1 != 0 { answer.template.source_mac } else { [d0, d1, d2, d3, d4, d5] };
+    let routed = Envelope {
+        to_mac: [s0, s1, s2, s3, s4, s5],
+        from_mac,
+        to: request.header.ciaddr,
+        port: PORT_CLIENT,
+        tos: 0,
+        ttl: TTL_ROUTED,
+        dont_fragment: 0x40,
+    };
+    if request.header.giaddr != [0; 4] {
+        return Envelope { to: request.header.giaddr, port: PORT_SERVER, ..routed };
+    }
+    if request.header.is_broadcast() {
+        return Envelope { to_mac: [255; 6], to: [255; 4], tos: TOS_RAW, ttl: TTL_RAW, dont_fragment: 0, ..routed };
+    }
+    if request.header.ciaddr == [0; 4] {
+        // A raw frame to the hardware address that the client names (RFC 2131 4.1).
+        let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
+        return Envelope {
+            to_mac: [m0, m1, m2, m3, m4, m5],
+            to: answer.address,
+            tos: TOS_RAW,
+            ttl: TTL_RAW,
+            dont_fragment: 0,
+            ..routed
+        };
+    }
+    routed
+}
+
+/// Writes Ethernet, IPv4, UDP and the message.
+#[inline(always)]
+fn write_reply<F: FrameMut + ?Sized, const TAGS: usize>(
     frame: &mut F,
-    request: &Renew,
+    request: &Asked,
     answer: &Granted<'_>,
     message_len: usize,
 ) -> Option<()> {
-    let client = request.header.ciaddr;
-    let server = request.server;
+    let envelope = envelope(request, answer);
+    let server = answer.template.server;
     let fixed = Fixed {
         flags: request.header.flags,
-        ciaddr: client,
-        yiaddr: client,
+        ciaddr: request.header.ciaddr,
+        yiaddr: answer.address,
         siaddr: answer.template.siaddr,
     };
     let times = Times {
@@ -292,37 +381,51 @@ fn write_reply<F: FrameMut + ?Sized>(
     let [len_high, len_low] = ip_len.to_be_bytes();
     let [udp_high, udp_low] = udp_len.to_be_bytes();
 
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = request.ethernet;
-    frame.write(0, [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5])?;
+    let [d0, d1, d2, d3, d4, d5] = envelope.to_mac;
+    let [s0, s1, s2, s3, s4, s5] = envelope.from_mac;
+    frame.write(0, [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5])?;
 
-    let addresses = checksum::sum_u32(server).wrapping_add(checksum::sum_u32(client));
+    let addresses = checksum::sum_u32(server).wrapping_add(checksum::sum_u32(envelope.to));
     let ip_sum = addresses
-        .wrapping_add(u64::from(u16::from_be_bytes([IPV4_PLAIN, 0])))
+        .wrapping_add(u64::from(u16::from_be_bytes([IPV4_PLAIN, envelope.tos])))
         .wrapping_add(u64::from(ip_len))
-        .wrapping_add(0x4000)
-        .wrapping_add(u64::from(u16::from_be_bytes([TTL_ROUTED, PROTOCOL_UDP])));
+        .wrapping_add(u64::from(u16::from_be_bytes([envelope.dont_fragment, 0])))
+        .wrapping_add(u64::from(u16::from_be_bytes([envelope.ttl, PROTOCOL_UDP])));
     let [check_high, check_low] = checksum::fold(ip_sum).to_be_bytes();
     frame.write(
-        IP_AT,
-        [IPV4_PLAIN, 0, len_high, len_low, 0, 0, 0x40, 0, TTL_ROUTED, PROTOCOL_UDP, check_high, check_low],
+        At::<TAGS>::IP,
+        [
+            IPV4_PLAIN,
+            envelope.tos,
+            len_high,
+            len_low,
+            0,
+            0,
+            envelope.dont_fragment,
+            0,
+            envelope.ttl,
+            PROTOCOL_UDP,
+            check_high,
+            check_low,
+        ],
     )?;
-    frame.write(IP_AT + 12, server)?;
-    frame.write(IP_AT + 16, client)?;
+    frame.write(At::<TAGS>::IP + 12, server)?;
+    frame.write(At::<TAGS>::IP + 16, envelope.to)?;
 
     // The sum of the message by parts: what is copied, what the template carries, the times.
     let udp_sum = addresses
         .wrapping_add(u64::from(PROTOCOL_UDP))
         .wrapping_add(u64::from(udp_len).wrapping_mul(2))
         .wrapping_add(u64::from(PORT_SERVER))
-        .wrapping_add(u64::from(PORT_CLIENT))
+        .wrapping_add(u64::from(envelope.port))
         .wrapping_add(answer::sum_fixed(&request.header, &fixed))
         .wrapping_add(u64::from(answer.template.tail_sum))
         .wrapping_add(times.sum());
     let [check_high, check_low] = checksum::fold_udp(udp_sum).to_be_bytes();
     let [from_high, from_low] = PORT_SERVER.to_be_bytes();
-    let [to_high, to_low] = PORT_CLIENT.to_be_bytes();
-    frame.write(UDP_AT, [from_high, from_low, to_high, to_low, udp_high, udp_low, check_high, check_low])?;
+    let [to_high, to_low] = envelope.port.to_be_bytes();
+    frame.write(At::<TAGS>::UDP, [from_high, from_low, to_high, to_low, udp_high, udp_low, check_high, check_low])?;
 
     let tail_len = message_len.wrapping_sub(TAIL_AT);
-    answer::write(frame, DHCP_AT, &fixed, &answer.template.tail, tail_len, &times)
+    answer::write(frame, At::<TAGS>::DHCP, &fixed, &answer.template.tail, tail_len, &times)
 }

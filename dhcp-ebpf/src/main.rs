@@ -22,7 +22,7 @@ mod program {
     };
     use dhcp_ebpf::{
         abi::{
-            BootSecs, Bucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
+            BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
             TEMPLATE_COUNT, Template,
         },
         decide::{self, Tables, Verdict},
@@ -35,6 +35,9 @@ mod program {
     /// Where the entries of a /24 start.
     #[map]
     static DIRECTORY: Array<Bucket> = Array::with_max_entries(DIRECTORY_BUCKETS as u32, BPF_F_MMAPABLE);
+    /// The index by hardware address; the agent sets the size when it loads the object.
+    #[map]
+    static CLIENTS: Array<ClientBucket> = Array::with_max_entries(64, BPF_F_MMAPABLE);
     /// One cache line per lease; the agent sets the size when it loads the object.
     #[map]
     static ENTRIES: Array<Entry> = Array::with_max_entries(256, BPF_F_MMAPABLE);
@@ -80,10 +83,7 @@ mod program {
             // SAFETY: the context is the program's own.
             let (start, end) = unsafe {
                 let context = self.context.ctx;
-                (
-                    ptr::addr_of!((*context).data).read_volatile(),
-                    ptr::addr_of!((*context).data_end).read_volatile(),
-                )
+                (ptr::addr_of!((*context).data).read_volatile(), ptr::addr_of!((*context).data_end).read_volatile())
             };
             end as usize - start as usize
         }
@@ -142,6 +142,14 @@ mod program {
         #[inline(always)]
         fn bucket(&self, index: u32) -> Option<&Bucket> {
             DIRECTORY.get(index)
+        }
+
+        #[inline(always)]
+        fn client_bucket(&self, index: u32) -> Option<ClientBucket> {
+            let bucket = CLIENTS.get_ptr(index)?;
+            // SAFETY: the map holds the bucket; the agent stores each way as one aligned word.
+            let ways = unsafe { ptr::addr_of!((*bucket).ways).read_volatile() };
+            Some(ClientBucket { ways })
         }
 
         #[inline(always)]
@@ -216,7 +224,10 @@ mod program {
     /// Decides, counts, and turns the verdict into the kernel's code.
     #[inline(always)]
     pub(crate) fn obey(packet: &mut Packet, maps: &Maps) -> u32 {
-        match decide::answer_in_place(packet, maps) {
+        let verdict = decide::answer_in_place(packet, maps);
+        #[cfg(feature = "trace")]
+        trace(packet, verdict);
+        match verdict {
             Verdict::Transmit => {
                 maps.count(Counter::Answered);
                 xdp_action::XDP_TX
@@ -230,6 +241,19 @@ mod program {
                 xdp_action::XDP_DROP
             }
         }
+    }
+
+    /// Says what became of a frame that is DHCP (`xdhcpd --fast-path-object`).
+    #[cfg(feature = "trace")]
+    #[inline(always)]
+    fn trace(packet: &Packet, verdict: Verdict) {
+        let (word, reason) = match verdict {
+            Verdict::Transmit => ("answered", Counter::Answered),
+            Verdict::Pass(Counter::NotIpv4 | Counter::NotDhcp) => return,
+            Verdict::Pass(reason) => ("passed up", reason),
+            Verdict::Drop(reason) => ("dropped", reason),
+        };
+        aya_log_ebpf::debug!(&packet.context, "{}: {}", word, reason.name());
     }
 
     /// The licence the kernel asks for before it lends its helpers.

@@ -7,8 +7,7 @@
 //! 2^-33, whatever a client sends without knowing the key. A word of zero adds nothing, so trailing zero
 //! padding (option 0, meaningless after END and between options) does not change a question.
 //!
-//! What only decides where the reply goes (the broadcast flag, which of `ciaddr` and option 50 names the
-//! address) or is merely copied (xid, secs, hops, flags) is no part of the digest. `sname` and `file` of a
+//! What only decides where the reply goes (the broadcast flag, whether the request was sent to everybody) or is merely copied (xid, secs, hops, flags) is no part of the digest. `sname` and `file` of a
 //! request are not either: an answer that depended on them is never armed.
 
 use crate::{abi::DigestKey, frame::Frame};
@@ -23,6 +22,8 @@ pub struct Question {
     pub chaddr: [u8; 6],
     /// The address asked for: `ciaddr`, or option 50 of a rebooting client.
     pub address: [u8; 4],
+    /// Whether `ciaddr` names it: RENEWING or REBINDING, not a reboot.
+    pub has_ciaddr: bool,
     /// The relay, or zero.
     pub giaddr: [u8; 4],
     /// Arrival interface.
@@ -55,7 +56,7 @@ pub fn digest<F: Frame + ?Sized>(
         question.interface,
         question.vlan[0],
         question.vlan[1],
-        0,
+        question.has_ciaddr as u32,
     ];
     let mut sum = 0_u64;
     let mut position = 0;
@@ -74,8 +75,10 @@ pub fn digest<F: Frame + ?Sized>(
     }
     if done < len && done < OPTIONS_LEN_MAX {
         let first = frame.read::<1>(at.wrapping_add(done))?[0];
-        let second = if done.wrapping_add(1) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(1))?[0] } else { 0 };
-        let third = if done.wrapping_add(2) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(2))?[0] } else { 0 };
+        let second =
+            if done.wrapping_add(1) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(1))?[0] } else { 0 };
+        let third =
+            if done.wrapping_add(2) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(2))?[0] } else { 0 };
         let word = u32::from_le_bytes([first, second, third, 0]);
         sum = sum.wrapping_add((word as u64).wrapping_mul(key.words[8 + done / 4]));
     }

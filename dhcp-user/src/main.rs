@@ -1,3 +1,7 @@
 //! The `xdhcpd` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dhcp_user::io::start::main(std::env::args_os())
+}

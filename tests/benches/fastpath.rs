@@ -4,7 +4,7 @@
 //! program makes the renewal of a random client first; what that costs is measured alone (`bench_make`) and
 //! subtracted. Programs take turns, round after round; medians are printed.
 
-use std::{env, fs, net::Ipv4Addr};
+use std::{env, fs, net::Ipv4Addr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{TestRun as _, maps::Array, programs::TestRunOptions};
@@ -45,12 +45,18 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
         Kernel::load_object(object, &[(Ipv4Addr::from(FIRST), last)], &key, Generation::new(1), Wanted::Generic)?;
     let now = clock::now().boot;
     kernel.heartbeat(now);
-    let answer = template(
+    let answer = Arc::new(template(
         600,
         0,
         0,
-        &[(1, &[255, 0, 0, 0]), (28, &[10, 255, 255, 255]), (3, &[192, 168, 150, 1]), (15, b"gsb.local"), (6, &[172, 16, 0, 10])],
-    );
+        &[
+            (1, &[255, 0, 0, 0]),
+            (28, &[10, 255, 255, 255]),
+            (3, &[192, 168, 150, 1]),
+            (15, b"gsb.local"),
+            (6, &[172, 16, 0, 10]),
+        ],
+    ));
     for number in 0..clients {
         let message = message(number);
         kernel.arm(&Arm {
@@ -58,7 +64,7 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
             chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
             peer: 0,
             horizon: BootTime::from_secs(u64::from(now.to_secs().secs()) + 100_000),
-            questions: [Some((digest(&message, 1, &key), Box::new(answer))), None, None],
+            questions: [Some((digest(&message, 1, &key), Arc::clone(&answer))), None, None],
         });
     }
 
@@ -70,7 +76,8 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
     padded.get_mut(..frame.len()).context("the frame is longer than the map's value")?.copy_from_slice(&frame);
     let mut of_bench: Array<_, [u8; 344]> = Array::try_from(kernel.map_mut("BENCH_FRAME").context("no BENCH_FRAME")?)?;
     of_bench.set(0, padded, 0)?;
-    let mut of_bench: Array<_, [u32; 2]> = Array::try_from(kernel.map_mut("BENCH_CLIENTS").context("no BENCH_CLIENTS")?)?;
+    let mut of_bench: Array<_, [u32; 2]> =
+        Array::try_from(kernel.map_mut("BENCH_CLIENTS").context("no BENCH_CLIENTS")?)?;
     of_bench.set(0, [clients, FIRST], 0)?;
     for name in PROGRAMS {
         kernel.program_named(name)?.load()?;
@@ -101,7 +108,11 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
     let moved = |counter: Counter| after[counter as usize] - before[counter as usize];
     let runs = ROUNDS as u64 * u64::from(REPEAT);
     if moved(Counter::Answered) != runs || moved(Counter::NotDhcp) != runs {
-        bail!("not every run did what it should: {} answered, {} not DHCP", moved(Counter::Answered), moved(Counter::NotDhcp));
+        bail!(
+            "not every run did what it should: {} answered, {} not DHCP",
+            moved(Counter::Answered),
+            moved(Counter::NotDhcp)
+        );
     }
 
     let median = |name: &str| {
@@ -110,7 +121,10 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
         values[values.len() / 2] as i64
     };
     let above_make = median("bench_answer") - median("bench_make");
-    println!("{clients:>9} clients, {} byte frames, {ROUNDS} rounds of {REPEAT} runs, ns per run (median):", frame.len());
+    println!(
+        "{clients:>9} clients, {} byte frames, {ROUNDS} rounds of {REPEAT} runs, ns per run (median):",
+        frame.len()
+    );
     for name in PROGRAMS {
         println!("  {name:<14} {:>5}", median(name));
     }

@@ -22,11 +22,7 @@ pub fn binary() -> PathBuf {
     let beside = std::env::current_exe().ok().and_then(|own| {
         let folder = own.parent()?;
         // Suites live in `deps/`, the demo one above.
-        let folder = if folder.ends_with("deps") {
-            folder.parent()?
-        } else {
-            folder
-        };
+        let folder = if folder.ends_with("deps") { folder.parent()? } else { folder };
         Some(folder.join("xdhcpd"))
     });
     let Some(binary) = named.or(beside).filter(|file| file.is_file()) else {
@@ -73,16 +69,8 @@ impl Agent {
     pub fn start_in(folder: Folder, namespace: &Namespace, interface: &str, fast_path: &str) -> Result<Self> {
         let mut command = Command::new(binary());
         let file = |name: &str| folder.path().join(name);
-        command
-            .args(["-4", "-f", "-d", "-cf"])
-            .arg(file("dhcpd.conf"))
-            .arg("-lf")
-            .arg(file("dhcpd.leases"));
-        command
-            .arg("-pf")
-            .arg(file("dhcpd.pid"))
-            .arg("--control")
-            .arg(file("control.sock"));
+        command.args(["-4", "-f", "-d", "-cf"]).arg(file("dhcpd.conf")).arg("-lf").arg(file("dhcpd.leases"));
+        command.arg("-pf").arg(file("dhcpd.pid")).arg("--control").arg(file("control.sock"));
         command.args(["--fast-path", fast_path]).arg(interface);
         let process = namespace.spawn(&mut command)?;
         let mut agent = Self { process, folder };
@@ -119,10 +107,7 @@ impl Agent {
         let text = run(Command::new(binary()).args([what, "--json", "--control"]).arg(socket))?;
         let reply: Value = serde_json::from_str(&text)
             .with_context(|| format!("`xdhcpd {what} --json` printed something else: {text}"))?;
-        reply
-            .get(what)
-            .cloned()
-            .with_context(|| format!("`xdhcpd {what} --json` has no {what}: {text}"))
+        reply.get(what).cloned().with_context(|| format!("`xdhcpd {what} --json` has no {what}: {text}"))
     }
 
     /// The leases file as it stands.
@@ -183,10 +168,7 @@ impl Answers {
                 .and_then(Value::as_u64)
                 .with_context(|| format!("status has no {pointer}: {status}"))
         };
-        Ok(Self {
-            by_kernel: number("/replies/kernel")?,
-            by_agent: number("/replies/agent")?,
-        })
+        Ok(Self { by_kernel: number("/replies/kernel")?, by_agent: number("/replies/agent")? })
     }
 
     /// What was added since `earlier`.

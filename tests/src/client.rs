@@ -109,15 +109,7 @@ impl Client {
     pub fn new(mac: [u8; 6]) -> Self {
         let xid = u32::from_be_bytes([mac[2], mac[3], mac[4], mac[5]]).wrapping_mul(0x9e37_79b1);
         let wishes = vec![1, 28, 3, 15, 6, 12];
-        Self {
-            mac,
-            host_name: None,
-            client_id: None,
-            wishes,
-            is_broadcast: false,
-            lease: None,
-            xid,
-        }
+        Self { mac, host_name: None, client_id: None, wishes, is_broadcast: false, lease: None, xid }
     }
 
     /// The same with a host name.
@@ -216,10 +208,7 @@ impl Client {
     /// When there is no lease.
     pub fn decline(&mut self) -> Result<Vec<u8>> {
         let lease = self.lease.take().context("no lease to decline")?;
-        let state = [
-            (50, lease.address.octets().to_vec()),
-            (54, lease.server.octets().to_vec()),
-        ];
+        let state = [(50, lease.address.octets().to_vec()), (54, lease.server.octets().to_vec())];
         let message = self.message(4, &state);
         Ok(Envelope::broadcast(self.mac).wrap(&message.bytes()))
     }
@@ -246,11 +235,7 @@ impl Client {
     /// # Errors
     /// When the reply is no ACK, or lacks what RFC 2131 table 3 demands.
     pub fn bind(&mut self, reply: &Reply) -> Result<Lease> {
-        ensure!(
-            reply.kind() == Some(MessageType::Ack),
-            "expected an ACK, got {:?}",
-            reply.kind()
-        );
+        ensure!(reply.kind() == Some(MessageType::Ack), "expected an ACK, got {:?}", reply.kind());
         let lease = Lease {
             address: reply.message.yiaddr(),
             server: reply.server().context("the ACK has no server identifier")?,
@@ -271,11 +256,7 @@ impl Client {
             wire.send(frame).context("cannot send")?;
             let again = (now() + Duration::from_secs(1)).min(deadline);
             while let Some(left) = again.checked_duration_since(now()).filter(|left| !left.is_zero()) {
-                if let Some(reply) = wire
-                    .receive(left)
-                    .context("cannot receive")?
-                    .and_then(|frame| self.read(&frame))
-                {
+                if let Some(reply) = wire.receive(left).context("cannot receive")?.and_then(|frame| self.read(&frame)) {
                     return Ok(reply);
                 }
             }
@@ -290,11 +271,7 @@ impl Client {
     pub fn acquire(&mut self, wire: &mut dyn Wire, wait: Duration) -> Result<Lease> {
         let discover = self.discover();
         let offer = self.ask(wire, &discover, wait).context("DISCOVER")?;
-        ensure!(
-            offer.kind() == Some(MessageType::Offer),
-            "expected an OFFER, got {:?}",
-            offer.kind()
-        );
+        ensure!(offer.kind() == Some(MessageType::Offer), "expected an OFFER, got {:?}", offer.kind());
         let request = self.select(&offer)?;
         let ack = self.ask(wire, &request, wait).context("REQUEST")?;
         self.bind(&ack)

@@ -52,18 +52,10 @@ struct Settings {
 
 impl Settings {
     fn from_arguments() -> Result<Self> {
-        let mut settings = Self {
-            config: PathBuf::new(),
-            fast_path: String::from("auto"),
-            is_model_wanted: false,
-        };
+        let mut settings = Self { config: PathBuf::new(), fast_path: String::from("auto"), is_model_wanted: false };
         let mut arguments = std::env::args_os().skip(1);
         while let Some(argument) = arguments.next() {
-            let mut value = || {
-                arguments
-                    .next()
-                    .with_context(|| format!("{} needs a value", argument.display()))
-            };
+            let mut value = || arguments.next().with_context(|| format!("{} needs a value", argument.display()));
             match argument.to_str() {
                 Some("--config") => settings.config = value()?.into(),
                 Some("--fast-path") => settings.fast_path = value()?.to_string_lossy().into_owned(),
@@ -71,10 +63,7 @@ impl Settings {
                 _ => bail!("{} is not understood; run it as `cargo xtask demo`", argument.display()),
             }
         }
-        ensure!(
-            settings.config.is_file(),
-            "--config names no file; run it as `cargo xtask demo`"
-        );
+        ensure!(settings.config.is_file(), "--config names no file; run it as `cargo xtask demo`");
         Ok(settings)
     }
 }
@@ -82,6 +71,14 @@ impl Settings {
 /// The play, act by act.
 fn play(settings: &Settings, began: Instant) -> Result<()> {
     lab::available().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+    if settings.fast_path != "off" {
+        lab::bpf_available().map_err(|reason| {
+            anyhow::anyhow!(
+                "{reason}. Run it where root may load BPF programs (not in an unprivileged container), or see the \
+                 agent alone with --fast-path off"
+            )
+        })?;
+    }
     let _ = lab::sweep();
     let configuration =
         std::fs::read_to_string(&settings.config).with_context(|| settings.config.display().to_string())?;
@@ -97,9 +94,7 @@ fn play(settings: &Settings, began: Instant) -> Result<()> {
             tell("  XDP runs natively in the veth driver; the switch's port runs a two-instruction XDP_PASS program,");
             tell("  without which a veth drops what its peer transmits by XDP_TX.");
         }
-        (Some(reason), "generic") => tell(&format!(
-            "  native XDP will not do here ({reason}): generic XDP instead."
-        )),
+        (Some(reason), "generic") => tell(&format!("  native XDP will not do here ({reason}): generic XDP instead.")),
         (_, mode) => tell(&format!("  fast path: {mode}")),
     }
 
@@ -120,20 +115,9 @@ fn play(settings: &Settings, began: Instant) -> Result<()> {
         check_interrupt()?;
     }
     let leased = agent.answers()?.since(before);
-    tell(&format!(
-        "  answered by the agent: {}   by the kernel: {}",
-        leased.by_agent, leased.by_kernel
-    ));
-    ensure!(
-        leased.by_agent >= 4,
-        "the agent should have sent two OFFERs and two ACKs, it counts {}",
-        leased.by_agent
-    );
-    ensure!(
-        leased.by_kernel == 0,
-        "the kernel cannot have answered anything yet, it counts {}",
-        leased.by_kernel
-    );
+    tell(&format!("  answered by the agent: {}   by the kernel: {}", leased.by_agent, leased.by_kernel));
+    ensure!(leased.by_agent >= 4, "the agent should have sent two OFFERs and two ACKs, it counts {}", leased.by_agent);
+    ensure!(leased.by_kernel == 0, "the kernel cannot have answered anything yet, it counts {}", leased.by_kernel);
 
     act(&format!("Each renews {RENEWAL_COUNT} times"));
     let before = agent.answers()?;
@@ -148,20 +132,11 @@ fn play(settings: &Settings, began: Instant) -> Result<()> {
     }
     let wanted = RENEWAL_COUNT * portables.len() as u64;
     let renewed = counted(&agent, before, wanted)?;
-    tell(&format!(
-        "  answered by the agent: {}   by the kernel: {}",
-        renewed.by_agent, renewed.by_kernel
-    ));
+    tell(&format!("  answered by the agent: {}   by the kernel: {}", renewed.by_agent, renewed.by_kernel));
     if mode == "off" {
-        ensure!(
-            renewed.by_agent == wanted,
-            "with the fast path off the agent answers all {wanted}"
-        );
+        ensure!(renewed.by_agent == wanted, "with the fast path off the agent answers all {wanted}");
     } else {
-        ensure!(
-            renewed.by_kernel == wanted,
-            "all {wanted} renewals should have been answered by the kernel"
-        );
+        ensure!(renewed.by_kernel == wanted, "all {wanted} renewals should have been answered by the kernel");
         ensure!(renewed.by_agent == 0, "the agent should have had nothing to do");
         tell("  The agent slept: the XDP program wrote every ACK into the request's own frame and sent it back.");
     }
@@ -173,12 +148,8 @@ fn play(settings: &Settings, began: Instant) -> Result<()> {
     let address = portables[0].address.context("Portable1 has no address")?;
     portables[0].release()?;
     let what = format!("the release of {address} in the leases file");
-    until(&what, WAIT, || {
-        is_freed(&agent.leases_file().ok()?, address).then_some(())
-    })?;
-    tell(&format!(
-        "  {address} is free again, and the kernel answers for it no more: its entry was disarmed first."
-    ));
+    until(&what, WAIT, || is_freed(&agent.leases_file().ok()?, address).then_some(()))?;
+    tell(&format!("  {address} is free again, and the kernel answers for it no more: its entry was disarmed first."));
 
     drop(portables);
     let folder = agent.stop()?;
@@ -204,19 +175,8 @@ fn counted(agent: &Agent, before: Answers, wanted: u64) -> Result<Answers> {
 /// Shows the lines of status that say where XDP runs.
 fn show_interfaces(agent: &Agent) -> Result<()> {
     let status = agent.status()?;
-    for interface in status
-        .get("interfaces")
-        .and_then(serde_json::Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let text = |key: &str| {
-            interface
-                .get(key)
-                .and_then(serde_json::Value::as_str)
-                .unwrap_or("?")
-                .to_owned()
-        };
+    for interface in status.get("interfaces").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        let text = |key: &str| interface.get(key).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
         tell(&format!("  it listens on {}, XDP mode {}", text("name"), text("xdp")));
     }
     Ok(())
@@ -249,25 +209,14 @@ struct Portable<'lab> {
 
 /// Who speaks for it.
 enum Engine<'lab> {
-    Udhcpc {
-        peer: Peer,
-        heard: usize,
-    },
-    Model {
-        client: Box<Client>,
-        socket: PacketSocket,
-        namespace: &'lab Namespace,
-        interface: String,
-    },
+    Udhcpc { peer: Peer, heard: usize },
+    Model { client: Box<Client>, socket: PacketSocket, namespace: &'lab Namespace, interface: String },
 }
 
 impl<'lab> Portable<'lab> {
     fn new(name: &str, namespace: &'lab Namespace, interface: &str, is_model_wanted: bool) -> Result<Self> {
         let engine = if find_program("udhcpc").is_some() && !is_model_wanted {
-            Engine::Udhcpc {
-                peer: peers::udhcpc(namespace, interface, name)?,
-                heard: 0,
-            }
+            Engine::Udhcpc { peer: peers::udhcpc(namespace, interface, name)?, heard: 0 }
         } else {
             Engine::Model {
                 client: Box::new(Client::new(namespace.mac(interface)?).named(name)),
@@ -276,11 +225,7 @@ impl<'lab> Portable<'lab> {
                 interface: interface.to_owned(),
             }
         };
-        Ok(Self {
-            name: name.to_owned(),
-            address: None,
-            engine,
-        })
+        Ok(Self { name: name.to_owned(), address: None, engine })
     }
 
     fn kind(&self) -> &'static str {
@@ -293,16 +238,11 @@ impl<'lab> Portable<'lab> {
     fn acquire(&mut self) -> Result<Ipv4Addr> {
         let address = match &mut self.engine {
             Engine::Udhcpc { peer, heard } => {
-                let line = peer.process.wait_for(0, "lease of ", WAIT)?;
-                *heard = peer.process.said().len();
+                let (line, next) = peer.process.wait_for(0, "lease of ", WAIT)?;
+                *heard = next;
                 peers::address_after(&line, "lease of ").with_context(|| format!("no address in {line:?}"))?
             }
-            Engine::Model {
-                client,
-                socket,
-                namespace,
-                interface,
-            } => {
+            Engine::Model { client, socket, namespace, interface } => {
                 let lease = client.acquire(socket as &mut dyn Wire, WAIT)?;
                 namespace.ip(&format!("addr add {}/24 dev {interface}", lease.address))?;
                 lease.address
@@ -318,8 +258,7 @@ impl<'lab> Portable<'lab> {
         match &mut self.engine {
             Engine::Udhcpc { peer, heard } => {
                 peer.process.signal(Signal::User1)?;
-                peer.process.wait_for(*heard, "lease of ", WAIT)?;
-                *heard = peer.process.said().len();
+                (_, *heard) = peer.process.wait_for(*heard, "lease of ", WAIT)?;
             }
             Engine::Model { client, socket, .. } => drop(client.renew(socket, WAIT)?),
         }
@@ -354,10 +293,7 @@ fn tell(line: &str) {
 
 /// Ends the play when Ctrl-C was pressed.
 fn check_interrupt() -> Result<()> {
-    ensure!(
-        !IS_INTERRUPTED.load(Ordering::Relaxed),
-        "interrupted; everything it made is removed"
-    );
+    ensure!(!IS_INTERRUPTED.load(Ordering::Relaxed), "interrupted; everything it made is removed");
     Ok(())
 }
 

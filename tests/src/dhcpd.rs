@@ -31,10 +31,7 @@ pub fn check(configuration: &Path, leases: Option<&Path>) -> Result<Verdict> {
     };
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    Ok(Verdict {
-        is_accepted: output.status.success(),
-        said: said.into_owned(),
-    })
+    Ok(Verdict { is_accepted: output.status.success(), said: said.into_owned() })
 }
 
 /// The real dhcpd, serving an interface of a namespace.
@@ -57,11 +54,7 @@ impl Dhcpd {
         let configuration = folder.write("dhcpd.conf", configuration)?;
         let leases = folder.write("dhcpd.leases", leases)?;
         let mut command = Command::new(dhcpd);
-        command
-            .args(["-4", "-f", "-d", "-cf"])
-            .arg(configuration)
-            .arg("-lf")
-            .arg(leases);
+        command.args(["-4", "-f", "-d", "-cf"]).arg(configuration).arg("-lf").arg(leases);
         command.arg("-pf").arg(folder.path().join("dhcpd.pid")).arg(interface);
         let mut process = namespace.spawn(&mut command)?;
         let wait = Duration::from_secs(10);

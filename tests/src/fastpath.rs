@@ -8,8 +8,8 @@ use std::{
 use bytemuck::Zeroable as _;
 use dhcp_ebpf::{
     abi::{
-        ABI_VERSION, BootSecs, Bucket, Control, Counter, DigestKey, Entry, Event, Generation, PEER_COUNT, Renewal,
-        TAIL_LEN_MAX, Template,
+        ABI_VERSION, BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, DigestKey, Entry, Event, Generation,
+        PEER_COUNT, Renewal, TAIL_LEN_MAX, Template,
     },
     decide::Tables,
     question::{self, Question},
@@ -36,6 +36,8 @@ pub struct Model {
     pub prefix: u32,
     /// Its bucket.
     pub bucket: Bucket,
+    /// The only client bucket.
+    pub clients: ClientBucket,
     /// 256 entries.
     pub entries: RefCell<Vec<Entry>>,
     /// Templates by number.
@@ -68,10 +70,13 @@ impl Model {
                 enabled: 1,
                 dead_man: BootSecs::new(u32::MAX),
                 serving,
+                client_mask: 0,
+                _pad: 0,
                 key,
             },
             prefix,
             bucket,
+            clients: ClientBucket::default(),
             entries: RefCell::new(vec![Entry::default(); 256]),
             templates: vec![Template::zeroed()],
             now: Cell::new(now),
@@ -85,6 +90,8 @@ impl Model {
     /// Arms the entry of an address as the agent does.
     pub fn arm(&mut self, entry: Entry) {
         let index = usize::from(entry.address[3]);
+        let tag = ClientPlace::new(entry.chaddr, &self.control.key, 0).tag;
+        self.clients.ways[0] = ClientBucket::way(tag, index as u32);
         self.entries.borrow_mut()[index] = entry;
     }
 }
@@ -96,6 +103,10 @@ impl Tables for Model {
 
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         (index == Bucket::index_of(self.prefix)).then_some(&self.bucket).or(Some(&EMPTY))
+    }
+
+    fn client_bucket(&self, index: u32) -> Option<ClientBucket> {
+        (index == 0).then_some(self.clients)
     }
 
     fn entry(&self, index: u32) -> Option<Entry> {
@@ -154,6 +165,7 @@ pub fn key(seed: u64) -> DigestKey {
 pub fn template(lease_time: u32, renewal_time: u32, rebinding_time: u32, options: &[(u8, &[u8])]) -> Template {
     let mut template = Template::zeroed();
     template.server = SERVER.octets();
+    template.source_mac = SERVER_MAC;
     template.lease_time = lease_time;
     template.renewal_time = renewal_time;
     template.rebinding_time = rebinding_time;
@@ -203,14 +215,21 @@ pub fn unicast(message: &Message) -> Vec<u8> {
 /// The digest of a renewal, as the agent predicts it from the option bytes.
 #[must_use]
 pub fn digest(message: &Message, interface: u32, key: &DigestKey) -> u64 {
+    digest_behind(message, interface, [0; 2], key)
+}
+
+/// The digest of a request that arrives behind VLAN tags (outer first, TPID and TCI).
+#[must_use]
+pub fn digest_behind(message: &Message, interface: u32, vlan: [u32; 2], key: &DigestKey) -> u64 {
     let bytes = message.bytes();
     let options = &bytes[240..];
     let question = Question {
         chaddr: *message.chaddr.first_chunk().expect("chaddr holds 16 bytes"),
-        address: message.ciaddr.octets(),
+        address: if message.ciaddr.is_unspecified() { ADDRESS.octets() } else { message.ciaddr.octets() },
+        has_ciaddr: !message.ciaddr.is_unspecified(),
         giaddr: message.giaddr.octets(),
         interface,
-        vlan: [0; 2],
+        vlan,
     };
     question::digest(&question, options, 0, options.len(), key).expect("a fixture's options fit")
 }

@@ -30,10 +30,7 @@ pub fn newest(text: &str) -> Vec<Record> {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("lease ") {
             let address = rest.split_whitespace().next().and_then(|word| word.parse().ok());
-            open = address.map(|address| Record {
-                address,
-                text: String::new(),
-            });
+            open = address.map(|address| Record { address, text: String::new() });
         }
         if let Some(record) = &mut open {
             record.text.push_str(line);
@@ -68,11 +65,6 @@ mod tests {
         let first = newest_of(text, Ipv4Addr::new(10, 0, 0, 1)).unwrap();
         assert_eq!(first.value("binding state"), Some("free"));
         assert_eq!(first.value("tstp"), Some("4 2026/01/01 00:00:00"));
-        assert_eq!(
-            newest_of(text, Ipv4Addr::new(10, 0, 0, 2))
-                .unwrap()
-                .value("binding state"),
-            Some("active")
-        );
+        assert_eq!(newest_of(text, Ipv4Addr::new(10, 0, 0, 2)).unwrap().value("binding state"), Some("active"));
     }
 }

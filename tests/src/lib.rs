@@ -25,4 +25,5 @@ pub mod lab;
 pub mod leases;
 pub mod oracle;
 pub mod peers;
+pub mod pump;
 pub mod skip;

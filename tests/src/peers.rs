@@ -55,17 +55,9 @@ fn installed(name: &str) -> Result<std::path::PathBuf> {
 pub fn udhcpc(namespace: &Namespace, interface: &str, host_name: &str) -> Result<Peer> {
     let folder = Folder::new("udhcpc")?;
     let mut command = Command::new(installed("udhcpc")?);
-    command
-        .args(["-f", "-i", interface, "-t", "20", "-T", "1", "-s"])
-        .arg(script(&folder, UDHCPC_SCRIPT)?);
-    command
-        .arg("-p")
-        .arg(folder.path().join("pid"))
-        .args(["-x", &format!("hostname:{host_name}")]);
-    Ok(Peer {
-        process: namespace.spawn(&mut command)?,
-        folder,
-    })
+    command.args(["-f", "-i", interface, "-t", "20", "-T", "1", "-s"]).arg(script(&folder, UDHCPC_SCRIPT)?);
+    command.arg("-p").arg(folder.path().join("pid")).args(["-x", &format!("hostname:{host_name}")]);
+    Ok(Peer { process: namespace.spawn(&mut command)?, folder })
 }
 
 /// Starts ISC's client. It renews at T1 by itself and says `bound to ADDRESS` for every ACK.
@@ -81,10 +73,7 @@ pub fn dhclient(namespace: &Namespace, interface: &str, host_name: &str) -> Resu
     )?;
     let mut command = dhclient_command(&folder, &configuration)?;
     command.args(["-d", "-v", interface]);
-    Ok(Peer {
-        process: namespace.spawn(&mut command)?,
-        folder,
-    })
+    Ok(Peer { process: namespace.spawn(&mut command)?, folder })
 }
 
 /// Lets dhclient give its lease back; the running one ends with it.
@@ -101,11 +90,7 @@ pub fn dhclient_release(namespace: &Namespace, interface: &str, peer: &Peer) -> 
 fn dhclient_command(folder: &Folder, configuration: &Path) -> Result<Command> {
     let mut command = Command::new(installed("dhclient")?);
     command.arg("-4").arg("-cf").arg(configuration);
-    command
-        .arg("-lf")
-        .arg(folder.path().join("leases"))
-        .arg("-pf")
-        .arg(folder.path().join("pid"));
+    command.arg("-lf").arg(folder.path().join("leases")).arg("-pf").arg(folder.path().join("pid"));
     command.arg("-sf").arg(script(folder, DHCLIENT_SCRIPT)?);
     Ok(command)
 }
@@ -132,10 +117,7 @@ pub fn dhcpcd(namespace: &Namespace, interface: &str, host_name: &str) -> Result
     )?;
     let mut command = Command::new(installed("unshare")?);
     command.arg("--mount").arg("sh").arg(stage);
-    Ok(Peer {
-        process: namespace.spawn(&mut command)?,
-        folder,
-    })
+    Ok(Peer { process: namespace.spawn(&mut command)?, folder })
 }
 
 /// Sends a command to a running dhcpcd: `-N` renews, `-k` releases.
@@ -153,9 +135,7 @@ pub fn dhcpcd_command(interface: &str, peer: &Peer, what: &str) -> Result<()> {
 #[must_use]
 pub fn address_after(line: &str, words: &str) -> Option<std::net::Ipv4Addr> {
     let rest = line.split(words).nth(1)?;
-    let word = rest
-        .split(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .find(|word| word.contains('.'))?;
+    let word = rest.split(|c: char| !(c.is_ascii_digit() || c == '.')).find(|word| word.contains('.'))?;
     word.trim_end_matches('.').parse().ok()
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Needs root and BPF; attaches nothing (BPF_PROG_TEST_RUN).
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use aya::{TestRun as _, programs::TestRunOptions};
 use dhcp_ebpf::{
@@ -13,7 +13,7 @@ use dhcp_ebpf::{
     frame::Buffer,
 };
 use dhcp_user::{
-    engine::port::Arm,
+    engine::port::{Arm, Token},
     io::{
         clock,
         fastpath::FastPath as _,
@@ -22,7 +22,7 @@ use dhcp_user::{
     lease::time::BootTime,
 };
 use tests::{
-    fastpath::{ADDRESS, CLIENT_MAC, Model, SERVER, SERVER_MAC, digest, key, renewal, template, unicast},
+    fastpath::{ADDRESS, CLIENT_MAC, Model, SERVER, SERVER_MAC, digest_behind, key, renewal, template, unicast},
     frames::{self, Envelope, Message},
     need,
 };
@@ -54,20 +54,38 @@ impl Stage {
         Ok(Self { kernel, model })
     }
 
+    /// Revokes, and waits for the grace period.
+    fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+        self.kernel.revoke(Token(1), addresses);
+        for _ in 0..10_000 {
+            if let Some((token, words)) = self.kernel.poll_revoked() {
+                assert_eq!(token, Token(1));
+                return words;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        panic!("no grace period in ten seconds");
+    }
+
     fn now(&self) -> u32 {
         clock::now().boot.to_secs().secs()
     }
 
     /// Arms `ADDRESS` for the fixture client with one answer, up to `left` seconds from now.
     fn arm(&mut self, message: &Message, template: &Template, left: u32) {
-        let digest = digest(message, TEST_RUN_INTERFACE, &self.model.control.key);
+        self.arm_behind(message, [0; 2], template, left);
+    }
+
+    /// As [`Stage::arm`], for a client behind VLAN tags.
+    fn arm_behind(&mut self, message: &Message, vlan: [u32; 2], template: &Template, left: u32) {
+        let digest = digest_behind(message, TEST_RUN_INTERFACE, vlan, &self.model.control.key);
         let horizon = self.now() + left;
         self.kernel.arm(&Arm {
             address: ADDRESS,
             chaddr: CLIENT_MAC,
             peer: 0,
             horizon: BootTime::from_secs(u64::from(horizon)),
-            questions: [Some((digest, Box::new(*template))), None, None],
+            questions: [Some((digest, Arc::new(*template))), None, None],
         });
         self.model.templates.truncate(1);
         self.model.templates.push(*template);
@@ -152,7 +170,12 @@ impl Stage {
 }
 
 fn plain() -> Template {
-    template(600, 0, 0, &[(1, &[255, 255, 255, 0]), (3, &[192, 168, 150, 1]), (6, &[172, 16, 0, 10]), (15, b"gsb.local")])
+    template(
+        600,
+        0,
+        0,
+        &[(1, &[255, 255, 255, 0]), (3, &[192, 168, 150, 1]), (6, &[172, 16, 0, 10]), (15, b"gsb.local")],
+    )
 }
 
 #[test]
@@ -172,6 +195,134 @@ fn an_armed_renewal_is_answered_with_right_sums_and_the_full_lease() {
         assert_eq!(&reply.payload[240..250], &[53, 1, 5, 54, 4, 192, 168, 150, 1, 51]);
         assert_eq!(&reply.payload[251..255], &600_u32.to_be_bytes());
     }
+}
+
+#[test]
+fn a_tagged_client_is_answered_behind_the_same_tags() {
+    let mut stage = need!("kernel::tags", Stage::new());
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    let cases = [
+        (vec![(frames::VLAN, 0x2005)], [0x8100_2005, 0]),
+        (vec![(frames::QINQ, 0x0064)], [0x88a8_0064, 0]),
+        (vec![(frames::QINQ, 0x0064), (frames::VLAN, 0x0007)], [0x88a8_0064, 0x8100_0007]),
+        (vec![(frames::VLAN, 0x0064), (frames::VLAN, 0x0007)], [0x8100_0064, 0x8100_0007]),
+    ];
+    for (tags, vlan) in cases {
+        stage.arm_behind(&message, vlan, &plain(), 900);
+        let mut envelope = Envelope::unicast(CLIENT_MAC, ADDRESS, SERVER_MAC, SERVER);
+        envelope.tags.clone_from(&tags);
+        let (verdict, out) = stage.run(&envelope.wrap(&message.bytes()));
+        assert_eq!(verdict, Verdict::Transmit, "{tags:?}");
+        let reply = frames::open(&out).unwrap();
+        assert_eq!(reply.tags, tags);
+        assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+        // The same client behind other tags, or none, asks another question.
+        envelope.tags[0].1 ^= 1;
+        assert_eq!(stage.run(&envelope.wrap(&message.bytes())).0, Verdict::Pass(Counter::OtherQuestion));
+        assert_eq!(stage.run(&unicast(&message)).0, Verdict::Pass(Counter::OtherQuestion));
+    }
+}
+
+#[test]
+fn a_rebinding_client_is_answered_from_the_servers_own_address() {
+    let mut stage = need!("kernel::rebinding", Stage::new());
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    stage.arm(&message, &plain(), 900);
+    let mut envelope = Envelope::broadcast(CLIENT_MAC);
+    envelope.from.0 = ADDRESS;
+    let (verdict, out) = stage.run(&envelope.wrap(&message.bytes()));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert_eq!((reply.to_mac, reply.from_mac), (CLIENT_MAC, SERVER_MAC));
+    assert_eq!((reply.from, reply.to), ((SERVER, 67), (ADDRESS, 68)));
+    assert_eq!((reply.tos, reply.ttl), (0, 64));
+}
+
+#[test]
+fn a_rebooting_client_is_found_by_its_hardware_address_and_answered_raw() {
+    let mut stage = need!("kernel::reboot", Stage::new());
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1).with(50, ADDRESS.octets());
+    message.ciaddr = Ipv4Addr::UNSPECIFIED;
+    let relay = Ipv4Addr::new(10, 79, 0, 1);
+    for (flags, giaddr) in [(0, Ipv4Addr::UNSPECIFIED), (0x8000, Ipv4Addr::UNSPECIFIED), (0, relay)] {
+        (message.flags, message.giaddr) = (flags, giaddr);
+        stage.arm(&message, &plain(), 900);
+        let (verdict, out) = stage.run(&Envelope::broadcast(CLIENT_MAC).wrap(&message.bytes()));
+        if giaddr == relay {
+            assert_eq!(verdict, Verdict::Transmit);
+            assert_eq!(frames::open(&out).unwrap().to, (relay, 67));
+            continue;
+        }
+        assert_eq!(verdict, Verdict::Transmit);
+        let reply = frames::open(&out).unwrap();
+        assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+        assert_eq!((reply.tos, reply.ttl, reply.from), (0x10, 128, (SERVER, 67)));
+        assert_eq!(&reply.payload[12..16], &[0; 4], "ciaddr is copied");
+        assert_eq!(&reply.payload[16..20], &ADDRESS.octets(), "yiaddr is the leased address");
+        let to = if flags == 0 { (CLIENT_MAC, (ADDRESS, 68)) } else { (frames::BROADCAST, (Ipv4Addr::BROADCAST, 68)) };
+        assert_eq!((reply.to_mac, reply.to), to);
+        assert_eq!(reply.from_mac, SERVER_MAC);
+    }
+    // Another address in option 50 is another question.
+    message.options.last_mut().unwrap().1[3] ^= 1;
+    let verdict = stage.run(&Envelope::broadcast(CLIENT_MAC).wrap(&message.bytes())).0;
+    assert_eq!(verdict, Verdict::Pass(Counter::OtherQuestion));
+}
+
+#[test]
+fn an_offer_promises_nothing() {
+    let mut stage = need!("kernel::offer", Stage::new());
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1);
+    message.ciaddr = Ipv4Addr::UNSPECIFIED;
+    message.options[0].1 = vec![1];
+    let mut offer = plain();
+    offer.tail[192 + 4 + 2] = 2;
+    offer.tail_sum = dhcp_ebpf::wire::checksum::sum(&offer.tail) as u32;
+    offer.is_offer = 1;
+    stage.arm(&message, &offer, 700);
+    let before = stage.kernel.entry(ADDRESS).unwrap().renewal;
+    let (verdict, out) = stage.run(&Envelope::broadcast(CLIENT_MAC).wrap(&message.bytes()));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert!(reply.is_udp_sum_right);
+    assert_eq!(&reply.payload[240..243], &[53, 1, 2]);
+    assert_eq!(stage.kernel.entry(ADDRESS).unwrap().renewal, before, "nothing was promised");
+    assert_eq!(stage.kernel.scan(), []);
+}
+
+#[test]
+fn the_broadcast_flag_brings_a_raw_broadcast() {
+    let mut stage = need!("kernel::broadcast-flag", Stage::new());
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1);
+    message.flags = 0x8000;
+    stage.arm(&message, &plain(), 900);
+    let (verdict, out) = stage.run(&unicast(&message));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert_eq!((reply.to_mac, reply.from_mac), (frames::BROADCAST, SERVER_MAC));
+    assert_eq!((reply.from, reply.to), ((SERVER, 67), (Ipv4Addr::BROADCAST, 68)));
+    assert_eq!((reply.tos, reply.ttl), (0x10, 128));
+    assert_eq!(reply.payload[10], 0x80);
+    assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+}
+
+#[test]
+fn a_relayed_renewal_is_answered_to_the_relay() {
+    let mut stage = need!("kernel::relay", Stage::new());
+    let relay = Ipv4Addr::new(10, 79, 0, 1);
+    let relay_mac = [0x02, 0, 0, 0, 0, 0x99];
+    let mut message = renewal(CLIENT_MAC, ADDRESS, 1).with(82, [1, 2, b'c', b'0']);
+    message.giaddr = relay;
+    message.hops = 1;
+    stage.arm(&message, &template(600, 0, 0, &[(1, &[255, 255, 255, 0]), (82, &[1, 2, b'c', b'0'])]), 900);
+    let envelope = Envelope::relayed(relay_mac, Ipv4Addr::new(10, 78, 0, 2), SERVER_MAC, SERVER);
+    let (verdict, out) = stage.run(&envelope.wrap(&message.bytes()));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert_eq!((reply.from, reply.to), ((SERVER, 67), (relay, 67)));
+    assert_eq!(reply.to_mac, relay_mac);
+    assert_eq!(reply.payload[3], 1, "hops are copied");
+    assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
 }
 
 #[test]
@@ -274,9 +425,11 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     let mut cookie = good.clone();
     cookie[42 + 236] = 98;
+    let stranger = Envelope::broadcast([2, 9, 9, 9, 9, 9]).wrap(&Message::request(1, [2, 9, 9, 9, 9, 9], 1).bytes());
     let cases: Vec<(&str, Vec<u8>, Counter)> = vec![
         ("ARP", arp, Counter::NotIpv4),
-        ("a VLAN tag", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5)]), Counter::NotIpv4),
+        ("a VLAN tag", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5)]), Counter::OtherQuestion),
+        ("three tags", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5); 3]), Counter::Tagged),
         ("TCP", poked(14 + 9, 6), Counter::NotDhcp),
         ("another port", enveloped(&|envelope| envelope.to.1 = 68), Counter::NotDhcp),
         ("a first fragment", enveloped(&|envelope| envelope.fragment = 0x2000), Counter::Fragment),
@@ -289,17 +442,20 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
         ("hlen 255", poked(42 + 2, 255), Counter::Hardware),
         ("htype 6", poked(42 + 1, 6), Counter::Hardware),
         ("a bad cookie", cookie, Counter::Cookie),
-        ("ciaddr zero", changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED), Counter::NoAddress),
-        ("giaddr set", changed(&|message| message.giaddr = Ipv4Addr::new(10, 0, 0, 1)), Counter::Relayed),
-        ("the broadcast flag", changed(&|message| message.flags = 0x8000), Counter::Broadcast),
-        ("sent to everybody", enveloped(&|envelope| envelope.to.0 = Ipv4Addr::BROADCAST), Counter::Broadcast),
+        ("no address, from somewhere", changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED), Counter::OtherQuestion),
+        ("no address, from a stranger", stranger, Counter::NoAddress),
+        ("giaddr set", changed(&|message| message.giaddr = Ipv4Addr::new(10, 0, 0, 1)), Counter::OtherQuestion),
         ("too many options", changed(&|message| message.padded_to = 240 + 385), Counter::LongOptions),
         ("an address out of range", changed(&|message| message.ciaddr = Ipv4Addr::new(10, 9, 8, 7)), Counter::NoEntry),
         ("an address nobody has", changed(&|message| message.ciaddr = LAST), Counter::NoEntry),
         ("another client", changed(&|message| message.chaddr[5] ^= 1), Counter::OtherClient),
         ("another question", changed(&|message| message.options[1].1[1] ^= 1), Counter::OtherQuestion),
-        ("another server", enveloped(&|envelope| envelope.to.0 = Ipv4Addr::new(192, 168, 150, 2)), Counter::OtherServer),
-        ("another source", enveloped(&|envelope| envelope.from.0 = LAST), Counter::OtherServer),
+        (
+            "another server",
+            enveloped(&|envelope| envelope.to.0 = Ipv4Addr::new(192, 168, 150, 2)),
+            Counter::OtherServer,
+        ),
+        ("another source", enveloped(&|envelope| envelope.from.0 = LAST), Counter::OtherSource),
     ];
     let mut reached: Vec<Counter> = Vec::new();
     for (name, frame, reason) in cases {
@@ -307,7 +463,7 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
         reached.push(reason);
     }
 
-    stage.kernel.revoke(&[ADDRESS]);
+    stage.revoke(&[ADDRESS]);
     stage.model.entries.borrow_mut()[50].generation = Generation::new(0);
     assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NotArmed));
     reached.push(Counter::NotArmed);
@@ -345,8 +501,7 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     reached.push(Counter::Off);
 
     // Resize needs a frame the kernel refuses to grow; EventLost a full ring: both below and in the library's tests.
-    let not_here =
-        [Counter::Answered, Counter::HorizonAsked, Counter::EventLost, Counter::Resize];
+    let not_here = [Counter::Answered, Counter::HorizonAsked, Counter::EventLost, Counter::Resize];
     for counter in Counter::ALL {
         assert!(reached.contains(&counter) || not_here.contains(&counter), "no frame reaches {}", counter.name());
     }
@@ -372,10 +527,10 @@ fn a_revocation_reports_what_the_kernel_granted_and_nothing_older() {
     assert_eq!(stage.run(&unicast(&message)).0, Verdict::Transmit);
     let granted = stage.kernel.entry(ADDRESS).unwrap().renewal;
     assert_eq!(granted.until.secs() - granted.at.secs(), 600);
-    assert_eq!(stage.kernel.revoke(&[ADDRESS, LAST]), [(ADDRESS, granted), (LAST, Renewal::default())]);
+    assert_eq!(stage.revoke(&[ADDRESS, LAST]), [(ADDRESS, granted), (LAST, Renewal::default())]);
     // The next holder of the address is not charged with the last one's promise.
     stage.arm(&message, &plain(), 900);
-    assert_eq!(stage.kernel.revoke(&[ADDRESS]), [(ADDRESS, Renewal::default())]);
+    assert_eq!(stage.revoke(&[ADDRESS]), [(ADDRESS, Renewal::default())]);
 }
 
 #[test]

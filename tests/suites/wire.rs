@@ -31,10 +31,7 @@ const ROOM: usize = 2048;
 
 fn config() -> Config {
     let kept = FileFailurePersistence::Direct("regressions/wire.txt");
-    Config {
-        failure_persistence: Some(Box::new(kept)),
-        ..Config::with_cases(512)
-    }
+    Config { failure_persistence: Some(Box::new(kept)), ..Config::with_cases(512) }
 }
 
 /// Anything a client may put into its options, END and padding left to the writer.
@@ -45,12 +42,7 @@ fn options() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
 /// Tables in which the fixture's client is armed for exactly the question of `message`.
 fn armed(message: &Message) -> Model {
     let mut model = Model::new(1_000, key(7));
-    model.templates.push(template(
-        600,
-        0,
-        0,
-        &[(1, &[255, 255, 255, 0]), (3, &SERVER.octets()), (15, b"gsb.local")],
-    ));
+    model.templates.push(template(600, 0, 0, &[(1, &[255, 255, 255, 0]), (3, &SERVER.octets()), (15, b"gsb.local")]));
     model.arm(Entry {
         generation: Generation::new(1),
         chaddr: CLIENT_MAC,
@@ -80,21 +72,12 @@ fn an_armed_renewal_is_answered_with_sums_that_another_reader_accepts() {
     assert_eq!(verdict, Verdict::Transmit);
     let reply = Reply::parse(&reply).unwrap();
     assert!(reply.datagram.is_ip_sum_right && reply.datagram.is_udp_sum_right);
-    assert_ne!(
-        reply.datagram.udp_sum, 0,
-        "a reply without a checksum would hide damage"
-    );
-    assert_eq!(
-        (reply.datagram.to_mac, reply.datagram.from_mac),
-        (CLIENT_MAC, SERVER_MAC)
-    );
+    assert_ne!(reply.datagram.udp_sum, 0, "a reply without a checksum would hide damage");
+    assert_eq!((reply.datagram.to_mac, reply.datagram.from_mac), (CLIENT_MAC, SERVER_MAC));
     assert_eq!((reply.datagram.from, reply.datagram.to), ((SERVER, 67), (ADDRESS, 68)));
     assert_eq!(reply.kind(), Some(MessageType::Ack));
     assert_eq!((reply.server(), reply.lease_secs()), (Some(SERVER), Some(600)));
-    assert_eq!(
-        (reply.message.xid(), reply.message.yiaddr(), reply.message.ciaddr()),
-        (0x1234_5678, ADDRESS, ADDRESS)
-    );
+    assert_eq!((reply.message.xid(), reply.message.yiaddr(), reply.message.ciaddr()), (0x1234_5678, ADDRESS, ADDRESS));
 }
 
 #[test]
@@ -114,15 +97,8 @@ fn whatever_a_checksum_looks_like_the_answer_is_the_same() {
     let message = renewal(CLIENT_MAC, ADDRESS, 9);
     let right = decide(&unicast(&message), &armed(&message));
     for checksum in [Checksum::Absent, Checksum::Partial] {
-        let envelope = Envelope {
-            checksum,
-            ..Envelope::unicast(CLIENT_MAC, ADDRESS, SERVER_MAC, SERVER)
-        };
-        assert_eq!(
-            decide(&envelope.wrap(&message.bytes()), &armed(&message)),
-            right,
-            "{checksum:?}"
-        );
+        let envelope = Envelope { checksum, ..Envelope::unicast(CLIENT_MAC, ADDRESS, SERVER_MAC, SERVER) };
+        assert_eq!(decide(&envelope.wrap(&message.bytes()), &armed(&message)), right, "{checksum:?}");
     }
 }
 
@@ -132,164 +108,24 @@ fn everything_that_is_no_plain_renewal_of_the_armed_client_passes_untouched() {
     let envelope = Envelope::unicast(CLIENT_MAC, ADDRESS, SERVER_MAC, SERVER);
     let other = Ipv4Addr::new(192, 168, 150, 51);
     let frames = [
-        (
-            "a fragment",
-            Envelope {
-                fragment: 0x2000,
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "a later fragment",
-            Envelope {
-                fragment: 0x0001,
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "IP options",
-            Envelope {
-                ip_options: vec![1; 4],
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "a VLAN tag",
-            Envelope {
-                tags: vec![(0x8100, 7)],
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "another port",
-            Envelope {
-                to: (SERVER, 68),
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "a broadcast",
-            Envelope {
-                to: (Ipv4Addr::BROADCAST, 67),
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "another server",
-            Envelope {
-                to: (other, 67),
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "another sender",
-            Envelope {
-                from: (other, 68),
-                ..envelope.clone()
-            }
-            .wrap(&message.bytes()),
-        ),
-        (
-            "a reply",
-            envelope.wrap(
-                &Message {
-                    op: 2,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "a relayed one",
-            envelope.wrap(
-                &Message {
-                    giaddr: SERVER,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "no ciaddr",
-            envelope.wrap(
-                &Message {
-                    ciaddr: Ipv4Addr::UNSPECIFIED,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "another address",
-            envelope.wrap(
-                &Message {
-                    ciaddr: other,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "token ring",
-            envelope.wrap(
-                &Message {
-                    htype: 6,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "a short address",
-            envelope.wrap(
-                &Message {
-                    hlen: 5,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "a long address",
-            envelope.wrap(
-                &Message {
-                    hlen: 17,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "another client",
-            envelope.wrap(
-                &Message {
-                    chaddr: [9; 16],
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "the broadcast flag",
-            envelope.wrap(
-                &Message {
-                    flags: 0x8000,
-                    ..message.clone()
-                }
-                .bytes(),
-            ),
-        ),
-        (
-            "one more option",
-            envelope.wrap(&message.clone().with(82, [1, 2, 3, 4]).bytes()),
-        ),
+        ("a fragment", Envelope { fragment: 0x2000, ..envelope.clone() }.wrap(&message.bytes())),
+        ("a later fragment", Envelope { fragment: 0x0001, ..envelope.clone() }.wrap(&message.bytes())),
+        ("IP options", Envelope { ip_options: vec![1; 4], ..envelope.clone() }.wrap(&message.bytes())),
+        ("a VLAN tag", Envelope { tags: vec![(0x8100, 7)], ..envelope.clone() }.wrap(&message.bytes())),
+        ("another port", Envelope { to: (SERVER, 68), ..envelope.clone() }.wrap(&message.bytes())),
+        ("a broadcast", Envelope { to: (Ipv4Addr::BROADCAST, 67), ..envelope.clone() }.wrap(&message.bytes())),
+        ("another server", Envelope { to: (other, 67), ..envelope.clone() }.wrap(&message.bytes())),
+        ("another sender", Envelope { from: (other, 68), ..envelope.clone() }.wrap(&message.bytes())),
+        ("a reply", envelope.wrap(&Message { op: 2, ..message.clone() }.bytes())),
+        ("a relayed one", envelope.wrap(&Message { giaddr: SERVER, ..message.clone() }.bytes())),
+        ("no ciaddr", envelope.wrap(&Message { ciaddr: Ipv4Addr::UNSPECIFIED, ..message.clone() }.bytes())),
+        ("another address", envelope.wrap(&Message { ciaddr: other, ..message.clone() }.bytes())),
+        ("token ring", envelope.wrap(&Message { htype: 6, ..message.clone() }.bytes())),
+        ("a short address", envelope.wrap(&Message { hlen: 5, ..message.clone() }.bytes())),
+        ("a long address", envelope.wrap(&Message { hlen: 17, ..message.clone() }.bytes())),
+        ("another client", envelope.wrap(&Message { chaddr: [9; 16], ..message.clone() }.bytes())),
+        ("the broadcast flag", envelope.wrap(&Message { flags: 0x8000, ..message.clone() }.bytes())),
+        ("one more option", envelope.wrap(&message.clone().with(82, [1, 2, 3, 4]).bytes())),
     ];
     for (name, frame) in frames {
         let (verdict, after) = decide(&frame, &armed(&message));
@@ -302,27 +138,9 @@ fn everything_that_is_no_plain_renewal_of_the_armed_client_passes_untouched() {
 fn a_copied_field_changes_only_itself_in_the_answer() {
     let message = renewal(CLIENT_MAC, ADDRESS, 9);
     for (name, changed) in [
-        (
-            "xid",
-            Message {
-                xid: 0xdead_beef,
-                ..message.clone()
-            },
-        ),
-        (
-            "secs",
-            Message {
-                secs: 77,
-                ..message.clone()
-            },
-        ),
-        (
-            "hops",
-            Message {
-                hops: 3,
-                ..message.clone()
-            },
-        ),
+        ("xid", Message { xid: 0xdead_beef, ..message.clone() }),
+        ("secs", Message { secs: 77, ..message.clone() }),
+        ("hops", Message { hops: 3, ..message.clone() }),
     ] {
         let (verdict, reply) = decide(&unicast(&changed), &armed(&message));
         assert_eq!(verdict, Verdict::Transmit, "{name}");
@@ -477,11 +295,5 @@ fn a_question_longer_than_the_limit_or_than_its_frame_has_no_digest() {
 
 /// The question of the fixture's client.
 fn question() -> Question {
-    Question {
-        chaddr: CLIENT_MAC,
-        address: ADDRESS.octets(),
-        giaddr: [0; 4],
-        interface: 1,
-        vlan: [0; 2],
-    }
+    Question { chaddr: CLIENT_MAC, address: ADDRESS.octets(), has_ciaddr: true, giaddr: [0; 4], interface: 1, vlan: [0; 2] }
 }

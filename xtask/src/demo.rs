@@ -46,9 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ]))?;
     let built = shed::target().join("debug");
     let mut command = shed::as_root(&built.join("demo")).context("the demo makes network namespaces")?;
-    command
-        .arg("--config")
-        .arg(root.join("dhcp-user/examples/gsb-primary-partner-down.conf"));
+    command.arg("--config").arg(root.join("dhcp-user/examples/gsb-primary-partner-down.conf"));
     command.args(["--fast-path", &options.fast_path]);
     if options.model_client {
         command.arg("--model-client");

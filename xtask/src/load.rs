@@ -18,12 +18,7 @@ pub(crate) struct Options {
     #[arg(long, short, value_name = "IF")]
     interface: String,
     /// The configuration, in dhcpd.conf's language.
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        default_value = "dhcp-user/examples/gsb-primary-partner-down.conf"
-    )]
+    #[arg(long, short, value_name = "FILE", default_value = "dhcp-user/examples/gsb-primary-partner-down.conf")]
     config: PathBuf,
     /// The leases file; made when it is not there.
     #[arg(long, value_name = "FILE", default_value = "target/load.leases")]
@@ -55,18 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         std::fs::write(&leases, "").with_context(|| format!("cannot make {}", leases.display()))?;
     }
     let mut command = shed::as_root(&server)?;
-    command
-        .args(["-4", "-f", "-d", "-cf"])
-        .arg(&configuration)
-        .arg("-lf")
-        .arg(&leases)
-        .arg("-pf");
-    command
-        .arg(leases.with_extension("pid"))
-        .arg("--control")
-        .arg(leases.with_extension("sock"));
-    command
-        .args(["--fast-path", &options.fast_path])
-        .arg(&options.interface);
+    command.args(["-4", "-f", "-d", "-cf"]).arg(&configuration).arg("-lf").arg(&leases).arg("-pf");
+    command.arg(leases.with_extension("pid")).arg("--control").arg(leases.with_extension("sock"));
+    command.args(["--fast-path", &options.fast_path]).arg(&options.interface);
     Err(command.exec()).with_context(|| format!("cannot start {}", server.display()))
 }

@@ -30,18 +30,12 @@ pub(crate) fn cargo() -> OsString {
 /// The rustc that belongs to [`cargo`].
 pub(crate) fn rustc() -> OsString {
     let beside = PathBuf::from(cargo()).with_file_name("rustc");
-    if beside.is_file() {
-        beside.into_os_string()
-    } else {
-        OsString::from("rustc")
-    }
+    if beside.is_file() { beside.into_os_string() } else { OsString::from("rustc") }
 }
 
 /// Cargo's home: registry sources live below it.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
-    env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
 }
 
 /// Whether this process is root.
@@ -56,10 +50,7 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administrators = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(administrators)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    env::split_paths(&path).chain(administrators).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// Says on standard error what happens next.
@@ -79,9 +70,7 @@ pub(crate) fn print(line: &str) {
 
 /// Runs a tool with our own output; an error names the tool, its arguments and how it ended.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", shown(command));
     }

@@ -21,8 +21,8 @@ const PEERS: [(&str, &str); 9] = [
     ("udhcpc", "udhcpc"),
     ("dhcpcd", "dhcpcd-base"),
     ("tshark", "tshark"),
-    ("ethtool", "ethtool"),
     ("unshare", "util-linux"),
+    ("timeout", "coreutils"),
 ];
 
 /// Set up what the suites need and run all of them; the last line counts.
@@ -86,11 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// The unit tests, and the suites that need nothing.
 pub(crate) fn run_fast() -> Result<()> {
-    let mut arguments = vec![
-        String::from("--workspace"),
-        String::from("--lib"),
-        String::from("--bins"),
-    ];
+    let mut arguments = vec![String::from("--workspace"), String::from("--lib"), String::from("--bins")];
     for suite in suites()? {
         if !PRIVILEGED.contains(&suite.as_str()) {
             arguments.extend([String::from("--test"), suite]);
@@ -125,13 +121,8 @@ fn run_suites(arguments: &[&str], strict: bool) -> Result<()> {
         "xdhcpd",
     ]))?;
     let mut command = Command::new(shed::cargo());
-    command
-        .current_dir(&root)
-        .args(["test", "--locked", "--no-fail-fast"])
-        .args(arguments);
-    command
-        .env("XDHCPD_SKIPS", &skips)
-        .env("XDHCPD_BIN", shed::target().join("debug").join("xdhcpd"));
+    command.current_dir(&root).args(["test", "--locked", "--no-fail-fast"]).args(arguments);
+    command.env("XDHCPD_SKIPS", &skips).env("XDHCPD_BIN", shed::target().join("debug").join("xdhcpd"));
     let (count, is_well) = count_output(&mut command)?;
 
     let skipped = read_skips(&skips)?;
@@ -158,10 +149,7 @@ fn run_suites(arguments: &[&str], strict: bool) -> Result<()> {
 
 /// Runs a command, shows its standard output as it comes, and counts the harness's results in it.
 fn count_output(command: &mut Command) -> Result<(Count, bool)> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo test")?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut count = Count::default();
     let mut lines = BufReader::new(output);
@@ -201,29 +189,22 @@ fn install_peers() -> Result<()> {
         return Ok(());
     }
     if shed::find_program("apt-get").is_none() {
-        shed::say(&format!(
-            "no apt here: suites that need one of {} will be skipped",
-            missing.join(" ")
-        ));
+        shed::say(&format!("no apt here: suites that need one of {} will be skipped", missing.join(" ")));
         return Ok(());
     }
     shed::say(&format!("installing {}", missing.join(" ")));
     let _quiet = NoServices::new()?;
     let install = || {
         let mut command = apt();
-        command
-            .args(["install", "--yes", "--no-install-recommends"])
-            .args(&missing);
+        command.args(["install", "--yes", "--no-install-recommends"]).args(&missing);
         command
     };
     if shed::read(&mut install()).is_err() {
         // A fresh machine has no package lists yet.
-        shed::read(apt().arg("update"))
-            .and_then(|_| shed::read(&mut install()))
-            .or_else(|error| {
-                shed::complain(&format!("{error:#}; suites that need those programs will be skipped"));
-                Ok::<_, anyhow::Error>(String::new())
-            })?;
+        shed::read(apt().arg("update")).and_then(|_| shed::read(&mut install())).or_else(|error| {
+            shed::complain(&format!("{error:#}; suites that need those programs will be skipped"));
+            Ok::<_, anyhow::Error>(String::new())
+        })?;
     }
     Ok(())
 }
@@ -278,14 +259,7 @@ mod tests {
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
         );
         count.add_line("test a::b ... ok");
-        assert_eq!(
-            count,
-            Count {
-                passed: 14,
-                failed: 1,
-                ignored: 1
-            }
-        );
+        assert_eq!(count, Count { passed: 14, failed: 1, ignored: 1 });
     }
 
     #[test]

@@ -2,11 +2,7 @@
 //!
 //! Header layouts come from `network-types`; what is named here is what it does not name.
 
-use network_types::{
-    eth::EthHdr,
-    ip::Ipv4Hdr,
-    udp::UdpHdr,
-};
+use network_types::{eth::EthHdr, ip::Ipv4Hdr, udp::UdpHdr};
 
 /// Length of an Ethernet II header without tags, in bytes.
 pub const ETHERNET_LEN: usize = EthHdr::LEN;

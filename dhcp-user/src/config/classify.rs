@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Config;
 use super::context::Context;
 use super::evaluate::Depends;
-use super::ids::PoolId;
-use super::ids::{ClassId, SubclassId};
-use super::model::PermitVerdict;
+use super::ids::{ClassId, PoolId, SubclassId};
+use super::machine::Machine;
+use super::model::{Permit, PermitKind, PermitVerdict};
 
 /// How a packet came into a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,20 +62,94 @@ impl Membership {
 impl Config {
     /// Sorts a packet into its classes; to be done once per packet, before hosts and leases are looked up.
     #[must_use]
-    pub fn classify(&self, _context: &Context<'_>) -> Membership {
-        todo!()
+    pub fn classify(&self, context: &Context<'_>) -> Membership {
+        let mut membership = Membership::none();
+        if self.classes.is_empty() {
+            return membership;
+        }
+        let mut machine = Machine::new(self, context);
+        for (place, class) in self.classes.iter().enumerate() {
+            if let Some(condition) = &class.match_if {
+                if machine.boolean(condition) != Some(true) {
+                    continue;
+                }
+                if class.submatch.is_none() {
+                    let lease_limit = class.lease_limit;
+                    membership.members.push(Member {
+                        class: ClassId(place),
+                        via: Via::Class,
+                        value: Arc::from(&[][..]),
+                        lease_limit,
+                    });
+                }
+            }
+            let Some(submatch) = &class.submatch else { continue };
+            // Null and empty values are in no subclass.
+            let Some(value) = machine.data(submatch).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let member = match class.subclasses.get(&*value) {
+                Some(id) => Member {
+                    class: ClassId(place),
+                    via: Via::Subclass(*id),
+                    value: value.into(),
+                    lease_limit: self.subclass(*id).lease_limit,
+                },
+                None if class.is_spawning => Member {
+                    class: ClassId(place),
+                    via: Via::Spawned,
+                    value: value.into(),
+                    lease_limit: class.lease_limit,
+                },
+                None => continue,
+            };
+            membership.members.push(member);
+        }
+        membership.depends = machine.out.depends;
+        membership.depends.billing = membership
+            .members
+            .iter()
+            .any(|member| member.lease_limit.is_some() || member.via == Via::Spawned);
+        membership
+    }
+
+    /// Whether a packet is in one class (`check "NAME"`).
+    pub(super) fn is_member(&self, class: ClassId, context: &Context<'_>, depends: &mut Depends) -> bool {
+        let class = self.class(class);
+        let mut machine = Machine::new(self, context);
+        let holds = match &class.match_if {
+            Some(condition) => machine.boolean(condition) == Some(true),
+            None => class.submatch.is_some(),
+        };
+        let found = match &class.submatch {
+            Some(submatch) => machine.data(submatch).is_some_and(|value| {
+                !value.is_empty() && (class.is_spawning || class.subclasses.contains_key(&*value))
+            }),
+            None => true,
+        };
+        *depends = depends.and(machine.out.depends);
+        holds && found
     }
 
     /// Whether a pool may serve a client (reference section 5.2). `now` is in seconds since 1970.
     #[must_use]
-    pub fn permits(
-        &self,
-        _pool: PoolId,
-        _membership: &Membership,
-        _known: bool,
-        _bootp: bool,
-        _now: u32,
-    ) -> PermitVerdict {
-        todo!()
+    pub fn permits(&self, pool: PoolId, membership: &Membership, known: bool, bootp: bool, now: u32) -> PermitVerdict {
+        let pool = self.pool(pool);
+        let until = [pool.valid_from, pool.valid_until]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at >= now)
+            .min();
+        let matches = |permit: &Permit| match permit.kind {
+            PermitKind::KnownClients => known,
+            PermitKind::UnknownClients => !known,
+            PermitKind::AuthenticatedClients => false,
+            PermitKind::UnauthenticatedClients | PermitKind::AllClients => true,
+            PermitKind::DynamicBootpClients => bootp,
+            PermitKind::MembersOf(class) => membership.contains(class),
+            PermitKind::After(at) => now > at,
+        };
+        let allowed = !pool.deny.iter().any(matches) && (pool.allow.is_empty() || pool.allow.iter().any(matches));
+        PermitVerdict { allowed, until }
     }
 }

@@ -3,7 +3,11 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use dhcp_ebpf::wire::dhcp::HwAddr;
+use dhcp_ebpf::wire::dhcp::{COOKIE, COOKIE_AT, HwAddr, OPTIONS_AT, TAIL_AT};
+use dhcp_ebpf::wire::option::{OptionError, Options, code};
+
+/// Offset of `file` in a BOOTP message; `sname` lies before it.
+const FILE_AT: usize = 108;
 
 /// Why the options of a message cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,8 +38,40 @@ impl ReceivedOptions {
     /// # Errors
     ///
     /// [`Malformed`], one variant per reason; the message should then be dropped.
-    pub fn parse(_message: &[u8]) -> Result<Self, Malformed> {
-        todo!()
+    pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
+        let cookie = message.get(COOKIE_AT..OPTIONS_AT).ok_or(Malformed::Short)?;
+        if cookie != COOKIE {
+            return Err(Malformed::Cookie);
+        }
+        let mut joined = Joined::default();
+        joined.walk(message.get(OPTIONS_AT..).unwrap_or_default())?;
+        let overload = match joined.get(code::OVERLOAD) {
+            Some([value @ 1..=3]) => *value,
+            Some(_) | None => 0,
+        };
+        if overload & 1 != 0 {
+            joined.walk(message.get(FILE_AT..COOKIE_AT).unwrap_or_default())?;
+        }
+        if overload & 2 != 0 {
+            joined.walk(message.get(TAIL_AT..FILE_AT).unwrap_or_default())?;
+        }
+        let mut this = Self {
+            overload,
+            ..Self::default()
+        };
+        for (code, data) in joined.list {
+            this.push(code, &data);
+        }
+        Ok(this)
+    }
+
+    fn push(&mut self, code: u8, data: &[u8]) {
+        // A message is shorter than 64 KiB, and so are its options together.
+        let (Ok(start), Ok(len)) = (u16::try_from(self.bytes.len()), u16::try_from(data.len())) else {
+            return;
+        };
+        self.bytes.extend_from_slice(data);
+        self.entries.push((code, start, len));
     }
 
     /// The joined bytes of an option; `None` when it is absent.
@@ -58,8 +94,38 @@ impl ReceivedOptions {
     }
 
     /// Adds an option that the message did not carry (stashed option 82), or replaces it.
-    pub fn set(&mut self, _code: u8, _data: &[u8]) {
-        todo!()
+    pub fn set(&mut self, code: u8, data: &[u8]) {
+        self.entries.retain(|(this, _, _)| *this != code);
+        self.push(code, data);
+    }
+}
+
+/// Options as they are put together: the instances of a code in one piece.
+#[derive(Default)]
+struct Joined {
+    list: Vec<(u8, Vec<u8>)>,
+}
+
+impl Joined {
+    fn get(&self, code: u8) -> Option<&[u8]> {
+        self.list
+            .iter()
+            .find(|(this, _)| *this == code)
+            .map(|(_, data)| &**data)
+    }
+
+    fn walk(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        for option in Options::new(bytes) {
+            let (code, data) = option.map_err(|error| match error {
+                OptionError::LengthMissing => Malformed::LengthMissing,
+                OptionError::PastTheEnd => Malformed::PastTheEnd,
+            })?;
+            match self.list.iter_mut().find(|(this, _)| *this == code) {
+                Some((_, joined)) => joined.extend_from_slice(data),
+                None => self.list.push((code, data.to_vec())),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -144,4 +210,22 @@ pub struct Context<'a> {
     pub variables: &'a Variables,
     /// Wall time, seconds since 1970.
     pub now: u32,
+}
+
+impl<'a> Context<'a> {
+    /// No packet: what the process-wide parameters are evaluated with, and constants are folded with.
+    pub(super) fn nothing(options: &'a ReceivedOptions, variables: &'a Variables) -> Self {
+        Self {
+            message: &[],
+            options,
+            hw: HwAddr::ethernet([0; 6]),
+            known: false,
+            is_static: false,
+            leased_address: None,
+            host_decl_name: None,
+            lease_time: None,
+            variables,
+            now: 0,
+        }
+    }
 }

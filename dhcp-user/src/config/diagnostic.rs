@@ -1,5 +1,7 @@
 //! What is wrong with a configuration, and where: collected all at once, rendered with the line and a caret.
 
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
 use super::span::{Location, Sources, Span};
 
 /// How bad it is.
@@ -73,7 +75,76 @@ impl Diagnostics {
     /// The findings for people: each with `file:line:column` on its first line, the source line, a caret, what was
     /// expected, the chain of includes. With `colour` ANSI colours are used.
     #[must_use]
-    pub fn render(&self, _colour: bool) -> String {
-        todo!()
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let mut out = String::new();
+        for one in &self.list {
+            out.push_str(&self.render_one(one, &renderer));
+            out.push('\n');
+        }
+        if self.suppressed > 0 {
+            out.push_str(&format!("error: {} more errors are not shown\n", self.suppressed));
+        }
+        out
+    }
+
+    fn render_one(&self, one: &Diagnostic, renderer: &Renderer) -> String {
+        let level = match one.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = format!("{}: {}", self.sources.locate(one.span), one.message);
+        let (text, line, range) = self.excerpt(one.span);
+        let mut group = level.primary_title(title.as_str()).element(
+            Snippet::source(text.as_str())
+                .line_start(line)
+                .annotation(AnnotationKind::Primary.span(range).label(one.label.as_str())),
+        );
+        let other = one
+            .other
+            .as_ref()
+            .map(|(span, label)| (self.excerpt(*span), self.sources.locate(*span), label));
+        let mut notes = one.notes.clone();
+        if let Some(((_, other_line, _), place, label)) = &other
+            && *other_line != line
+        {
+            notes.insert(0, format!("{label}: {place}"));
+        }
+        let mut file = one.span.file;
+        // Includes cannot be circular, so this ends.
+        while let Some(at) = self.sources.included_at(file) {
+            notes.push(format!("included from {}", self.sources.locate(at)));
+            file = at.file;
+        }
+        for note in &notes {
+            group = group.element(Level::NOTE.message(note.as_str()));
+        }
+        renderer.render(&[group])
+    }
+
+    /// The line of a span, its number, and the bytes of the span within it.
+    fn excerpt(&self, span: Span) -> (String, usize, std::ops::Range<usize>) {
+        let place = self.sources.locate(span);
+        let line = self.sources.line_text(span);
+        let start: usize = line
+            .chars()
+            .take(place.column.saturating_sub(1))
+            .map(char::len_utf8)
+            .sum();
+        let text = self
+            .sources
+            .text(span.file)
+            .get(span.start as usize..span.end as usize)
+            .unwrap_or_default();
+        let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let len = String::from_utf8_lossy(first).trim_end().len();
+        let end = start.saturating_add(len).min(line.len());
+        let start = start.min(line.len());
+        // A span that ends inside a character that had to be replaced is drawn to the next boundary.
+        let end = (end..=line.len())
+            .find(|at| line.is_char_boundary(*at))
+            .unwrap_or(line.len())
+            .max(start);
+        (line, place.line, start..end)
     }
 }

@@ -4,12 +4,17 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::Config;
-use super::classify::Membership;
+use super::classify::{Membership, Via};
 use super::context::{Context, Variables};
-use super::ids::{HostId, PoolId, SharedNetworkId, SubnetId};
-use super::options::OptionRef;
-use super::param::Param;
+use super::ids::{HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
+use super::machine::Machine;
+use super::options::{OptionRef, SpaceId};
+use super::param::{PARAM_COUNT, Param};
 use super::span::Span;
+use super::statement::{Body, Target};
+
+/// Deepest nesting of option spaces within each other.
+const SPACE_DEPTH_MAX: usize = 8;
 
 /// What an answer depended on besides the question and the configuration: if anything, the kernel must not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -17,8 +22,10 @@ use super::span::Span;
 pub struct Depends {
     /// The time of day.
     pub time: bool,
-    /// A hook (`on commit`) or an `execute` or `log` must run with every answer.
+    /// A hook (`on commit`) or an `execute` must run with every answer.
     pub hooks: bool,
+    /// A `log` must be written with every answer.
+    pub logs: bool,
     /// A spawned or limited class: its free places.
     pub billing: bool,
     /// Bytes of the message that are no part of the question: `packet()`, `filename`, `server-name` of the request.
@@ -34,6 +41,7 @@ impl Depends {
     pub const NOTHING: Self = Self {
         time: false,
         hooks: false,
+        logs: false,
         billing: false,
         message: false,
         lease: false,
@@ -44,6 +52,20 @@ impl Depends {
     #[must_use]
     pub fn is_anything(self) -> bool {
         self != Self::NOTHING
+    }
+
+    /// What either depended on.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            time: self.time || other.time,
+            hooks: self.hooks || other.hooks,
+            logs: self.logs || other.logs,
+            billing: self.billing || other.billing,
+            message: self.message || other.message,
+            lease: self.lease || other.lease,
+            names: self.names || other.names,
+        }
     }
 }
 
@@ -95,20 +117,30 @@ pub struct Execution {
 /// The body of an `on` statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
-    _private: (),
+    pub(super) body: Body,
+    pub(super) text: Arc<str>,
 }
 
 impl Hook {
-    /// The statements as text, as they stand in a lease record: one line each, indented by four spaces, without the
-    /// enclosing `on ... {` and `}`.
+    /// The statements as text, as they stand in a lease record: indented by four spaces, without the enclosing
+    /// `on ... {` and `}`.
     #[must_use]
-    pub fn text(&self) -> String {
-        todo!()
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
+/// One assigned option or parameter.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) target: Target,
+    /// `None` when the expression came to null: nothing is sent.
+    pub(super) data: Option<Arc<[u8]>>,
+    pub(super) origin: Span,
+}
+
 /// What the statements of all scopes came to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Evaluation {
     /// `on commit` in force.
     pub on_commit: Option<Hook>,
@@ -126,96 +158,352 @@ pub struct Evaluation {
     pub variables_changed: bool,
     /// What the result depended on.
     pub depends: Depends,
+    pub(super) entries: Vec<Entry>,
+    /// Place + 1 in `entries` for each code of the message's own space; 0 = none.
+    pub(super) option_places: [u16; 256],
+    /// The same for each parameter.
+    pub(super) param_places: [u16; PARAM_COUNT],
+    /// Whether an option of another space has been assigned.
+    pub(super) has_spaces: bool,
+    /// Whether `variables` has been filled.
+    pub(super) has_variables: bool,
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self {
+            on_commit: None,
+            on_expiry: None,
+            on_release: None,
+            logs: Vec::new(),
+            executions: Vec::new(),
+            variables: Variables::new(),
+            variables_changed: false,
+            depends: Depends::NOTHING,
+            entries: Vec::new(),
+            option_places: [0; 256],
+            param_places: [0; PARAM_COUNT],
+            has_spaces: false,
+            has_variables: false,
+        }
+    }
 }
 
 impl Evaluation {
+    fn entry(&self, target: Target) -> Option<&Entry> {
+        self.entries.get(self.place(target)?)
+    }
+
+    fn dhcp(code: u8) -> Target {
+        Target::Option(OptionRef {
+            space: SpaceId::DHCP,
+            code: u32::from(code),
+        })
+    }
+
     /// The encoded bytes of an option of the message, 43 from its vendor space included.
     #[must_use]
-    pub fn option(&self, _code: u8) -> Option<&[u8]> {
-        todo!()
+    pub fn option(&self, code: u8) -> Option<&[u8]> {
+        self.entry(Self::dhcp(code))?.data.as_deref()
     }
 
     /// The codes that have a value, ascending.
     pub fn codes(&self) -> impl Iterator<Item = u8> + '_ {
-        std::iter::empty()
+        (0..=u8::MAX).filter(|code| self.option(*code).is_some())
     }
 
     /// The value of an option of any space.
     #[must_use]
-    pub fn option_of(&self, _option: OptionRef) -> Option<&[u8]> {
-        todo!()
+    pub fn option_of(&self, option: OptionRef) -> Option<&[u8]> {
+        self.entry(Target::Option(option))?.data.as_deref()
     }
 
     /// Where the option of the message got its value.
     #[must_use]
-    pub fn option_origin(&self, _code: u8) -> Option<Span> {
-        todo!()
+    pub fn option_origin(&self, code: u8) -> Option<Span> {
+        self.entry(Self::dhcp(code)).map(|entry| entry.origin)
     }
 
     /// Where the parameter got its value.
     #[must_use]
-    pub fn param_origin(&self, _param: Param) -> Option<Span> {
-        todo!()
+    pub fn param_origin(&self, param: Param) -> Option<Span> {
+        self.entry(Target::Param(param)).map(|entry| entry.origin)
     }
 
-    /// A number or a time in seconds, if configured.
+    /// The bytes of a parameter, if configured: numbers in network order, flags as one byte.
     #[must_use]
-    pub fn secs(&self, _param: Param) -> Option<u32> {
-        todo!()
+    pub fn param(&self, param: Param) -> Option<&[u8]> {
+        self.entry(Target::Param(param))?.data.as_deref()
+    }
+
+    /// A number or a time in seconds, if configured. A value of the wrong width counts as none (dhcpd).
+    #[must_use]
+    pub fn secs(&self, param: Param) -> Option<u32> {
+        match self.param(param)? {
+            [a] => Some(u32::from(*a)),
+            [a, b] => Some(u32::from(u16::from_be_bytes([*a, *b]))),
+            [a, b, c, d] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            _ => None,
+        }
     }
 
     /// A flag, if configured; `ignore` is `false`.
     #[must_use]
-    pub fn flag(&self, _param: Param) -> Option<bool> {
-        todo!()
+    pub fn flag(&self, param: Param) -> Option<bool> {
+        match self.param(param)? {
+            [value] => Some(*value == 1),
+            _ => None,
+        }
     }
 
     /// A flag, or dhcpd's default for it.
     #[must_use]
-    pub fn flag_or_default(&self, _param: Param) -> bool {
-        todo!()
+    pub fn flag_or_default(&self, param: Param) -> bool {
+        self.flag(param).unwrap_or(param.info().default == Some(1))
     }
 
-    /// A number or time, or dhcpd's default for it.
+    /// A number or time, or dhcpd's default for it; 0 where there is none.
     #[must_use]
-    pub fn secs_or_default(&self, _param: Param) -> u32 {
-        todo!()
+    pub fn secs_or_default(&self, param: Param) -> u32 {
+        self.secs(param).or(param.info().default).unwrap_or(0)
     }
 
     /// Whether a flag was set with `ignore`: refuse without a log line.
     #[must_use]
-    pub fn is_ignored(&self, _param: Param) -> bool {
-        todo!()
+    pub fn is_ignored(&self, param: Param) -> bool {
+        self.param(param) == Some(&[2])
     }
 
-    /// An address (the first one of a name), if configured.
+    /// An address (the first one of several), if configured.
     #[must_use]
-    pub fn address(&self, _param: Param) -> Option<Ipv4Addr> {
-        todo!()
+    pub fn address(&self, param: Param) -> Option<Ipv4Addr> {
+        self.param(param)?
+            .first_chunk::<4>()
+            .map(|octets| Ipv4Addr::from(*octets))
     }
 
     /// Text, if configured.
     #[must_use]
-    pub fn text(&self, _param: Param) -> Option<&[u8]> {
-        todo!()
+    pub fn text(&self, param: Param) -> Option<&[u8]> {
+        self.param(param)
     }
 
     /// Gives the option a value if it has none (the engine's own defaults, such as the subnet mask).
-    pub fn default_option(&mut self, _code: u8, _value: &[u8]) {
-        todo!()
+    pub fn default_option(&mut self, code: u8, value: &[u8]) {
+        let target = Self::dhcp(code);
+        if self.place(target).is_none() {
+            self.add_place(target, Span::default());
+        }
+        if let Some(entry) = self.place(target).and_then(|place| self.entries.get_mut(place))
+            && entry.data.is_none()
+        {
+            entry.data = Some(value.into());
+        }
+    }
+
+    /// Takes the value of an option away.
+    pub fn remove_option(&mut self, code: u8) {
+        if let Some(entry) = self
+            .place(Self::dhcp(code))
+            .and_then(|place| self.entries.get_mut(place))
+        {
+            entry.data = None;
+        }
+    }
+
+    /// Every option and parameter that was assigned, with its value and where that comes from; for people.
+    pub fn assignments<'e>(
+        &'e self,
+        config: &'e Config,
+    ) -> impl Iterator<Item = (String, Option<&'e [u8]>, Span)> + 'e {
+        self.entries.iter().map(|entry| {
+            let name = match entry.target {
+                Target::Option(option) => format!("option {}", config.spaces.option_name(option)),
+                Target::Param(param) => param.name().to_owned(),
+            };
+            (name, entry.data.as_deref(), entry.origin)
+        })
+    }
+
+    /// Puts options of other spaces into the options that carry them.
+    pub(super) fn encapsulate(&mut self, config: &Config) {
+        if !self.has_spaces {
+            return;
+        }
+        if let Some(site) = self
+            .param(Param::SiteOptionSpace)
+            .and_then(|name| config.space_of_bytes(name))
+        {
+            self.site_options(site);
+        }
+        let vendor = self
+            .param(Param::VendorOptionSpace)
+            .and_then(|name| config.space_of_bytes(name));
+        let vendor = vendor.map(|space| {
+            (
+                OptionRef {
+                    space: SpaceId::DHCP,
+                    code: 43,
+                },
+                space,
+            )
+        });
+        for (option, space) in vendor.into_iter().chain(config.encapsulations.iter().copied()) {
+            // Option 82 is the relay's, and option 81 belongs to dynamic DNS.
+            if option.space != SpaceId::DHCP || matches!(space, SpaceId::AGENT | SpaceId::FQDN) {
+                continue;
+            }
+            let Ok(code) = u8::try_from(option.code) else { continue };
+            if self.option(code).is_some() {
+                continue;
+            }
+            if let Some((bytes, origin)) = self.space_bytes(config, space, 0) {
+                let target = Target::Option(option);
+                if self.place(target).is_none() {
+                    self.add_place(target, origin);
+                }
+                if let Some(entry) = self.place(target).and_then(|place| self.entries.get_mut(place)) {
+                    entry.data = Some(bytes.into());
+                    entry.origin = origin;
+                }
+            }
+        }
+    }
+
+    /// `site-option-space`: its options stand in for those of the message.
+    fn site_options(&mut self, site: SpaceId) {
+        let own: Vec<Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| matches!(entry.target, Target::Option(option) if option.space == site))
+            .cloned()
+            .collect();
+        for entry in own {
+            let Target::Option(OptionRef { code, .. }) = entry.target else {
+                continue;
+            };
+            if !(128..255).contains(&code) {
+                continue;
+            }
+            let target = Target::Option(OptionRef {
+                space: SpaceId::DHCP,
+                code,
+            });
+            if self.place(target).is_none() {
+                self.add_place(target, entry.origin);
+            }
+            if let Some(slot) = self.place(target).and_then(|place| self.entries.get_mut(place)) {
+                slot.data = entry.data;
+                slot.origin = entry.origin;
+            }
+        }
+    }
+
+    /// The options of a space, ascending, as one option carries them; and where the first of them was set.
+    fn space_bytes(&self, config: &Config, space: SpaceId, depth: usize) -> Option<(Vec<u8>, Span)> {
+        if depth >= SPACE_DEPTH_MAX {
+            return None;
+        }
+        let mut found: Vec<(u32, Vec<u8>, Span)> = Vec::new();
+        for entry in &self.entries {
+            if let (Target::Option(option), Some(data)) = (entry.target, &entry.data)
+                && option.space == space
+            {
+                found.push((option.code, data.to_vec(), entry.origin));
+            }
+        }
+        for (outer, inner) in &config.encapsulations {
+            if outer.space == space
+                && !found.iter().any(|(code, _, _)| *code == outer.code)
+                && let Some((bytes, origin)) = self.space_bytes(config, *inner, depth.saturating_add(1))
+            {
+                found.push((outer.code, bytes, origin));
+            }
+        }
+        found.sort_by_key(|(code, _, _)| *code);
+        let origin = found.first()?.2;
+        let space = config.spaces.space(space)?;
+        let mut out = Vec::new();
+        for (code, data, _) in found {
+            let code = code.to_be_bytes();
+            out.extend_from_slice(code.get(4_usize.saturating_sub(usize::from(space.code_width))..)?);
+            let len = u32::try_from(data.len()).ok()?.to_be_bytes();
+            let width = usize::from(space.length_width);
+            if width < 4 && u32::from_be_bytes(len) >= 1 << width.saturating_mul(8).min(31) && width > 0 {
+                continue;
+            }
+            out.extend_from_slice(len.get(4_usize.saturating_sub(width)..)?);
+            out.extend_from_slice(&data);
+        }
+        Some((out, origin))
     }
 }
 
 impl Config {
-    /// Runs all statements that apply to a packet.
+    /// Runs all statements that apply to a packet (reference section 3).
     #[must_use]
-    pub fn evaluate(&self, _chain: &Chain<'_>, _context: &Context<'_>) -> Evaluation {
-        todo!()
+    pub fn evaluate(&self, chain: &Chain<'_>, context: &Context<'_>) -> Evaluation {
+        let mut machine = Machine::new(self, context);
+        for scope in self.scopes_of(chain) {
+            if let Some(scope) = self.scopes.get(scope.0) {
+                machine.run(&scope.statements);
+            }
+        }
+        let mut evaluation = machine.finish();
+        evaluation.depends = evaluation.depends.and(chain.membership.depends);
+        evaluation
+    }
+
+    /// The scopes that apply to a packet, in the order they run.
+    #[must_use]
+    pub fn scopes_of(&self, chain: &Chain<'_>) -> Vec<ScopeId> {
+        let mut order: Vec<ScopeId> = Vec::with_capacity(8);
+        let network = chain
+            .network
+            .or_else(|| chain.subnet.map(|id| self.subnet(id).shared_network))
+            .or_else(|| chain.pool.map(|id| self.pool(id).shared_network));
+        let network_scope = network.map_or(ScopeId(0), |id| self.shared_network(id).scope);
+        let base = chain.subnet.map_or(network_scope, |id| self.subnet(id).scope);
+        order.extend_from_slice(self.path(base));
+        let mut limit = self.path(base);
+        if let Some(pool) = chain.pool {
+            let scope = self.pool(pool).scope;
+            order.extend_from_slice(self.below(scope, self.path(network_scope)));
+            limit = self.path(scope);
+        }
+        for member in chain.membership.members.iter().rev() {
+            let scope = match member.via {
+                Via::Subclass(id) => self.subclass(id).scope,
+                Via::Class | Via::Spawned => self.class(member.class).scope,
+            };
+            order.extend_from_slice(self.below(scope, limit));
+        }
+        if let Some(host) = chain.host {
+            order.extend_from_slice(self.below(self.host(host).scope, limit));
+        }
+        order
+    }
+
+    fn path(&self, scope: ScopeId) -> &[ScopeId] {
+        self.scopes.get(scope.0).map_or(&[], |scope| &scope.path)
+    }
+
+    /// The scopes around `scope` and itself, from the outermost, without those at or outside of `limit`.
+    fn below(&self, scope: ScopeId, limit: &[ScopeId]) -> &[ScopeId] {
+        let path = self.path(scope);
+        let first = path
+            .iter()
+            .rposition(|scope| limit.contains(scope))
+            .map_or(0, |place| place.saturating_add(1));
+        path.get(first..).unwrap_or_default()
     }
 
     /// Runs a hook; its options, logs, executions and variables are added to `evaluation`.
-    pub fn run_hook(&self, _hook: &Hook, _context: &Context<'_>, _evaluation: &mut Evaluation) {
-        todo!()
+    pub fn run_hook(&self, hook: &Hook, context: &Context<'_>, evaluation: &mut Evaluation) {
+        let taken = std::mem::take(evaluation);
+        let mut machine = Machine::resume(self, context, taken);
+        machine.run(&hook.body);
+        *evaluation = machine.finish();
     }
 
     /// Reads back a hook's text from a lease record.
@@ -223,7 +511,12 @@ impl Config {
     /// # Errors
     ///
     /// The rendered diagnostics, when this configuration does not understand the text.
-    pub fn parse_hook(&self, _text: &str) -> Result<Hook, String> {
-        todo!()
+    pub fn parse_hook(&self, text: &str) -> Result<Hook, String> {
+        super::parse_hook(self, text)
+    }
+
+    /// The space a parameter names.
+    pub(super) fn space_of_bytes(&self, name: &[u8]) -> Option<SpaceId> {
+        self.spaces.space_by_name(std::str::from_utf8(name).ok()?)
     }
 }

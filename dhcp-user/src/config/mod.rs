@@ -12,16 +12,27 @@
 pub mod classify;
 pub mod context;
 pub mod diagnostic;
+mod domain;
 pub mod evaluate;
 pub mod ids;
+mod lexer;
+pub mod limits;
+mod lookup;
+mod machine;
 pub mod model;
+mod option_table;
 pub mod options;
 pub mod param;
+mod parse;
+mod pattern;
+mod print;
+mod received;
 pub mod span;
+mod statement;
 
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
-
-use dhcp_ebpf::wire::dhcp::HwAddr;
+use std::sync::Arc;
 
 pub use classify::{Member, Membership, Via};
 pub use context::{Context, Malformed, ReceivedOptions, VariableValue, Variables};
@@ -29,10 +40,10 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use evaluate::{Chain, Depends, Evaluation, Execution, Hook, LogLine, LogPriority};
 pub use ids::{ClassId, HostId, PeerId, PoolId, ScopeId, SharedNetworkId, SubclassId, SubnetId};
 pub use model::{
-    Address, DbTimeFormat, FailoverPeer, Host, LeaseIdFormat, Permit, PermitKind, PermitVerdict, Pool, Process, Range,
-    Role, SharedNetwork, StateBootstrap, StateName, Subnet,
+    Address, Class, DbTimeFormat, FailoverPeer, Host, LeaseIdFormat, Permit, PermitKind, PermitVerdict, Pool, Process,
+    Range, Role, SharedNetwork, StateBootstrap, StateName, Subclass, Subnet,
 };
-pub use options::{OptionRef, SpaceId};
+pub use options::{OptionRef, SpaceId, Spaces};
 pub use param::Param;
 pub use span::{FileId, Location, Sources, Span};
 
@@ -48,8 +59,64 @@ pub struct Loaded {
 /// Reads, checks and compiles a configuration. `root` names the main file; `read` opens it and what it includes, and
 /// its error is a sentence for people.
 #[must_use]
-pub fn load(_root: &str, _read: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>) -> Loaded {
-    todo!()
+pub fn load(root: &str, read: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>) -> Loaded {
+    let mut parser = parse::Parser::new(Config::new(Spaces::new()), read);
+    parser.run(root);
+    let parse::Parser {
+        mut config,
+        diagnostics: mut list,
+        suppressed,
+        ..
+    } = parser;
+    list.sort_by_key(|one| one.span.start);
+    list.sort_by_key(|one| one.span.file);
+    let diagnostics = Diagnostics {
+        list,
+        sources: config.sources.clone(),
+        suppressed,
+    };
+    if diagnostics.errors_count() > 0 {
+        return Loaded {
+            config: None,
+            diagnostics,
+        };
+    }
+    config.complete();
+    Loaded {
+        config: Some(config),
+        diagnostics,
+    }
+}
+
+/// Reads the body of a hook in the world of a configuration.
+fn parse_hook(config: &Config, text: &str) -> Result<Hook, String> {
+    let mut bare = Config::new(config.spaces.clone());
+    bare.classes.clone_from(&config.classes);
+    bare.class_names.clone_from(&config.class_names);
+    let text = format!("on commit {{\n{text}\n}}\n");
+    let mut read = |_: &str| Ok(text.clone().into_bytes());
+    let mut parser = parse::Parser::new(bare, &mut read);
+    parser.run("lease record");
+    let parse::Parser {
+        config: read_config,
+        diagnostics: list,
+        suppressed,
+        ..
+    } = parser;
+    let diagnostics = Diagnostics {
+        list,
+        sources: read_config.sources,
+        suppressed,
+    };
+    let statement = read_config
+        .scopes
+        .into_iter()
+        .next()
+        .and_then(|scope| scope.statements.into_iter().next());
+    match statement.map(|statement| statement.kind) {
+        Some(statement::StatementKind::On(_, hook)) if diagnostics.errors_count() == 0 => Ok(hook),
+        _ => Err(diagnostics.render(false)),
+    }
 }
 
 /// A checked and compiled configuration.
@@ -65,13 +132,59 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Host declarations; [`HostId`] is the place.
     pub hosts: Vec<Host>,
+    /// Classes; [`ClassId`] is the place.
+    pub classes: Vec<Class>,
+    /// Declared subclasses; [`SubclassId`] is the place.
+    pub subclasses: Vec<Subclass>,
     /// Failover peers; [`PeerId`] is the place.
     pub failover_peers: Vec<FailoverPeer>,
+    /// Option spaces.
+    pub spaces: Spaces,
     /// The text, for people.
     pub sources: Sources,
+    scopes: Vec<statement::Scope>,
+    class_names: HashMap<Arc<str>, ClassId>,
+    /// Names of functions made with `define` anywhere.
+    functions: HashSet<String>,
+    /// Functions of the top level: known to classes too.
+    global_functions: HashMap<Arc<str>, Arc<statement::Function>>,
+    /// Host names and what they resolved to.
+    names: Vec<(String, Vec<Ipv4Addr>)>,
+    /// `gethostname()`.
+    machine_name: Option<String>,
+    encapsulations: Vec<(OptionRef, SpaceId)>,
+    lookup: lookup::Lookup,
 }
 
 impl Config {
+    fn new(spaces: Spaces) -> Self {
+        Self {
+            process: Process::default(),
+            shared_networks: Vec::new(),
+            subnets: Vec::new(),
+            pools: Vec::new(),
+            hosts: Vec::new(),
+            classes: Vec::new(),
+            subclasses: Vec::new(),
+            failover_peers: Vec::new(),
+            spaces,
+            sources: Sources::default(),
+            scopes: Vec::new(),
+            class_names: HashMap::new(),
+            functions: HashSet::new(),
+            global_functions: HashMap::new(),
+            names: Vec::new(),
+            machine_name: None,
+            encapsulations: Vec::new(),
+            lookup: lookup::Lookup::default(),
+        }
+    }
+
+    /// A configuration that knows nothing: the world that constants are folded in.
+    fn empty() -> Self {
+        Self::new(Spaces::none())
+    }
+
     /// A network.
     ///
     /// # Panics
@@ -106,92 +219,99 @@ impl Config {
         &self.failover_peers[id.0]
     }
 
+    /// A class.
+    #[must_use]
+    pub fn class(&self, id: ClassId) -> &Class {
+        &self.classes[id.0]
+    }
+
+    /// A declared subclass.
+    #[must_use]
+    pub fn subclass(&self, id: SubclassId) -> &Subclass {
+        &self.subclasses[id.0]
+    }
+
     /// Name of a class, as `billing class "..."` writes it.
     #[must_use]
-    pub fn class_name(&self, _id: ClassId) -> &str {
-        todo!()
+    pub fn class_name(&self, id: ClassId) -> &str {
+        &self.class(id).name
     }
 
     /// The class of this name (case-sensitive).
     #[must_use]
-    pub fn class_by_name(&self, _name: &str) -> Option<ClassId> {
-        todo!()
-    }
-
-    /// The most specific subnet that contains the address.
-    #[must_use]
-    pub fn subnet_of(&self, _address: Ipv4Addr) -> Option<SubnetId> {
-        todo!()
-    }
-
-    /// The pool whose ranges contain the address.
-    #[must_use]
-    pub fn pool_of(&self, _address: Ipv4Addr) -> Option<PoolId> {
-        todo!()
-    }
-
-    /// The network of an interface: by `interface NAME`, else the subnet that contains one of its addresses.
-    #[must_use]
-    pub fn shared_network_of_interface(&self, _name: &str, _addresses: &[(Ipv4Addr, u8)]) -> Option<SharedNetworkId> {
-        todo!()
+    pub fn class_by_name(&self, name: &str) -> Option<ClassId> {
+        self.class_names.get(name).copied()
     }
 
     /// The authoritative flag of the root scope.
     #[must_use]
     pub fn is_authoritative(&self) -> bool {
-        todo!()
-    }
-
-    /// Host declarations with this client identifier, in dhcpd's order of search.
-    #[must_use]
-    pub fn hosts_by_client_id(&self, _client_id: &[u8]) -> &[HostId] {
-        todo!()
-    }
-
-    /// Host declarations with this hardware address.
-    #[must_use]
-    pub fn hosts_by_hw(&self, _hw: &HwAddr) -> &[HostId] {
-        todo!()
-    }
-
-    /// Host declarations whose `host-identifier` the packet carries.
-    #[must_use]
-    pub fn hosts_by_identifier(&self, _context: &Context<'_>) -> Vec<HostId> {
-        todo!()
-    }
-
-    /// Addresses of a host declaration: digits, and what names resolved to.
-    #[must_use]
-    pub fn fixed_addresses(&self, _id: HostId) -> Vec<Ipv4Addr> {
-        todo!()
+        self.scopes.first().is_some_and(|scope| scope.authoritative)
     }
 
     /// Names that stand where addresses may; to be resolved outside and brought back with [`Self::resolve`].
     pub fn host_names(&self) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.names.iter().map(|(name, _)| &**name)
     }
 
     /// Brings in the addresses of a name.
-    pub fn resolve(&mut self, _name: &str, _addresses: Vec<Ipv4Addr>) {
-        todo!()
+    pub fn resolve(&mut self, name: &str, addresses: &[Ipv4Addr]) {
+        if let Some((_, known)) = self.names.iter_mut().find(|(known, _)| known == name) {
+            *known = addresses.to_vec();
+        }
+    }
+
+    /// Brings in the name of the machine, for `gethostname()`.
+    pub fn set_machine_name(&mut self, name: &str) {
+        self.machine_name = Some(name.to_owned());
     }
 
     /// What an address came to; the first one of a name.
     #[must_use]
-    pub fn address(&self, _address: &Address) -> Option<Ipv4Addr> {
-        todo!()
+    pub fn address(&self, address: &Address) -> Option<Ipv4Addr> {
+        self.addresses(address).first().copied()
+    }
+
+    /// What an address came to; all of a name.
+    #[must_use]
+    pub fn addresses(&self, address: &Address) -> Vec<Ipv4Addr> {
+        match address {
+            Address::Literal(address) => vec![*address],
+            Address::Name(place) => self
+                .names
+                .get(*place)
+                .map(|(_, addresses)| addresses.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Addresses of a host declaration: digits, and what names resolved to.
+    #[must_use]
+    pub fn fixed_addresses(&self, id: HostId) -> Vec<Ipv4Addr> {
+        self.host(id)
+            .fixed_addresses
+            .iter()
+            .flat_map(|address| self.addresses(address))
+            .collect()
     }
 
     /// Whether an option of the message holds text (clients that end their host name with NUL get text that does).
     #[must_use]
-    pub fn is_text_option(&self, _code: u8) -> bool {
-        todo!()
+    pub fn is_text_option(&self, code: u8) -> bool {
+        let ty = self.spaces.type_of(OptionRef {
+            space: SpaceId::DHCP,
+            code: u32::from(code),
+        });
+        ty.elems.last() == Some(&options::Elem::Text)
     }
 
     /// Name of an option of the message (`domain-name-servers`, `unknown-200`).
     #[must_use]
-    pub fn option_name(&self, _code: u8) -> String {
-        todo!()
+    pub fn option_name(&self, code: u8) -> String {
+        self.spaces.option_name(OptionRef {
+            space: SpaceId::DHCP,
+            code: u32::from(code),
+        })
     }
 
     /// File, line and column of a span.

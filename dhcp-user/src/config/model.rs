@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dhcp_ebpf::wire::dhcp::HwAddr;
 
-use super::ids::{ClassId, HostId, PeerId, PoolId, ScopeId, SharedNetworkId, SubnetId};
+use super::ids::{ClassId, PeerId, PoolId, ScopeId, SharedNetworkId, SubnetId};
 use super::span::Span;
 
 /// An address as the text gives it: digits, or a name that is resolved outside ([`super::Config::host_names`]).
@@ -70,6 +70,28 @@ pub struct Process {
     pub abandon_lease_time: u32,
     /// `omapi-port`, if configured.
     pub omapi_port: Option<u16>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            lease_file: None,
+            pid_file: None,
+            log_facility: None,
+            local_port: None,
+            remote_port: None,
+            local_address: None,
+            limited_broadcast: None,
+            db_time_format: DbTimeFormat::Default,
+            lease_id_format: LeaseIdFormat::Octal,
+            delayed_ack: 0,
+            max_ack_delay_us: 250_000,
+            dont_use_fsync: false,
+            server_id_check: false,
+            abandon_lease_time: 86_400,
+            omapi_port: None,
+        }
+    }
 }
 
 /// A shared network.
@@ -333,5 +355,38 @@ pub struct FailoverPeer {
     pub span: Span,
 }
 
-/// The host declarations that fit a client, in order of declaration.
-pub type HostIds<'a> = &'a [HostId];
+/// A class.
+#[derive(Debug, Clone)]
+pub struct Class {
+    /// Name.
+    pub name: Arc<str>,
+    /// `match if`.
+    pub(super) match_if: Option<super::statement::Expr>,
+    /// `match` or `spawn with`.
+    pub(super) submatch: Option<super::statement::Expr>,
+    /// Whether an unknown value makes a subclass.
+    pub is_spawning: bool,
+    /// `lease limit`.
+    pub lease_limit: Option<u32>,
+    /// Its statements.
+    pub scope: ScopeId,
+    /// Subclasses by value.
+    pub(super) subclasses: std::collections::HashMap<Arc<[u8]>, super::ids::SubclassId>,
+    /// Where it is first declared.
+    pub span: Span,
+}
+
+/// A declared subclass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subclass {
+    /// The class it belongs to.
+    pub class: ClassId,
+    /// The value it stands for.
+    pub value: Arc<[u8]>,
+    /// `lease limit`, its own or that of the class.
+    pub lease_limit: Option<u32>,
+    /// Its statements; the class's when it has no block.
+    pub scope: ScopeId,
+    /// Where it is declared.
+    pub span: Span,
+}

@@ -1,6 +1,7 @@
 //! Places in the text: which file, which bytes; and how the file came to be read.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A file of the configuration, by the order of its first opening; the main file is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -59,7 +60,7 @@ impl fmt::Display for Location {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
     name: String,
-    text: Vec<u8>,
+    text: Arc<[u8]>,
     /// Offsets of the first byte of each line.
     lines: Vec<u32>,
     /// The `include` that opened it; `None` for the main file.
@@ -74,7 +75,7 @@ pub struct Sources {
 
 impl Sources {
     /// Takes in a file.
-    pub(super) fn add(&mut self, name: String, text: Vec<u8>, included_at: Option<Span>) -> FileId {
+    pub(super) fn add(&mut self, name: String, text: Arc<[u8]>, included_at: Option<Span>) -> FileId {
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
         let mut lines = vec![0];
         lines.extend(

@@ -45,3 +45,12 @@ pub const ASSOCIATED_COUNT_MAX: usize = 40;
 
 /// Longest text of a client's option 12 that is kept, in bytes.
 pub const HOST_NAME_LEN_MAX: usize = 255;
+
+/// How long after its end a lease is taken from its client, in seconds.
+///
+/// Instants are whole seconds, rounded down, of two clocks: what a client was told may run up to two seconds past
+/// what the table says (I1).
+pub const EXPIRY_GRACE_SECS: u32 = 2;
+
+/// An INFORM that is not answered for want of authority is logged once in so many (dhcpd: 100).
+pub const INFORM_LOG_INTERVAL: u64 = 100;

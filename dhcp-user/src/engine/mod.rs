@@ -2,35 +2,71 @@
 //!
 //! ```text
 //!   Packet --request--> who, where, what       Durable --gate--> Send, Arm, Extend
-//!     DISCOVER/REQUEST --find--> address --terms--> times --compose--> reply
+//!     DISCOVER/REQUEST --find--> address --grant--> terms, reply --> Append, (Durable) Send, Arm
 //!     RELEASE/DECLINE/expiry of an armed lease: Revoke, park, .. Revoked: absorb, go on
-//!   Renewed --promise--> ends and cltt move, the horizon when it has to
+//!   Renewed --kernel--> starts, ends and cltt move, the horizon when it has to
 //! ```
 //!
 //! - `request` reads a message, `find` chooses the address (dhcpd: find_lease), `terms` the lease time.
 //! - `compose` evaluates the scopes and makes the reply, for the slow path and for the kernel's templates alike.
-//! - `promise` is the kernel's side of leases: horizons, predicted questions, revocations, what the kernel reports.
+//! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
+//! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `peers` is the seam to failover: what a peer's state means for clients.
+//!
+//! Guards I1 (an armed address is revoked before anybody else gets it), I5 (doubt is not armed), I6 (`limits`), I7
+//! (horizons within what the partner agreed to) and I8.
 
+mod bills;
+mod compose;
+mod find;
+mod gate;
+mod grant;
+mod inform;
+mod kernel;
+mod leasequery;
 pub mod limits;
+mod offer;
+mod packet;
+mod peers;
 pub mod port;
+mod probe;
+mod promise;
 mod reply;
+mod request;
+mod route;
 pub mod status;
+mod surrender;
+mod terms;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use dhcp_ebpf::abi::{DigestKey, Generation};
 
 use crate::{
-    config::Config,
+    config::{Config, PoolId, SharedNetworkId},
     lease::{
-        Lease, Table,
-        journal::{Format, PeerState},
-        time::{BootTime, Now},
+        BindingState, Lease, PoolIndex, Table,
+        journal::{self, Format, PeerState},
+        time::{BootTime, Now, WallTime},
     },
 };
 
-use port::{Effect, Input, JournalSeq, Verbs};
+use bills::Bills;
+use find::Search;
+use gate::Gate;
+use peers::Peer;
+pub use peers::Service;
+use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
+use probe::Probes;
+use promise::Promises;
+use route::Ports;
 pub use status::Status;
+use status::{FastPathStatus, JournalStatus, NotArmed, PeerStatus, PoolStatus, Reason, Received, Sent, Tally};
 
 /// What an engine is born with besides its configuration and its leases.
 #[derive(Debug, Clone)]
@@ -43,7 +79,7 @@ pub struct EngineOptions {
     pub fast_path: bool,
     /// Generation of the configuration, the one in the kernel's control map.
     pub generation: Generation,
-    /// The kernel's entries were adopted from an earlier agent: what the leases promise may be armed.
+    /// The kernel's entries were adopted from an earlier agent: whatever the leases promise may be armed.
     pub adopted: bool,
     /// Failover states found in the leases file, the last record of each peer.
     pub peer_states: Vec<PeerState>,
@@ -51,54 +87,419 @@ pub struct EngineOptions {
     pub format: Format,
     /// Number of the last journal record already written.
     pub journal_seq: JournalSeq,
+    /// A REQUEST that names another server in option 54 is left to that server (RFC 2131 4.3.2); dhcpd answers it.
+    pub honours_server_id: bool,
+    /// Only the holder of a lease, or who was offered it, can DECLINE it; dhcpd lets anybody.
+    pub checks_decliner: bool,
+}
+
+impl EngineOptions {
+    /// The safe choice for everything.
+    #[must_use]
+    pub fn new(seed: u64, digest_key: DigestKey) -> Self {
+        Self {
+            seed,
+            digest_key,
+            fast_path: true,
+            generation: Generation::new(1),
+            adopted: false,
+            peer_states: Vec::new(),
+            format: Format::default(),
+            journal_seq: JournalSeq(0),
+            honours_server_id: true,
+            checks_decliner: true,
+        }
+    }
 }
 
 /// A DHCP server without sockets, clocks or files.
 #[derive(Debug)]
-pub struct Server {}
+pub struct Server {
+    config: Arc<Config>,
+    table: Table,
+    options: EngineOptions,
+    ports: Ports,
+    /// Interfaces, each with the network it is attached to.
+    interfaces: Vec<(Arc<Interface>, Option<SharedNetworkId>)>,
+    effects: VecDeque<Effect>,
+    gate: Gate,
+    /// The last record of an address, while it may not be durable.
+    records: HashMap<Ipv4Addr, JournalSeq>,
+    promises: Promises,
+    probes: Probes,
+    bills: Bills,
+    peers: Vec<Peer>,
+    next_token: u64,
+    /// The clocks at the last input.
+    clock: Now,
+    is_stopping: bool,
+    received: Tally<Received>,
+    sent: Tally<Sent>,
+    ignored: Tally<Reason>,
+    not_armed: Tally<NotArmed>,
+    informs_unanswered: u64,
+}
+
+/// What became of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is done with.
+    Done,
+    /// It is not answered.
+    Ignored(Reason),
+    /// It has to wait for a revocation.
+    Await(Token),
+}
 
 impl Server {
-    /// A server with this configuration and these leases. Nothing has been said to anybody yet; the first input
-    /// should be [`Input::Interfaces`].
+    /// A server with this configuration and these leases. Nothing has been said to anybody yet; the first input should
+    /// be [`Input::Interfaces`].
     #[must_use]
-    pub fn new(_config: Config, _table: Table, _options: EngineOptions, _now: Now) -> Self {
-        todo!()
+    pub fn new(config: Config, table: Table, options: EngineOptions, now: Now) -> Self {
+        let mut server = Self {
+            ports: Ports::of(&config.process),
+            config: Arc::new(config),
+            table,
+            gate: Gate::new(options.journal_seq),
+            interfaces: Vec::new(),
+            effects: VecDeque::new(),
+            records: HashMap::new(),
+            promises: Promises::default(),
+            probes: Probes::default(),
+            bills: Bills::default(),
+            peers: Vec::new(),
+            next_token: 1,
+            clock: now,
+            is_stopping: false,
+            received: Tally::new(),
+            sent: Tally::new(),
+            ignored: Tally::new(),
+            not_armed: Tally::new(),
+            informs_unanswered: 0,
+            options,
+        };
+        server.begin_peers(now);
+        server.adopt_leases(now);
+        server
     }
 
     /// All leases that say anything, in address order, with what the engine knows (not what the kernel has not yet
     /// reported).
     pub fn leases(&self) -> impl Iterator<Item = Lease> + '_ {
-        std::iter::empty()
+        self.table.iter()
     }
 
     /// Failover states as the leases file records them.
     pub fn peer_states(&self) -> impl Iterator<Item = PeerState> + '_ {
-        std::iter::empty()
+        self.peers.iter().map(|peer| peer.state.clone())
     }
 
     /// The table, for snapshots in slices.
     #[must_use]
     pub fn table(&self) -> &Table {
-        todo!()
+        &self.table
     }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether the kernel may answer for this address now.
+    #[must_use]
+    pub fn is_armed(&self, address: Ipv4Addr) -> bool {
+        self.promises.is_armed(address)
+    }
+
+    /// Whether nothing waits for the journal or for a revocation: after [`Input::Stop`] the agent may go.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let (appended, durable) = self.gate.seqs();
+        appended == durable && self.promises.revoking_count() == 0 && self.effects.is_empty()
+    }
+
+    /// Begins every failover peer, journals a state that the file does not know, and tells the kernel whom it may
+    /// answer for.
+    fn begin_peers(&mut self, now: Now) {
+        let config = Arc::clone(&self.config);
+        for (number, declared) in config.failover_peers.iter().enumerate() {
+            let recorded = self.options.peer_states.iter().find(|state| *state.name == *declared.name.as_bytes());
+            let begun = Peer::begin(declared, recorded, now);
+            let is_serving = begun.peer.is_serving();
+            if begun.is_new {
+                self.record_peer_state(&begun.peer.state);
+            }
+            self.peers.push(begun.peer);
+            self.effects.push_back(Effect::Serving(serving_index(number), is_serving));
+        }
+    }
+
+    /// Takes over what an earlier agent promised: after a crash its horizons are the truth (design: restart), and
+    /// entries left in the kernel may still be answering.
+    fn adopt_leases(&mut self, now: Now) {
+        let mut raised = Vec::new();
+        for lease in self.table.iter() {
+            self.bills.count_in(&lease);
+            if lease.state != BindingState::Active {
+                continue;
+            }
+            if self.options.adopted
+                && lease.tstp > now.wall
+                && let Some(mac) = lease.hw.and_then(|hw| hw.mac())
+            {
+                self.promises.adopt(lease.address, mac);
+            }
+            if lease.tstp > lease.ends {
+                raised.push(lease.address);
+            }
+        }
+        for address in raised {
+            if let Some(mut lease) = self.table.get(address) {
+                lease.ends = lease.tstp;
+                self.table.put(lease);
+            }
+        }
+    }
+
+    /// Stores a lease and hands its record out.
+    fn commit(&mut self, lease: Lease) -> JournalSeq {
+        let mut record = Vec::with_capacity(320);
+        journal::write_lease(&lease, self.options.format, &mut record);
+        let address = lease.address;
+        self.keep(lease);
+        let seq = self.gate.append(record, &mut self.effects);
+        self.records.insert(address, seq);
+        seq
+    }
+
+    /// Stores a lease in memory only.
+    fn keep(&mut self, lease: Lease) {
+        if self.bills.is_used() || lease.billing.is_some() {
+            if let Some(old) = self.table.get(lease.address) {
+                self.bills.count_out(&old);
+            }
+            self.bills.count_in(&lease);
+        }
+        self.table.put(lease);
+    }
+
+    fn record_peer_state(&mut self, state: &PeerState) {
+        let mut record = Vec::new();
+        journal::write_peer_state(state, self.options.format, &mut record);
+        self.gate.append(record, &mut self.effects);
+    }
+
+    /// The record that everything said about an address rests on.
+    fn record_of(&self, address: Ipv4Addr) -> JournalSeq {
+        self.records.get(&address).copied().unwrap_or_default()
+    }
+
+    fn log(&mut self, level: Level, line: String) {
+        self.effects.push_back(Effect::Log(level, line));
+    }
+
+    fn draw_token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token = self.next_token.wrapping_add(1);
+        token
+    }
+
+    fn search<'s>(&'s self, config: &'s Config, now: Now) -> Search<'s> {
+        Search { config, table: &self.table, peers: &self.peers, now: now.wall }
+    }
+
+    /// The partner that shares a pool.
+    fn peer_of_pool(&self, pool: Option<PoolId>) -> Option<&Peer> {
+        self.peers.get(self.config.pool(pool?).failover?.0)
+    }
+
+    fn set_interfaces(&mut self, interfaces: Vec<Interface>) {
+        self.interfaces = interfaces
+            .into_iter()
+            .map(|interface| {
+                let network = self.config.shared_network_of_interface(&interface.name, &interface.addresses);
+                (Arc::new(interface), network)
+            })
+            .collect();
+    }
+
+    fn interface(&self, index: InterfaceIndex) -> Option<(Arc<Interface>, Option<SharedNetworkId>)> {
+        let (interface, network) = self.interfaces.iter().find(|(interface, _)| interface.index == index)?;
+        Some((Arc::clone(interface), *network))
+    }
+
+    /// Ends the wait of peers whose partner has not spoken up.
+    fn end_startups(&mut self, now: Now) {
+        for number in 0..self.peers.len() {
+            let Some(peer) = self.peers.get_mut(number) else { continue };
+            if peer.startup_until().is_none_or(|until| until > now.boot) {
+                continue;
+            }
+            let from = peer.state.my_state;
+            let is_changed = peer.end_startup(now);
+            let (state, is_serving) = (peer.state.clone(), peer.is_serving());
+            if is_changed {
+                let name = String::from_utf8_lossy(&state.name).into_owned();
+                self.log(
+                    Level::Info,
+                    format!("failover peer {name}: I move from {} to {}", from.name(), state.my_state.name()),
+                );
+                self.record_peer_state(&state);
+            }
+            self.effects.push_back(Effect::Serving(serving_index(number), is_serving));
+        }
+    }
+}
+
+/// Index of a failover peer in the kernel's serving table; 0 is "no failover".
+fn serving_index(peer: usize) -> u8 {
+    u8::try_from(peer.saturating_add(1)).unwrap_or(u8::MAX)
 }
 
 impl Verbs for Server {
     type Status = Status;
 
-    fn handle(&mut self, _input: Input<'_>, _now: Now) {
-        todo!()
+    fn handle(&mut self, input: Input<'_>, now: Now) {
+        self.clock = now;
+        match input {
+            Input::Packet(received) => self.handle_packet(received, now),
+            Input::Durable(seq) => {
+                self.gate.pass(seq, &mut self.effects, |effect| self.promises.still_wants(effect));
+                let (appended, durable) = self.gate.seqs();
+                if appended == durable {
+                    self.records.clear();
+                }
+            }
+            Input::JournalFailed(why) => {
+                self.log(Level::Error, format!("the journal cannot be written: {why}"));
+                self.gate.fail(why);
+            }
+            Input::JournalRestored => {
+                self.gate.restore(&mut self.effects, |effect| self.promises.still_wants(effect));
+                self.records.clear();
+            }
+            Input::Interfaces(interfaces) => self.set_interfaces(interfaces),
+            Input::Revoked(token, words) => self.handle_revoked(token, &words, now),
+            Input::Renewed(words) => self.handle_renewed(&words, now),
+            Input::Probed(token, is_in_use) => self.handle_probed(token, is_in_use, now),
+            Input::Timeout => {
+                self.end_startups(now);
+                self.expire(now);
+            }
+            Input::Stop { leaves_kernel } => self.stop(leaves_kernel, now),
+            // Failover links come with the endpoint; until then nobody dials and nobody is listened to.
+            Input::Peer(_) => {}
+        }
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
-        todo!()
+        self.effects.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<BootTime> {
-        todo!()
+        let is_waiting = self.is_stopping || self.gate.failure().is_some();
+        let expiry = if is_waiting { None } else { self.table.next_expiry() };
+        let expiry = expiry.map(|at| self.clock.boot_of(at.after(limits::EXPIRY_GRACE_SECS)));
+        self.peers.iter().filter_map(Peer::startup_until).chain(expiry).min()
     }
 
     fn status(&self) -> Status {
-        todo!()
+        let (appended, durable) = self.gate.seqs();
+        Status {
+            generation: self.options.generation.number(),
+            received: self.received.list(),
+            sent: self.sent.list(),
+            ignored: self.ignored.list(),
+            journal: JournalStatus {
+                appended,
+                durable,
+                waiting: self.gate.waiting_count(),
+                failure: self.gate.failure().map(str::to_owned),
+            },
+            fast_path: FastPathStatus {
+                enabled: self.options.fast_path,
+                not_armed: self.not_armed.list(),
+                ..self.promises.status()
+            },
+            pools: self.pool_statuses(),
+            peers: self.peers.iter().map(peer_status).collect(),
+        }
     }
 }
+
+impl Server {
+    fn pool_statuses(&self) -> Vec<PoolStatus> {
+        let config = &self.config;
+        let of_pool = |(number, pool): (usize, &crate::config::Pool)| {
+            let counts = self.table.counts(PoolIndex(number));
+            let of = |state| u64::from(counts.of(state));
+            PoolStatus {
+                network: config.shared_network(pool.shared_network).name.to_string(),
+                ranges: pool.ranges.iter().map(|range| (range.first, range.last)).collect(),
+                total: u64::from(counts.total),
+                free: of(BindingState::Free),
+                backup: of(BindingState::Backup),
+                active: of(BindingState::Active),
+                expired: of(BindingState::Expired),
+                released: of(BindingState::Released),
+                abandoned: of(BindingState::Abandoned),
+                reset: of(BindingState::Reset),
+                peer: pool.failover.map(|peer| config.failover_peer(peer).name.to_string()),
+            }
+        };
+        config.pools.iter().enumerate().map(of_pool).collect()
+    }
+}
+
+fn peer_status(peer: &Peer) -> PeerStatus {
+    PeerStatus {
+        name: String::from_utf8_lossy(&peer.state.name).into_owned(),
+        is_primary: peer.is_primary(),
+        my_state: peer.state.my_state.name(),
+        my_since: peer.state.my_since.secs(),
+        partner_state: peer.state.partner_state.name(),
+        partner_since: peer.state.partner_since.secs(),
+        service: peer.service().name(),
+        is_serving: peer.is_serving(),
+    }
+}
+
+/// The addresses of a configuration, as the lease table wants them. `hash_key` should be random: clients choose what
+/// is hashed.
+#[must_use]
+pub fn layout(config: &Config, hash_key: [u64; 2]) -> crate::lease::Layout {
+    let pool = |pool: &crate::config::Pool| crate::lease::PoolLayout {
+        ranges: pool.ranges.iter().map(|range| (range.first, range.last)).collect(),
+        is_failover: pool.failover.is_some(),
+    };
+    crate::lease::Layout { pools: config.pools.iter().map(pool).collect(), hash_key }
+}
+
+/// How a configuration wants records to be written; `utc_offset_secs` is for the comments of local dates.
+#[must_use]
+pub fn format(config: &Config, utc_offset_secs: i32) -> Format {
+    use crate::config::{DbTimeFormat, LeaseIdFormat};
+    use crate::lease::journal::{DateFormat, IdFormat};
+    Format {
+        dates: match config.process.db_time_format {
+            DbTimeFormat::Default => DateFormat::Default,
+            DbTimeFormat::Local => DateFormat::Local { utc_offset_secs },
+        },
+        ids: match config.process.lease_id_format {
+            LeaseIdFormat::Octal => IdFormat::Octal,
+            LeaseIdFormat::Hex => IdFormat::Hex,
+        },
+    }
+}
+
+/// `now`, a little earlier: a lease has run out for others only when it has for the client as well, whatever the
+/// fractions of seconds that the clocks do not show.
+fn expiry_line(now: Now) -> WallTime {
+    WallTime::from_secs(u64::from(now.wall.secs().saturating_sub(limits::EXPIRY_GRACE_SECS)))
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! What goes into the engine and what comes out: the only words the skin and the heart share.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 use dhcp_ebpf::abi::{Generation, QUESTION_COUNT, Renewal, Template};
 
@@ -70,6 +73,12 @@ pub enum Input<'a> {
     Probed(Token, bool),
     /// Time has passed; the instant that `poll_timeout` asked for.
     Timeout,
+    /// The agent is about to stop: take everything from the kernel and write exact times, unless the kernel is to go
+    /// on alone. Done when `Server::is_idle`.
+    Stop {
+        /// The program stays attached and answers within its horizons.
+        leaves_kernel: bool,
+    },
     /// A failover partner's bytes, connection events and commands come in through these.
     Peer(PeerInput<'a>),
 }
@@ -141,6 +150,13 @@ pub enum Effect {
     PeerClose(Token),
     /// A line for the log, in dhcpd's words.
     Log(Level, String),
+    /// Run a program (`execute`); nobody waits for it.
+    Execute {
+        /// Its path.
+        program: String,
+        /// Arguments after the program's name.
+        arguments: Vec<Vec<u8>>,
+    },
 }
 
 /// Severity of a log line.
@@ -197,8 +213,8 @@ pub struct Arm {
     pub peer: u8,
     /// The promise: durable, and agreed with the partner.
     pub horizon: BootTime,
-    /// Questions and their answers; unused places are `None`.
-    pub questions: [Option<(u64, Box<Template>)>; QUESTION_COUNT],
+    /// Questions and their answers; unused places are `None`. Equal answers are usually the same allocation.
+    pub questions: [Option<(u64, Arc<Template>)>; QUESTION_COUNT],
 }
 
 /// The four verbs of everything stateful here.

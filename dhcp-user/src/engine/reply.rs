@@ -42,8 +42,7 @@ const HEAD: [u8; 8] = [
 ];
 
 /// The codes that follow the head when the client lists nothing (dhcpd).
-const UNASKED: [u8; 5] =
-    [code::SUBNET_MASK, code::ROUTERS, code::DOMAIN_NAME_SERVERS, code::HOST_NAME, code::FQDN];
+const UNASKED: [u8; 5] = [code::SUBNET_MASK, code::ROUTERS, code::DOMAIN_NAME_SERVERS, code::HOST_NAME, code::FQDN];
 
 /// What decides which options are sent, and in which order.
 #[derive(Debug, Clone, Copy)]

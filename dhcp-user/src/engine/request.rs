@@ -177,7 +177,12 @@ impl<'a> Request<'a> {
 }
 
 /// Finds the network a client is on (dhcpd; RFC 3527, RFC 3011): link selection, subnet selection, relay, interface.
-pub(crate) fn locate(config: &Config, request: &Request<'_>, interface: &Interface) -> Option<SharedNetworkId> {
+/// `attached` is the network of the receiving interface.
+pub(crate) fn locate(
+    config: &Config,
+    request: &Request<'_>,
+    attached: Option<SharedNetworkId>,
+) -> Option<SharedNetworkId> {
     let network_of = |address: Ipv4Addr| {
         config.subnet_of(address).map(|SubnetId(number)| config.subnet(SubnetId(number)).shared_network)
     };
@@ -186,7 +191,7 @@ pub(crate) fn locate(config: &Config, request: &Request<'_>, interface: &Interfa
     }
     match request.giaddr() {
         Some(giaddr) => network_of(giaddr),
-        None => config.shared_network_of_interface(&interface.name, &interface.addresses),
+        None => attached,
     }
 }
 

@@ -9,7 +9,10 @@ use dhcp_ebpf::wire::{
 
 use crate::config::Process;
 
-use super::{port::{InterfaceIndex, Route}, request::Request};
+use super::{
+    port::{InterfaceIndex, Route},
+    request::Request,
+};
 
 /// Broadcast on the wire.
 const MAC_BROADCAST: [u8; 6] = [0xff; 6];

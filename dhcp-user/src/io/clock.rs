@@ -40,6 +40,17 @@ fn read(clock: libc::clockid_t) -> Duration {
     )
 }
 
+/// Seconds that local time is ahead of UTC now.
+#[must_use]
+pub fn utc_offset_secs() -> i32 {
+    let time = i64::from(now().wall.secs());
+    // SAFETY: tm is plain integers and a pointer; all zeroes is a value, and localtime_r fills it in.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call. Nothing in this process changes the environment.
+    unsafe { libc::localtime_r(&raw const time, &raw mut local) };
+    i32::try_from(local.tm_gmtoff).unwrap_or(0)
+}
+
 /// Rings once at an instant of the boot clock.
 #[derive(Debug)]
 pub struct Alarm {
@@ -60,12 +71,9 @@ impl Alarm {
         }
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self {
-            // SAFETY: the descriptor is owned by the `AsyncFd` from here on and registered nowhere else.
-            fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
-                .map_err(|error| error.into_parts().1)?,
-            set_for: None,
-        })
+        // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+        Ok(Self { fd, set_for: None })
     }
 
     /// Sets the alarm, or takes it back. An instant in the past rings at once.

@@ -3,12 +3,12 @@
 //! `xdp.rs` answers for a loaded program; [`Off`] answers when there is none. The engine does not know the
 //! difference: with [`Off`] an arm is forgotten and a revocation is complete at once, since nothing was promised.
 
-use std::{fmt, net::Ipv4Addr, os::fd::RawFd};
+use std::{collections::VecDeque, fmt, net::Ipv4Addr, os::fd::RawFd};
 
 use dhcp_ebpf::abi::{Counter, Generation, Renewal};
 
 use crate::{
-    engine::port::{Arm, Interface, InterfaceIndex},
+    engine::port::{Arm, Interface, InterfaceIndex, Token},
     lease::time::BootTime,
 };
 
@@ -49,7 +49,7 @@ pub struct Attachment {
 ///
 /// Methods do not fail towards the engine: an address that cannot be armed stays on the slow path, and the
 /// implementation says so in the log once. What must never fail silently is [`FastPath::revoke`]: when the
-/// kernel cannot be told, the implementation has to detach the program before it returns.
+/// kernel cannot be told, the implementation has to detach the program before it says that it is done.
 pub trait FastPath {
     /// Attaches to the interfaces served from now on, detaches from all others.
     fn serve(&mut self, interfaces: &[Interface]);
@@ -60,10 +60,17 @@ pub trait FastPath {
     /// Moves the horizons of armed leases; entries that are not armed stay as they are.
     fn extend(&mut self, horizons: &[(Ipv4Addr, BootTime)]);
 
-    /// Takes these addresses from the kernel, waits until no program that saw the old entries runs, and returns
-    /// what the kernel promised for each of them (design.md section 4). Addresses without an entry get
-    /// [`Renewal::default`]: nothing was promised. One batch pays one grace period.
-    fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)>;
+    /// Takes these addresses from the kernel. [`FastPath::poll_revoked`] hands the token out again when no program that
+    /// saw the old entries runs any more (design.md section 4). What is asked for while one grace period runs
+    /// shares the next.
+    fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]);
+
+    /// The next complete revocation, with what the kernel had promised for each of its addresses; addresses without
+    /// an entry get [`Renewal::default`]: nothing was promised.
+    fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)>;
+
+    /// Readable when [`FastPath::poll_revoked`] has something; `None` when it always has at once.
+    fn revoked_fd(&self) -> Option<RawFd>;
 
     /// Switches the pools of a failover peer on or off (index into the serving table).
     fn serving(&mut self, peer: u8, is_serving: bool);
@@ -95,6 +102,14 @@ pub trait FastPath {
 
     /// Takes the program from all interfaces, at a clean stop. Everything has been revoked before.
     fn detach(&mut self);
+
+    /// Leaves the program attached when the agent ends, answering within the promises that are armed, until the
+    /// dead-man limit or until the next agent takes it away.
+    ///
+    /// # Errors
+    ///
+    /// A sentence saying why it cannot stay; then the caller revokes and detaches.
+    fn leave(&mut self) -> Result<(), String>;
 }
 
 /// No fast path: nothing is armed, nothing is ever promised by the kernel.
@@ -102,16 +117,14 @@ pub trait FastPath {
 pub struct Off {
     why: String,
     interfaces: Vec<InterfaceIndex>,
+    revoked: VecDeque<(Token, Vec<(Ipv4Addr, Renewal)>)>,
 }
 
 impl Off {
     /// A fast path that is not there, with the reason for people.
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            interfaces: Vec::new(),
-        }
+        Self { why: why.into(), interfaces: Vec::new(), revoked: VecDeque::new() }
     }
 }
 
@@ -124,8 +137,16 @@ impl FastPath for Off {
 
     fn extend(&mut self, _horizons: &[(Ipv4Addr, BootTime)]) {}
 
-    fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
-        addresses.iter().map(|&address| (address, Renewal::default())).collect()
+    fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]) {
+        self.revoked.push_back((token, addresses.iter().map(|&address| (address, Renewal::default())).collect()));
+    }
+
+    fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
+        self.revoked.pop_front()
+    }
+
+    fn revoked_fd(&self) -> Option<RawFd> {
+        None
     }
 
     fn serving(&mut self, _peer: u8, _is_serving: bool) {}
@@ -155,17 +176,17 @@ impl FastPath for Off {
     fn attachments(&self) -> Vec<Attachment> {
         self.interfaces
             .iter()
-            .map(|&interface| Attachment {
-                interface,
-                mode: Mode::Off,
-                why: self.why.clone(),
-            })
+            .map(|&interface| Attachment { interface, mode: Mode::Off, why: self.why.clone() })
             .collect()
     }
 
     fn heartbeat(&mut self, _now: BootTime) {}
 
     fn detach(&mut self) {}
+
+    fn leave(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -176,8 +197,12 @@ mod tests {
     fn without_a_fast_path_a_revocation_is_complete_at_once_for_every_address() {
         let mut off = Off::new("--fast-path off");
         let addresses = [Ipv4Addr::new(192, 168, 150, 50), Ipv4Addr::new(192, 168, 150, 51)];
-        let revoked = off.revoke(&addresses);
-        assert_eq!(revoked, addresses.map(|address| (address, Renewal::default())).to_vec());
+        off.revoke(Token(7), &addresses);
+        assert_eq!(
+            off.poll_revoked(),
+            Some((Token(7), addresses.map(|address| (address, Renewal::default())).to_vec()))
+        );
+        assert_eq!(off.poll_revoked(), None);
         assert_eq!(off.scan(), []);
         assert_eq!(off.counters(), [0; Counter::COUNT]);
     }

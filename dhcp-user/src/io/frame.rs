@@ -39,7 +39,7 @@ pub enum Refusal {
     OtherMac,
     /// The IP destination is neither a broadcast address nor one of ours.
     OtherAddress,
-    /// Seen on an interface above the one the socket is bound to (a VLAN device on it): that one's socket reads it.
+    /// A frame of a VLAN device on this interface: that device's socket reads it.
     OtherInterface,
     /// Our own frame, on its way out.
     Outgoing,

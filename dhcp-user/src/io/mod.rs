@@ -2,19 +2,47 @@
 //! decide.
 //!
 //! ```text
+//!   agent.rs      the event loop
 //!   clock.rs      the clocks, and an alarm that rings on CLOCK_BOOTTIME
+//!   command.rs    the command line: dhcpd's, and ours
+//!   daemon.rs     fork, pid file
+//!   entropy.rs    randomness
 //!   fastpath.rs   the kernel accelerator as the loop sees it; xdp.rs is the real one
 //!   filter.rs     classic BPF: what wakes the packet sockets
 //!   frame.rs      bytes of a packet socket -> datagram; reply -> raw frame
+//!   interfaces.rs what the kernel has, which of them to serve, when they change
 //!   journal/      the leases file: lock, group commit, compaction
+//!   log.rs        dhcpd's plain lines, or syslog
+//!   neighbours.rs keeps neighbours that do not answer from blocking the others
+//!   network.rs    all sockets together: datagrams in, replies out
+//!   probe.rs      does somebody use this address already?
+//!   signals.rs    stop, reload
+//!   snapshot.rs   pictures for operators
 //!   socket.rs     packet sockets and the UDP socket, in batches
+//!   start.rs      from the command line to a running server
+//!   xdp/          the kernel program: load, attach, arm, revoke
 //! ```
-#![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "system calls that std and socket2 do not have; each block says why it is sound"
+)]
 
+pub mod agent;
 pub mod clock;
+pub mod command;
+pub mod daemon;
+pub mod entropy;
 pub mod fastpath;
 pub mod filter;
 pub mod frame;
+pub mod interfaces;
 pub mod journal;
+pub mod log;
+mod neighbours;
+pub mod network;
+pub mod probe;
+pub mod signals;
+mod snapshot;
 pub mod socket;
+pub mod start;
 pub mod xdp;

@@ -181,10 +181,6 @@ fn aux(control: &[u8]) -> Aux {
 
 /// Opens a packet socket on an interface that reads frames of one protocol (EtherType) through a filter.
 ///
-/// A socket for one protocol sees a frame after the kernel has taken the outer tag: one for IPv4 sees untagged
-/// frames and those with one tag that no VLAN device takes, one for 802.1Q those with two. Unlike a socket for
-/// all protocols it never sees frames on their way out.
-///
 /// # Errors
 /// The kernel's refusal; without CAP_NET_RAW it is `PermissionDenied`.
 pub fn open_packet(
@@ -219,6 +215,14 @@ pub fn open_packet(
     } else {
         Ok(fd)
     }
+}
+
+/// Spares a packet socket the frames that this machine sends.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn ignore_outgoing(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)
 }
 
 fn link_address(interface: InterfaceIndex, protocol: u16, mac: Option<[u8; 6]>) -> libc::sockaddr_ll {
@@ -341,7 +345,7 @@ pub fn send_datagrams(socket: &impl AsRawFd, datagrams: &[UdpDatagram], mut refu
 
 /// Bytes of a control message with an `in_pktinfo`: header and data, both rounded up to eight.
 const PACKET_INFO_SPACE: usize = size_of::<libc::cmsghdr>() + size_of::<libc::in_pktinfo>().next_multiple_of(8);
-const _: () = assert!(PACKET_INFO_SPACE <= CONTROL_LEN && size_of::<libc::cmsghdr>() % 8 == 0);
+const _: () = assert!(PACKET_INFO_SPACE <= CONTROL_LEN && size_of::<libc::cmsghdr>().is_multiple_of(8));
 
 fn packet_info(datagram: &UdpDatagram) -> ControlRoom {
     let header = libc::cmsghdr {

@@ -73,6 +73,14 @@ pub fn available() -> Result<(), String> {
     }
 }
 
+/// Whether BPF programs can be loaded here; the error is the reason for a skip.
+///
+/// # Errors
+/// When the kernel, or what this runs in, refuses them.
+pub fn bpf_available() -> Result<(), String> {
+    PassProgram::load().map(drop).map_err(|error| format!("BPF programs cannot be loaded: {error:#}"))
+}
+
 /// Whether this process is root.
 #[must_use]
 pub fn is_root() -> bool {
@@ -87,10 +95,7 @@ pub fn is_root() -> bool {
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let administrators = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(administrators)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).chain(administrators).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// The same as a condition of a test.
@@ -109,11 +114,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}");
     let output = command.output().with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {
-        bail!(
-            "{shown} ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{shown} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -179,9 +180,7 @@ impl Namespace {
                 }
                 Ok(what())
             });
-            inside
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("the work in the namespace panicked")))
+            inside.join().unwrap_or_else(|_| Err(io::Error::other("the work in the namespace panicked")))
         })
     }
 
@@ -191,8 +190,7 @@ impl Namespace {
     /// When the program cannot be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let shown = format!("{command:?}");
-        self.enter(|| Process::spawn(command))?
-            .with_context(|| format!("cannot start {shown}"))
+        self.enter(|| Process::spawn(command))?.with_context(|| format!("cannot start {shown}"))
     }
 
     /// Runs a program in it to its end.
@@ -226,9 +224,7 @@ impl Namespace {
     pub fn mac(&self, interface: &str) -> Result<[u8; 6]> {
         let text = self.ip(&format!("-o link show {interface}"))?;
         let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
-        let mac = words
-            .nth(1)
-            .with_context(|| format!("{interface} has no Ethernet address"))?;
+        let mac = words.nth(1).with_context(|| format!("{interface} has no Ethernet address"))?;
         let mut bytes = [0; 6];
         for (byte, part) in bytes.iter_mut().zip(mac.split(':')) {
             *byte = u8::from_str_radix(part, 16)?;
@@ -294,10 +290,7 @@ impl Switch {
     /// When `ip` refuses.
     pub fn plug(&self, namespace: &Namespace, interface: &str) -> Result<()> {
         let port = format!("port-{interface}");
-        namespace.ip(&format!(
-            "link add {interface} type veth peer name {port} netns {}",
-            self.namespace.name()
-        ))?;
+        namespace.ip(&format!("link add {interface} type veth peer name {port} netns {}", self.namespace.name()))?;
         self.namespace.ip(&format!("link set {port} master lan"))?;
         self.namespace.ip(&format!("link set {port} up"))?;
         namespace.ip(&format!("link set {interface} up"))?;
@@ -356,23 +349,13 @@ impl Lan {
             Ok(pass) => (Some(pass), None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
-        Ok(Self {
-            server,
-            clients,
-            switch,
-            native_refused,
-            _pass: pass,
-        })
+        Ok(Self { server, clients, switch, native_refused, _pass: pass })
     }
 
     /// What to tell xdhcpd's `--fast-path` here.
     #[must_use]
     pub fn fast_path(&self) -> &'static str {
-        if self.native_refused.is_some() {
-            "generic"
-        } else {
-            "native"
-        }
+        if self.native_refused.is_some() { "generic" } else { "native" }
     }
 }
 
@@ -424,9 +407,7 @@ pub fn sweep() -> usize {
     let mut count = 0;
     for entry in std::fs::read_dir(NETNS_FOLDER).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(owner) = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.trim_start_matches('-').split('-').next())
+        let Some(owner) = name.strip_prefix(PREFIX).and_then(|rest| rest.trim_start_matches('-').split('-').next())
         else {
             continue;
         };

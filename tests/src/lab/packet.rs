@@ -36,11 +36,7 @@ impl PacketSocket {
         #[expect(unsafe_code, reason = "std has no packet sockets")]
         // SAFETY: socket takes three numbers; the descriptor it returns is nobody else's.
         let fd = unsafe {
-            let fd = libc::socket(
-                libc::AF_PACKET,
-                libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-                i32::from(protocol),
-            );
+            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol));
             if fd < 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -59,9 +55,7 @@ impl PacketSocket {
         if status != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self {
-            socket: Socket::from(fd),
-        })
+        Ok(Self { socket: Socket::from(fd) })
     }
 }
 

@@ -27,16 +27,21 @@ impl PassProgram {
     /// # Errors
     /// When the kernel refuses BPF, or the driver XDP.
     pub(super) fn attach(interface: &str) -> Result<Self> {
-        let mut loaded = Ebpf::load(&object_file()?).context("BPF is not to be had")?;
-        let program: &mut Xdp = loaded
-            .program_mut(NAME)
-            .context("the pass program is missing")?
-            .try_into()?;
-        program.load().context("BPF programs are refused")?;
-        program
-            .attach(interface, XdpMode::Driver)
-            .with_context(|| format!("{interface} has no native XDP"))?;
+        let mut loaded = Self::load()?;
+        let program: &mut Xdp = loaded.program_mut(NAME).context("the pass program is missing")?.try_into()?;
+        program.attach(interface, XdpMode::Driver).with_context(|| format!("{interface} has no native XDP"))?;
         Ok(Self { _loaded: loaded })
+    }
+
+    /// Loads it and attaches it to nothing: whether BPF is to be had at all.
+    ///
+    /// # Errors
+    /// When the kernel refuses BPF.
+    pub(super) fn load() -> Result<Ebpf> {
+        let mut loaded = Ebpf::load(&object_file()?).context("the kernel refuses bpf(2)")?;
+        let program: &mut Xdp = loaded.program_mut(NAME).context("the pass program is missing")?.try_into()?;
+        program.load().context("the kernel refuses BPF programs")?;
+        Ok(loaded)
     }
 }
 
@@ -81,22 +86,15 @@ mod tests {
         let frame = Client::new([2, 0, 0, 0, 0, 9]).discover();
         at_client.send(&frame).unwrap();
         let arrived = loop {
-            let got = at_server
-                .receive(Duration::from_secs(2))
-                .unwrap()
-                .expect("the frame does not arrive");
+            let got = at_server.receive(Duration::from_secs(2)).unwrap().expect("the frame does not arrive");
             if got == frame {
                 break got;
             }
         };
         assert_eq!(arrived.len(), frame.len());
         at_server.send(&frame).unwrap();
-        let is_back = (0..20).any(|_| {
-            at_client
-                .receive(Duration::from_secs(2))
-                .unwrap()
-                .is_some_and(|got| got == frame)
-        });
+        let is_back =
+            (0..20).any(|_| at_client.receive(Duration::from_secs(2)).unwrap().is_some_and(|got| got == frame));
         assert!(is_back);
     }
 }

@@ -64,11 +64,7 @@ impl Process {
     /// When it cannot be started.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let said = Arc::default();
         if let Some(output) = child.stdout.take() {
             collect(output, &said);
@@ -98,31 +94,24 @@ impl Process {
         said[said.len().saturating_sub(12)..].join("\n    ")
     }
 
-    /// Waits for a line, after the first `from` lines, that contains `words`; returns the line.
+    /// Waits for a line, after the first `from` lines, that contains `words`; returns it, and where to go on.
     ///
     /// # Errors
     /// When it does not come in time, or the process ends before.
-    pub fn wait_for(&mut self, from: usize, words: &str, wait: Duration) -> Result<String> {
+    pub fn wait_for(&mut self, from: usize, words: &str, wait: Duration) -> Result<(String, usize)> {
         let deadline = now() + wait;
         loop {
             let ended = self.child.try_wait()?;
-            let found = self.said().iter().skip(from).find(|line| line.contains(words)).cloned();
-            if let Some(line) = found {
-                return Ok(line);
+            let said = self.said();
+            let found = said.iter().enumerate().skip(from).find(|(_, line)| line.contains(words));
+            if let Some((index, line)) = found {
+                return Ok((line.clone(), index + 1));
             }
             if let Some(status) = ended {
-                bail!(
-                    "{} ended with {status} before it said {words:?}:\n    {}",
-                    self.name,
-                    self.last_words()
-                );
+                bail!("{} ended with {status} before it said {words:?}:\n    {}", self.name, self.last_words());
             }
             if now() >= deadline {
-                bail!(
-                    "{} did not say {words:?} within {wait:?}:\n    {}",
-                    self.name,
-                    self.last_words()
-                );
+                bail!("{} did not say {words:?} within {wait:?}:\n    {}", self.name, self.last_words());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -157,11 +146,7 @@ impl Process {
         #[expect(unsafe_code, reason = "std sends no other signal than SIGKILL")]
         // SAFETY: kill takes two numbers; the process is our child and has not been waited for, so its id is its own.
         let status = unsafe { libc::kill(id, signal.number()) };
-        if status == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error().into())
-        }
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
     }
 
     /// Asks it to end and waits; kills it when it does not.

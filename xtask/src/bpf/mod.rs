@@ -43,6 +43,10 @@ pub(crate) struct Options {
     /// Keep the DWARF: write the object with debug information here as well (for llvm-objdump -S).
     #[arg(long, value_name = "FILE")]
     debug_to: Option<PathBuf>,
+    /// Build a debug edition that logs every DHCP frame's verdict, write it here, leave the committed object alone;
+    /// `xdhcpd --fast-path-object FILE` runs it.
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    trace_to: Option<PathBuf>,
     /// Library sources of the compiler (the folder that has `core/` in it), instead of looking for them.
     #[arg(long, value_name = "FOLDER", env = "XDHCPD_RUST_SRC")]
     rust_src: Option<PathBuf>,
@@ -53,6 +57,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let root = shed::root();
     let committed = root.join(OBJECT);
 
+    if let Some(file) = &options.trace_to {
+        let object = build_with(options, "trace")?;
+        fs::copy(&object, file).with_context(|| format!("cannot write {}", file.display()))?;
+        shed::print(&format!("{}: written; run it with xdhcpd --fast-path-object", file.display()));
+        return Ok(());
+    }
     let linked = build(options, &[])?;
     let with_dwarf = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
     if let Some(file) = &options.debug_to {
@@ -79,11 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if !same {
             fs::write(&committed, &bytes).with_context(|| format!("cannot write {}", committed.display()))?;
         }
-        shed::print(&format!(
-            "{OBJECT}: {} bytes, {}",
-            bytes.len(),
-            if same { "unchanged" } else { "written" }
-        ));
+        shed::print(&format!("{OBJECT}: {} bytes, {}", bytes.len(), if same { "unchanged" } else { "written" }));
     }
     object::describe(&bytes)
 }
@@ -91,16 +97,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Builds the program with the benchmark's own entry points and returns the stripped object's path, in the target
 /// folder; such an object is never committed.
 pub(crate) fn build_for_bench() -> Result<PathBuf> {
-    let linked = build(
-        &Options {
-            check: false,
-            debug_to: None,
-            rust_src: None,
-        },
-        &["--features", "bench"],
-    )?;
+    build_with(&Options { check: false, debug_to: None, trace_to: None, rust_src: None }, "bench")
+}
+
+/// Builds the program with a feature and returns the stripped object's path, in the target folder.
+fn build_with(options: &Options, feature: &str) -> Result<PathBuf> {
+    let linked = build(options, &["--features", feature])?;
     let bytes = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
-    let object = shed::target().join("bpf").join("bench.bpf.o");
+    let object = shed::target().join("bpf").join(format!("{feature}.bpf.o"));
     fs::write(&object, object::strip(&bytes)?).with_context(|| format!("cannot write {}", object.display()))?;
     Ok(object)
 }
@@ -122,10 +126,7 @@ fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
         None => sources::ensure(version)?,
     };
     if !library.join("core/src/lib.rs").is_file() {
-        bail!(
-            "{} holds no library sources (core/src/lib.rs is missing)",
-            library.display()
-        );
+        bail!("{} holds no library sources (core/src/lib.rs is missing)", library.display());
     }
 
     let folder = shed::target().join("bpf");
@@ -136,15 +137,7 @@ fn build(options: &Options, features: &[&str]) -> Result<PathBuf> {
     let mut cargo = Command::new(shed::cargo());
     cargo
         .current_dir(&root)
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "dhcp-ebpf",
-            "--bin",
-            PROGRAM,
-        ])
+        .args(["build", "--locked", "--release", "--package", "dhcp-ebpf", "--bin", PROGRAM])
         .args(["--target", TARGET, "-Z", "build-std=core", "--quiet"])
         .args(features)
         .arg("--target-dir")
@@ -231,29 +224,12 @@ fn ensure_linker() -> Result<PathBuf> {
         if found.split_whitespace().any(|word| word == pins::LINKER) {
             return Ok(folder);
         }
-        shed::say(&format!(
-            "{} is {}, wanted {}",
-            linker.display(),
-            found.trim(),
-            pins::LINKER
-        ));
+        shed::say(&format!("{} is {}, wanted {}", linker.display(), found.trim(), pins::LINKER));
     }
-    shed::say(&format!(
-        "installing bpf-linker {} (once, about a minute)",
-        pins::LINKER
-    ));
+    shed::say(&format!("installing bpf-linker {} (once, about a minute)", pins::LINKER));
     shed::run(
         Command::new(shed::cargo())
-            .args([
-                "install",
-                "--locked",
-                "--force",
-                "--quiet",
-                "--version",
-                pins::LINKER,
-                "bpf-linker",
-                "--root",
-            ])
+            .args(["install", "--locked", "--force", "--quiet", "--version", pins::LINKER, "bpf-linker", "--root"])
             .arg(&home)
             .arg("--target-dir")
             .arg(shed::target().join("bpf-linker"))

@@ -14,20 +14,13 @@ pub(super) fn strip(file: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read64(file).context("the linked object cannot be read")?;
     for section in builder.sections.iter_mut() {
         let name = section.name.as_slice();
-        if [&b".debug_"[..], b".rel.debug_", b".rela.debug_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-        {
+        if [&b".debug_"[..], b".rel.debug_", b".rela.debug_"].iter().any(|prefix| name.starts_with(prefix)) {
             section.delete = true;
         }
     }
     builder.delete_orphans();
     // LLVM keeps the names of symbols and sections in one table; the writer wants two.
-    if !builder
-        .sections
-        .iter()
-        .any(|section| matches!(section.data, SectionData::SectionString))
-    {
+    if !builder.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
         let names = builder.sections.add();
         names.name = b".shstrtab"[..].into();
         names.sh_type = elf::SHT_STRTAB;
@@ -35,9 +28,7 @@ pub(super) fn strip(file: &[u8]) -> Result<Vec<u8>> {
         names.data = SectionData::SectionString;
     }
     let mut bytes = Vec::new();
-    builder
-        .write(&mut bytes)
-        .context("the stripped object cannot be written")?;
+    builder.write(&mut bytes).context("the stripped object cannot be written")?;
     for kept in [".BTF", ".BTF.ext", "license"] {
         if object::File::parse(bytes.as_slice())?.section_by_name(kept).is_none() {
             bail!("the object has no section {kept}");
@@ -72,10 +63,7 @@ pub(super) fn describe(bytes: &[u8]) -> Result<()> {
             matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & u64::from(elf::SHF_EXECINSTR) != 0);
         if executable && section.size() > 0 {
             let count = section.size() / INSTRUCTION_LEN;
-            shed::print(&format!(
-                "  {name:<14} {:>7} bytes  {count} instructions",
-                section.size()
-            ));
+            shed::print(&format!("  {name:<14} {:>7} bytes  {count} instructions", section.size()));
         } else if section.size() > 0 {
             shed::print(&format!("  {name:<14} {:>7} bytes", section.size()));
         }
@@ -99,9 +87,7 @@ fn verify(bytes: &[u8]) -> Result<Vec<String>> {
         let xdp: &mut aya::programs::Xdp = program.try_into()?;
         xdp.load()?;
         let info = xdp.info()?;
-        let count = info
-            .verified_instruction_count()
-            .map_or_else(|| String::from("?"), |count| count.to_string());
+        let count = info.verified_instruction_count().map_or_else(|| String::from("?"), |count| count.to_string());
         let translated = info.size_translated().unwrap_or(0) / 8;
         let jitted = info.size_jitted();
         lines.push(format!(

@@ -10,8 +10,6 @@ pub(super) const DEBIAN_SUITES: [&str; 1] = ["trixie-backports"];
 /// The version of rustc, and of the library sources, that the committed object is built with.
 pub(super) fn rust() -> Option<&'static str> {
     let toolchain = include_str!("../../../rust-toolchain.toml");
-    let line = toolchain
-        .lines()
-        .find(|line| line.trim_start().starts_with("channel"))?;
+    let line = toolchain.lines().find(|line| line.trim_start().starts_with("channel"))?;
     line.split('"').nth(1)
 }

@@ -91,11 +91,7 @@ fn fetch_suite(version: &str, suite: &str, mirror: &Mirror, unpacked: &Path) -> 
         fs::create_dir_all(apt.join(folder)).with_context(|| format!("cannot make {}", apt.join(folder).display()))?;
     }
     let list = apt.join("sources.list");
-    let options = mirror
-        .signed_by
-        .as_ref()
-        .map(|key| format!("[signed-by={key}] "))
-        .unwrap_or_default();
+    let options = mirror.signed_by.as_ref().map(|key| format!("[signed-by={key}] ")).unwrap_or_default();
     fs::write(&list, format!("deb {options}{} {suite} main\n", mirror.uri)).context("cannot write a sources list")?;
 
     let setting = |name: &str, value: &Path| format!("{name}={}", value.display());
@@ -125,10 +121,7 @@ fn fetch_suite(version: &str, suite: &str, mirror: &Mirror, unpacked: &Path) -> 
         .context("cannot list what was fetched")?
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-        })
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
         .context("apt-get ended well, but the package is not there")?;
     fs::create_dir_all(unpacked).with_context(|| format!("cannot make {}", unpacked.display()))?;
     shed::read(Command::new("dpkg").arg("-x").arg(&package).arg(unpacked)).map(drop)
@@ -144,12 +137,8 @@ struct Mirror {
 /// The Debian archives in this machine's apt configuration, in the order of the files' names.
 fn debian_mirrors() -> Vec<Mirror> {
     let mut files = vec![PathBuf::from(APT_FILE)];
-    let mut parts: Vec<PathBuf> = fs::read_dir(APT_FOLDER)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let mut parts: Vec<PathBuf> =
+        fs::read_dir(APT_FOLDER).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     parts.sort();
     files.extend(parts);
     let mut mirrors = Vec::new();
@@ -192,15 +181,8 @@ fn from_deb822(text: &str) -> Vec<Mirror> {
             continue;
         }
         let signed_by = field("Signed-By").filter(|key| key.starts_with('/'));
-        for uri in field("URIs")
-            .unwrap_or_default()
-            .split_whitespace()
-            .filter(|uri| is_debian_archive(uri))
-        {
-            mirrors.push(Mirror {
-                uri: uri.to_owned(),
-                signed_by: signed_by.clone(),
-            });
+        for uri in field("URIs").unwrap_or_default().split_whitespace().filter(|uri| is_debian_archive(uri)) {
+            mirrors.push(Mirror { uri: uri.to_owned(), signed_by: signed_by.clone() });
         }
     }
     mirrors
@@ -224,10 +206,7 @@ fn from_one_line(text: &str) -> Vec<Mirror> {
             .filter(|key| key.starts_with('/'))
             .map(str::to_owned);
         if let Some(uri) = rest.split_whitespace().next().filter(|uri| is_debian_archive(uri)) {
-            mirrors.push(Mirror {
-                uri: uri.to_owned(),
-                signed_by,
-            });
+            mirrors.push(Mirror { uri: uri.to_owned(), signed_by });
         }
     }
     mirrors
@@ -242,10 +221,7 @@ mod tests {
         let text = "Types: deb deb-src\nURIs: http://mirror.example/debian\nSuites: stable\nSigned-By: /k.gpg\n\n\
                     Types: deb\nURIs: http://mirror.example/debian-security\nSuites: s\n\n\
                     Enabled: no\nTypes: deb\nURIs: http://off.example/debian\n";
-        let mirror = Mirror {
-            uri: "http://mirror.example/debian".into(),
-            signed_by: Some("/k.gpg".into()),
-        };
+        let mirror = Mirror { uri: "http://mirror.example/debian".into(), signed_by: Some("/k.gpg".into()) };
         assert_eq!(from_deb822(text), [mirror]);
     }
 
@@ -255,19 +231,7 @@ mod tests {
                     deb http://b.example/debian s main\ndeb http://c.example/ubuntu s main\n";
         let found = from_one_line(text);
         assert_eq!(found.len(), 2);
-        assert_eq!(
-            found[0],
-            Mirror {
-                uri: "http://a.example/debian/".into(),
-                signed_by: Some("/k.gpg".into())
-            }
-        );
-        assert_eq!(
-            found[1],
-            Mirror {
-                uri: "http://b.example/debian".into(),
-                signed_by: None
-            }
-        );
+        assert_eq!(found[0], Mirror { uri: "http://a.example/debian/".into(), signed_by: Some("/k.gpg".into()) });
+        assert_eq!(found[1], Mirror { uri: "http://b.example/debian".into(), signed_by: None });
     }
 }

@@ -28,9 +28,7 @@ pub(super) fn check(root: &Path, faults: &mut Vec<String>) -> Result<()> {
         } else {
             "bump ABI_VERSION, then `cargo xtask tidy --bless`"
         };
-        faults.push(format!(
-            "{SOURCE}: the layout changed (`{then}` is now `{now}`): {advice}"
-        ));
+        faults.push(format!("{SOURCE}: the layout changed (`{then}` is now `{now}`): {advice}"));
     }
     Ok(())
 }
@@ -60,9 +58,7 @@ fn version(layout: &str) -> Option<&str> {
 
 /// Reads the declarations.
 fn read(root: &Path) -> Result<String> {
-    Ok(declarations(
-        &fs::read_to_string(root.join(SOURCE)).with_context(|| SOURCE.to_owned())?,
-    ))
+    Ok(declarations(&fs::read_to_string(root.join(SOURCE)).with_context(|| SOURCE.to_owned())?))
 }
 
 /// Constants, and what has a `repr`, one declaration item a line, without comments and derives.

@@ -31,12 +31,8 @@ const UNFINISHED: [&str; 6] = [
 ];
 
 /// Starts of paths that exist on one machine only; split for the same reason.
-const MACHINE_PATHS: [&str; 4] = [
-    concat!("/", "work/"),
-    concat!("/", "root/"),
-    concat!("/", "home/"),
-    concat!("/", "Users/"),
-];
+const MACHINE_PATHS: [&str; 4] =
+    [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/")];
 
 /// Check the rules of the house that no compiler knows: doors, words, map layout, dependencies.
 #[derive(Debug, Default, clap::Args)]
@@ -98,11 +94,7 @@ fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
         "--exclude-standard",
     ]))
     .context("tidy asks git which files belong to the tree")?;
-    let mut files: Vec<PathBuf> = listing
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .map(PathBuf::from)
-        .collect();
+    let mut files: Vec<PathBuf> = listing.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect();
     files.sort();
     files.dedup();
     Ok(files)
@@ -111,10 +103,7 @@ fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
 /// Reports unfinished work and machine paths.
 fn words(file: &Path, text: &str, faults: &mut Vec<String>) {
     // Real files that others wrote are kept as they were found.
-    if ["tests/captures", "tests/corpus", "Cargo.lock"]
-        .iter()
-        .any(|folder| file.starts_with(folder))
-    {
+    if ["tests/captures", "tests/corpus", "Cargo.lock"].iter().any(|folder| file.starts_with(folder)) {
         return;
     }
     for (number, line) in text.lines().enumerate() {
@@ -125,11 +114,7 @@ fn words(file: &Path, text: &str, faults: &mut Vec<String>) {
                     || !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '.')
             });
             if found {
-                faults.push(format!(
-                    "{}:{}: {word:?} has no place in the tree",
-                    file.display(),
-                    number + 1
-                ));
+                faults.push(format!("{}:{}: {word:?} has no place in the tree", file.display(), number + 1));
             }
         }
     }
@@ -151,16 +136,10 @@ fn deed(root: &Path, faults: &mut Vec<String>) -> Result<()> {
         } else if is_table && !line.contains("path = ") {
             let name = line.split(['=', ' ']).next().unwrap_or(line);
             if !line.contains("default-features = false") {
-                faults.push(format!(
-                    "Cargo.toml:{}: {name} comes with its default features",
-                    number + 1
-                ));
+                faults.push(format!("Cargo.toml:{}: {name} comes with its default features", number + 1));
             }
             if !has_reason {
-                faults.push(format!(
-                    "Cargo.toml:{}: {name} does not say why it is not our own code",
-                    number + 1
-                ));
+                faults.push(format!("Cargo.toml:{}: {name} does not say why it is not our own code", number + 1));
             }
         }
     }
@@ -170,10 +149,7 @@ fn deed(root: &Path, faults: &mut Vec<String>) -> Result<()> {
 /// Prints each cited RFC section with the places that cite it.
 fn list_citations(files: &[PathBuf]) -> Result<()> {
     let mut citations = std::collections::BTreeMap::<(u32, String), Vec<String>>::new();
-    for file in files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
-    {
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
         let text = fs::read_to_string(shed::root().join(file)).with_context(|| file.display().to_string())?;
         for (number, line) in text.lines().enumerate() {
             for rest in line.split("RFC ").skip(1) {
@@ -181,15 +157,9 @@ fn list_citations(files: &[PathBuf]) -> Result<()> {
                 let Some(rfc) = words.next().and_then(|word| word.parse::<u32>().ok()) else {
                     continue;
                 };
-                let section = words
-                    .next()
-                    .filter(|word| word.starts_with(|c: char| c.is_ascii_digit()))
-                    .unwrap_or("-");
+                let section = words.next().filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or("-");
                 let place = format!("{}:{}", file.display(), number + 1);
-                citations
-                    .entry((rfc, section.trim_end_matches('.').to_owned()))
-                    .or_default()
-                    .push(place);
+                citations.entry((rfc, section.trim_end_matches('.').to_owned())).or_default().push(place);
             }
         }
     }
@@ -207,11 +177,7 @@ mod tests {
     fn a_machine_path_is_found_and_a_longer_one_is_not() {
         let mut faults = Vec::new();
         let folder = MACHINE_PATHS[0];
-        words(
-            Path::new("a.rs"),
-            &format!("let a = \"{folder}x\";\nlet b = \"/usr{folder}x\";\n"),
-            &mut faults,
-        );
+        words(Path::new("a.rs"), &format!("let a = \"{folder}x\";\nlet b = \"/usr{folder}x\";\n"), &mut faults);
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert!(faults[0].starts_with("a.rs:1:"));
     }

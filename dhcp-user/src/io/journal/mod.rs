@@ -1,7 +1,34 @@
 //! The journal file: lock, replay, group commit, compaction, follow.
+//!
+//! Skin: it decides nothing about leases. Guards I2 and I8: `Durable` is only said after a sync that covered the
+//! record, and after one that failed nothing is said any more until a new file holds everything.
+//!
+//! ```text
+//!   engine's thread --append--> queue --swap--> journal thread: write, fdatasync --> Durable(seq)
+//!                                                  everything queued during a sync goes out with the next
+//!   compactor thread: reads the file, writes FILE.<time> ... the journal thread switches between two commits
+//! ```
+
+mod compact;
+mod disk;
+mod follow;
+mod replay;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+pub use self::compact::Compaction;
+pub use self::disk::{Disk, DiskFile, RealDisk};
+pub use self::follow::{Feed, FollowError, Follower, Position};
+pub use self::store::{Rewrite, Store};
+use self::writer::{Mode, Shared, Writer};
 
 use crate::engine::port::JournalSeq;
 use crate::lease::journal::{Complaint, Format, Record};
@@ -113,53 +140,155 @@ pub enum JournalEvent {
     Warning(String),
 }
 
+/// Figures of a journal, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JournalStatus {
+    /// Records that wait for their commit.
+    pub backlog_count: usize,
+    /// Bytes of records in the file.
+    pub live_len: u64,
+    /// Whether nothing can be made durable.
+    pub is_failed: bool,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Records committed since the start.
+    pub records: u64,
+    /// Compactions since the start.
+    pub compactions: u64,
+    /// The longest that the thread spent in one commit or switch, in microseconds.
+    pub longest_stall_us: u64,
+}
+
 /// A journal that is open for writing. Dropping it closes it cleanly.
 #[derive(Debug)]
-pub struct Journal {}
+pub struct Journal {
+    shared: Arc<Shared>,
+    feed: Arc<Feed>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Journal {
     /// Opens, locks, replays and repairs a leases file; `apply` gets every record in the order of the file, `report`
     /// every event from the journal's thread.
     ///
+    /// A torn last record is cut, damage in the middle is put aside; both are in the [`Replay`].
+    ///
     /// # Errors
     ///
     /// See [`OpenError`].
     pub fn open(
-        _path: &Path,
-        _options: JournalOptions,
-        _apply: &mut dyn FnMut(Record),
-        _report: Box<dyn Fn(JournalEvent) + Send>,
+        path: &Path,
+        options: JournalOptions,
+        apply: &mut dyn FnMut(Record),
+        report: Box<dyn Fn(JournalEvent) + Send>,
     ) -> Result<(Self, Replay), OpenError> {
-        todo!()
+        Self::open_on(Arc::new(RealDisk), path, options, apply, report)
     }
 
-    /// Appends one record; `Durable(seq)` follows.
-    pub fn append(&self, _seq: JournalSeq, _record: &[u8]) {
-        todo!()
+    /// The same on another disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        options: JournalOptions,
+        apply: &mut dyn FnMut(Record),
+        report: Box<dyn Fn(JournalEvent) + Send>,
+    ) -> Result<(Self, Replay), OpenError> {
+        let (store, replay) = Store::open(disk, path, &options, apply)?;
+        let feed = Arc::clone(store.feed());
+        let shared = Arc::new(Shared::new(store.live_end()));
+        if replay.damaged.is_some() {
+            // What was put aside need not be found again.
+            shared.queue().wants_compaction = true;
+        }
+        let writer = Writer::new(store, options, Arc::clone(&shared), report);
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| OpenError::Io {
+                path: path.into(),
+                reason: error.to_string(),
+            })?;
+        Ok((
+            Self {
+                shared,
+                feed,
+                thread: Some(thread),
+            },
+            replay,
+        ))
+    }
+
+    /// Appends one record; `Durable(seq)`, or that of a later record, follows. While the journal has failed the record
+    /// is dropped: a restore brings what it said.
+    pub fn append(&self, seq: JournalSeq, record: &[u8]) {
+        self.shared.push(Some(seq), record);
     }
 
     /// Asks for a compaction now.
     pub fn compact(&self) {
-        todo!()
+        self.shared.queue().wants_compaction = true;
+        self.shared.wake.notify_one();
     }
 
-    /// Starts a restore after a failure: a new file is begun.
+    /// Starts a restore after a failure: a new file is begun, with what was in the old one beside leases. All leases
+    /// (and the failover states) are to be pushed then, by the thread that appends.
     pub fn restore_begin(&self) {
-        todo!()
+        let mut queue = self.shared.queue();
+        queue.clear();
+        queue.mode = Mode::Restoring;
+        queue.restores += 1;
+        queue.is_restore_complete = false;
+        drop(queue);
+        self.shared.wake.notify_one();
     }
 
     /// Adds records to the restore; appends may come in between.
-    pub fn restore_push(&self, _records: &[u8]) {
-        todo!()
+    pub fn restore_push(&self, records: &[u8]) {
+        self.shared.push(None, records);
     }
 
-    /// Completes the restore; `Restored` or `Failed` follows.
+    /// Completes the restore; `Restored` and `Durable` of all that was appended follow, or `Failed`.
     pub fn restore_end(&self) {
-        todo!()
+        self.shared.queue().is_restore_complete = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// Every committed change from now on, or from any position since the start.
+    #[must_use]
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// Figures for people.
+    #[must_use]
+    pub fn status(&self) -> JournalStatus {
+        let queue = self.shared.queue();
+        JournalStatus {
+            backlog_count: queue.records.len(),
+            is_failed: queue.mode != Mode::Running,
+            live_len: self.shared.live_end.load(Ordering::Relaxed),
+            ..queue.status
+        }
     }
 
     /// Writes what is queued, trims the file, unlocks it.
     pub fn close(self) {
-        todo!()
+        drop(self);
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.queue().is_closing = true;
+        self.shared.is_cancelled.store(true, Ordering::Relaxed);
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by the panic handler.
+            drop(thread.join());
+        }
     }
 }

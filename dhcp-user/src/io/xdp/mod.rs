@@ -6,20 +6,22 @@
 //!   scan    read the kernel's word of every armed entry, report those that moved
 //! ```
 //!
-//! The grace period is `membarrier(MEMBARRIER_CMD_GLOBAL)`: it returns after an RCU grace period, and an XDP
-//! program runs inside an RCU read side, so afterwards no program runs that could have read the old entry. Where
-//! the kernel refuses it (nohz_full), [`Kernel::load`] refuses the fast path: a guess in milliseconds is none.
+//! Where the kernel grants no grace periods (nohz_full refuses `membarrier`), [`Kernel::load`] refuses the fast
+//! path: a guess in milliseconds is none.
 //!
 //! Aya's types stop here: the single bridge to its `Pod` is [`Abi`].
 #![expect(unsafe_code, reason = "system calls and the bridge to aya's Pod")]
 
+mod clients;
 mod driver;
+mod grace;
+mod pins;
 mod places;
 mod shared;
 mod templates;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::Duration,
@@ -33,18 +35,19 @@ use aya::{
 };
 use bytemuck::{Pod, Zeroable};
 use dhcp_ebpf::abi::{
-    ABI_VERSION, BootSecs, Bucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event, Generation,
+    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event, Generation,
     PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
 };
 use tracing::{info, warn};
 
 use self::{
+    grace::Grace,
     places::Places,
     shared::{Maps, Shared},
     templates::{Interned, Templates},
 };
 use crate::{
-    engine::port::{Arm, Interface, InterfaceIndex},
+    engine::port::{Arm, Interface, InterfaceIndex, Token},
     io::fastpath::{Attachment, FastPath, Mode},
     lease::time::BootTime,
 };
@@ -84,9 +87,15 @@ pub struct Kernel {
     shared: Shared,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    grace: Grace,
+    /// Revocations whose grace period has been asked for.
+    pending: HashMap<Token, Vec<Ipv4Addr>>,
+    /// Revocations that are complete.
+    revoked: VecDeque<(Token, Vec<(Ipv4Addr, Renewal)>)>,
     places: Places,
     templates: Templates,
     generation: Generation,
+    key: DigestKey,
     wanted: Wanted,
     links: BTreeMap<InterfaceIndex, XdpLinkId>,
     attachments: Vec<Attachment>,
@@ -125,13 +134,15 @@ impl Kernel {
         generation: Generation,
         wanted: Wanted,
     ) -> Result<Self> {
-        grace_period().context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
+        let grace = Grace::start()
+            .context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
         let places = Places::new(ranges.iter().copied(), BLOCKS_MAX);
         for block in places.left_out() {
             warn!(%block, "no room in the fast path's directory: this /24 stays on the slow path");
         }
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::ENTRIES, places.entry_count())
+            .map_max_entries(map::CLIENTS, clients::bucket_count(places.entry_count()))
             .load(object)
             .context("the kernel refuses the fast path's maps (CAP_BPF and CAP_NET_ADMIN are needed)")?;
         let shared = map_shared(&ebpf, &places)?;
@@ -141,6 +152,8 @@ impl Kernel {
             enabled: 1,
             dead_man: BootSecs::new(0),
             serving: [0; PEER_COUNT],
+            client_mask: clients::mask(places.entry_count()),
+            _pad: 0,
             key: *key,
         };
         if let Some(none) = control.serving.first_mut() {
@@ -156,9 +169,13 @@ impl Kernel {
             shared,
             counters,
             events,
+            grace,
+            pending: HashMap::new(),
+            revoked: VecDeque::new(),
             places,
             templates: Templates::default(),
             generation,
+            key: *key,
             wanted,
             links: BTreeMap::new(),
             attachments: Vec::new(),
@@ -174,6 +191,9 @@ impl Kernel {
     ///
     /// Why it cannot be attached, and what to do.
     pub fn attach(&mut self, interface: InterfaceIndex, name: &str) -> Result<Attachment> {
+        if pins::remove(interface)? {
+            info!(interface = %name, "an earlier agent had left the fast path attached: taken off");
+        }
         let driver = driver::name_of(name).unwrap_or_default();
         let (first, second) = match self.wanted {
             Wanted::Native => (XdpMode::Driver, None),
@@ -256,7 +276,7 @@ impl Kernel {
                 Some(number)
             }
             Interned::Full => {
-                if !self.templates.has_retired() || grace_period().is_err() {
+                if !self.templates.has_retired() || grace::period().is_err() {
                     return None;
                 }
                 self.templates.recycle();
@@ -285,8 +305,21 @@ impl Kernel {
         Some(renewal)
     }
 
+    /// What the kernel granted for these addresses and nobody has been told of.
+    fn words(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+        addresses
+            .iter()
+            .map(|address| {
+                let moved = self.places.entry_of(*address).and_then(|index| self.moved(index));
+                (*address, moved.unwrap_or_default())
+            })
+            .collect()
+    }
+
     fn detach_from(&mut self, interface: InterfaceIndex) {
-        let Some(link) = self.links.remove(&interface) else { return };
+        let Some(link) = self.links.remove(&interface) else {
+            return;
+        };
         let outcome = program(&mut self.ebpf).and_then(|program| Ok(program.detach(link)?));
         if let Err(error) = outcome {
             // The interface is gone, and the link with it.
@@ -333,7 +366,9 @@ impl FastPath for Kernel {
         };
         for (place, question) in arm.questions.iter().enumerate().take(QUESTION_COUNT) {
             let Some((digest, template)) = question else { continue };
-            let Some(number) = self.template_number(template) else { continue };
+            let Some(number) = self.template_number(template) else {
+                continue;
+            };
             if let (Some(to), Some(answer)) = (entry.digest.get_mut(place), entry.template.get_mut(place)) {
                 (*to, *answer) = (*digest, number);
             }
@@ -345,6 +380,8 @@ impl FastPath for Kernel {
         }
         if self.shared.write_entry(index, &entry) {
             self.armed.insert(index, arm.address);
+            let mask = clients::mask(self.places.entry_count());
+            clients::point_to(&self.shared, &self.key, mask, &entry, index as u32);
         }
     }
 
@@ -358,7 +395,7 @@ impl FastPath for Kernel {
         }
     }
 
-    fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+    fn revoke(&mut self, token: Token, addresses: &[Ipv4Addr]) {
         let mut is_any_armed = false;
         for address in addresses {
             if let Some(index) = self.places.entry_of(*address)
@@ -368,18 +405,35 @@ impl FastPath for Kernel {
                 is_any_armed = true;
             }
         }
-        if is_any_armed && let Err(error) = grace_period() {
-            // It worked at the start; without it nothing may be taken away, so nothing may be answered any more.
-            warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
-            self.detach();
+        // An address may be under revocation already: its second revocation must not overtake the first.
+        if is_any_armed || !self.pending.is_empty() {
+            self.pending.insert(token, addresses.to_vec());
+            self.grace.ask(token);
+        } else {
+            let words = self.words(addresses);
+            self.revoked.push_back((token, words));
         }
-        addresses
-            .iter()
-            .map(|address| {
-                let moved = self.places.entry_of(*address).and_then(|index| self.moved(index));
-                (*address, moved.unwrap_or_default())
-            })
-            .collect()
+    }
+
+    fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
+        if self.revoked.is_empty() && !self.pending.is_empty() {
+            for (token, outcome) in self.grace.take_finished() {
+                if let Err(error) = outcome {
+                    // It worked at the start; without it nothing may be taken away, so nothing may be answered any
+                    // more. Detaching waits for running programs in the kernel's own way.
+                    warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
+                    self.detach();
+                }
+                let addresses = self.pending.remove(&token).unwrap_or_default();
+                let words = self.words(&addresses);
+                self.revoked.push_back((token, words));
+            }
+        }
+        self.revoked.pop_front()
+    }
+
+    fn revoked_fd(&self) -> Option<RawFd> {
+        Some(self.grace.fd())
     }
 
     fn serving(&mut self, peer: u8, is_serving: bool) {
@@ -389,7 +443,7 @@ impl FastPath for Kernel {
     fn new_generation(&mut self, generation: Generation) {
         self.generation = generation;
         self.shared.set_generation(generation);
-        if let Err(error) = grace_period() {
+        if let Err(error) = grace::period() {
             warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
             self.detach();
         }
@@ -404,10 +458,7 @@ impl FastPath for Kernel {
         // Whatever the ring says is found below as well.
         while self.events.next().is_some() {}
         let armed: Vec<(usize, Ipv4Addr)> = self.armed.iter().map(|(index, address)| (*index, *address)).collect();
-        armed
-            .into_iter()
-            .filter_map(|(index, address)| self.moved(index).map(|renewal| (address, renewal)))
-            .collect()
+        armed.into_iter().filter_map(|(index, address)| self.moved(index).map(|renewal| (address, renewal))).collect()
     }
 
     fn renewal(&self, address: Ipv4Addr) -> Option<Renewal> {
@@ -439,9 +490,7 @@ impl FastPath for Kernel {
     }
 
     fn counters(&self) -> [u64; Counter::COUNT] {
-        Counter::ALL.map(|counter| {
-            self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
-        })
+        Counter::ALL.map(|counter| self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum()))
     }
 
     fn attachments(&self) -> Vec<Attachment> {
@@ -461,6 +510,17 @@ impl FastPath for Kernel {
         for attachment in &mut self.attachments {
             attachment.mode = Mode::Off;
         }
+    }
+
+    fn leave(&mut self) -> Result<(), String> {
+        let links = std::mem::take(&mut self.links);
+        for (interface, id) in links {
+            program(&mut self.ebpf)
+                .and_then(|program| Ok(program.take_link(id)?))
+                .and_then(|link| pins::keep(link, interface))
+                .map_err(|error| format!("the fast path cannot stay attached: {error:#}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -526,18 +586,9 @@ fn map_shared(ebpf: &Ebpf, places: &Places) -> Result<Shared> {
     Shared::new(&Maps {
         control: fd::<Control>(ebpf, map::CONTROL)?,
         directory: (fd::<Bucket>(ebpf, map::DIRECTORY)?, DIRECTORY_BUCKETS),
+        clients: (fd::<ClientBucket>(ebpf, map::CLIENTS)?, clients::bucket_count(places.entry_count()) as usize),
         entries: (fd::<Entry>(ebpf, map::ENTRIES)?, places.entry_count() as usize),
         templates: (fd::<Template>(ebpf, map::TEMPLATES)?, TEMPLATE_COUNT as usize),
     })
     .context("the fast path's maps cannot be shared with the agent (mmap)")
-}
-
-/// Waits until every XDP program that runs now has ended.
-fn grace_period() -> std::io::Result<()> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: a system call without pointers.
-    match unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
 }

@@ -36,7 +36,9 @@ impl Places {
         let mut left_out = Vec::new();
         let mut next = 0;
         bases.retain(|prefix, base| {
-            let Some(bucket) = directory.get_mut(Bucket::index_of(*prefix) as usize) else { return false };
+            let Some(bucket) = directory.get_mut(Bucket::index_of(*prefix) as usize) else {
+                return false;
+            };
             for way in 0..DIRECTORY_WAYS {
                 // 0.0.0.0/24 is never leased, so a zero prefix marks an empty way.
                 if bucket.prefix[way] == 0 {
@@ -66,6 +68,7 @@ impl Places {
     }
 
     /// All addresses that have an entry, with its number.
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, usize)> + '_ {
         self.bases.iter().flat_map(|(prefix, base)| {
             (0..BLOCK_LEN).map(move |low| (Ipv4Addr::from((prefix << 8) | low), (base + low) as usize))

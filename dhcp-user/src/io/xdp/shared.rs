@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable};
-use dhcp_ebpf::abi::{BootSecs, Bucket, Control, Entry, Generation, Renewal, Template};
+use dhcp_ebpf::abi::{BootSecs, Bucket, ClientBucket, Control, Entry, Generation, Renewal, Template};
 
 /// An array map, mapped whole.
 #[derive(Debug)]
@@ -76,6 +76,7 @@ fn page_len() -> usize {
 pub(super) struct Shared {
     control: Mapping<Control>,
     directory: Mapping<Bucket>,
+    clients: Mapping<ClientBucket>,
     entries: Mapping<Entry>,
     templates: Mapping<Template>,
 }
@@ -84,6 +85,7 @@ pub(super) struct Shared {
 pub(super) struct Maps<'a> {
     pub(super) control: BorrowedFd<'a>,
     pub(super) directory: (BorrowedFd<'a>, usize),
+    pub(super) clients: (BorrowedFd<'a>, usize),
     pub(super) entries: (BorrowedFd<'a>, usize),
     pub(super) templates: (BorrowedFd<'a>, usize),
 }
@@ -98,6 +100,7 @@ impl Shared {
         Ok(Self {
             control: Mapping::new(maps.control, 1)?,
             directory: Mapping::new(maps.directory.0, maps.directory.1)?,
+            clients: Mapping::new(maps.clients.0, maps.clients.1)?,
             entries: Mapping::new(maps.entries.0, maps.entries.1)?,
             templates: Mapping::new(maps.templates.0, maps.templates.1)?,
         })
@@ -145,9 +148,8 @@ impl Shared {
         let offset = std::mem::offset_of!(Control, serving) + usize::from(peer);
         if usize::from(peer) < dhcp_ebpf::abi::PEER_COUNT {
             // SAFETY: a byte of the control value, written by the agent only.
-            let byte = unsafe {
-                std::sync::atomic::AtomicU8::from_ptr(self.control.start.as_ptr().byte_add(offset).cast())
-            };
+            let byte =
+                unsafe { std::sync::atomic::AtomicU8::from_ptr(self.control.start.as_ptr().byte_add(offset).cast()) };
             byte.store(u8::from(is_serving), Ordering::Release);
         }
     }
@@ -202,6 +204,14 @@ impl Shared {
         if let Some(word) = self.word(index, std::mem::offset_of!(Entry, horizon) / 8) {
             word.store(bytemuck::cast(HorizonWord { horizon, address }), Ordering::Release);
         }
+    }
+
+    /// A way of a client bucket; `None` past the end.
+    pub(super) fn client_way(&self, bucket: u32, way: usize) -> Option<&AtomicU64> {
+        debug_assert!(way < dhcp_ebpf::abi::CLIENT_WAYS);
+        let bucket = self.clients.at(bucket as usize)?;
+        // SAFETY: an aligned word of a bucket inside the mapping, stored by the agent only.
+        Some(unsafe { AtomicU64::from_ptr(bucket.as_ptr().cast::<u64>().add(way)) })
     }
 
     /// The kernel's word of an entry.

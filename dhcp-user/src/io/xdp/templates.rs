@@ -57,7 +57,9 @@ impl Templates {
 
     /// Takes one user of a number away.
     pub(super) fn release(&mut self, number: u16) {
-        let Some((template, users)) = self.places.get_mut(usize::from(number)) else { return };
+        let Some((template, users)) = self.places.get_mut(usize::from(number)) else {
+            return;
+        };
         if *users == 0 {
             return;
         }

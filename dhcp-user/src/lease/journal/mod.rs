@@ -1,4 +1,23 @@
 //! The dialect of dhcpd.leases(5): records to text and back.
+//!
+//! The writer writes what ISC dhcpd 4.4.3 writes, byte for byte; the reader takes what dhcpd 3 and 4 and people have
+//! written, and never loses what it does not know. The last record of an address wins completely.
+//!
+//! A power cut can leave any subset of the sectors written since the last sync. Records are text and carry no
+//! checksum (dhcpd must be able to read them), so the reader looks for the traces: filler inside a record, a record
+//! inside a record. A record pieced together from two must not come out (I2).
+
+mod agent;
+mod cursor;
+mod date;
+mod lease_fields;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use read::{Found, Reader, Span};
+pub use write::{is_printable_name, write_header, write_lease, write_peer_state, write_record, write_server_duid};
 
 use super::record::Lease;
 use super::state::FailoverState;
@@ -66,31 +85,6 @@ pub enum Record {
     Other(Box<[u8]>),
 }
 
-/// Writes the head of a file, as dhcpd does at every rewrite.
-pub fn write_header(_out: &mut Vec<u8>) {
-    todo!()
-}
-
-/// Writes a lease record.
-pub fn write_lease(_lease: &Lease, _format: Format, _out: &mut Vec<u8>) {
-    todo!()
-}
-
-/// Writes a failover state record.
-pub fn write_peer_state(_state: &PeerState, _format: Format, _out: &mut Vec<u8>) {
-    todo!()
-}
-
-/// Writes the server's DUID.
-pub fn write_server_duid(_duid: &[u8], _format: Format, _out: &mut Vec<u8>) {
-    todo!()
-}
-
-/// Writes any record.
-pub fn write_record(_record: &Record, _format: Format, _out: &mut Vec<u8>) {
-    todo!()
-}
-
 /// Something wrong with a file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
@@ -104,9 +98,20 @@ pub struct Complaint {
     pub text: String,
 }
 
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.text)
+    }
+}
+
 /// Reads all records of a text; never fails, complains instead.
 ///
 /// `now` decides what a lease without a `binding state` is (dhcpd: active while it runs).
-pub fn read(_text: &[u8], _now: WallTime, _complaints: &mut Vec<Complaint>) -> Vec<Record> {
-    todo!()
+pub fn read(text: &[u8], now: WallTime, complaints: &mut Vec<Complaint>) -> Vec<Record> {
+    let mut records = Vec::new();
+    Reader::new(now).feed(text, true, &mut |found| match found {
+        Found::Record(record, _) => records.push(record),
+        Found::Damaged(complaint, _) | Found::Torn(complaint, _) => complaints.push(complaint),
+    });
+    records
 }

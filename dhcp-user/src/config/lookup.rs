@@ -1,0 +1,197 @@
+//! Finding things by what a packet carries: addresses, identifiers. Built once, when the configuration is complete.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use dhcp_ebpf::wire::dhcp::HwAddr;
+
+use super::Config;
+use super::context::{Context, ReceivedOptions, Variables};
+use super::ids::{HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
+use super::machine::Machine;
+use super::options::OptionRef;
+use super::param::{FACILITIES, Param};
+use super::statement::{Expr, StatementKind};
+
+/// Indexes over the model.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lookup {
+    /// For each netmask, the longest first: subnets by network address.
+    subnets: Vec<(u32, HashMap<u32, SubnetId>)>,
+    /// Ranges by first address: last address and pool.
+    ranges: Vec<(u32, u32, PoolId)>,
+    by_hw: HashMap<HwAddr, Vec<HostId>>,
+    by_client_id: HashMap<Arc<[u8]>, Vec<HostId>>,
+    /// For each option that identifies hosts, in order of appearance: hosts by value.
+    by_identifier: Vec<(OptionRef, HashMap<Arc<[u8]>, Vec<HostId>>)>,
+}
+
+impl Config {
+    /// Builds the indexes and reads the parameters of the process.
+    pub(super) fn complete(&mut self) {
+        self.encapsulations = self.spaces.encapsulations().collect();
+        self.lookup = Lookup::default();
+        self.index_networks();
+        self.index_hosts();
+        if let Some(root) = self.scopes.first() {
+            for statement in &root.statements {
+                if let StatementKind::Define(name, function) = &statement.kind {
+                    self.global_functions.insert(Arc::clone(name), Arc::clone(function));
+                }
+            }
+        }
+        self.process_parameters();
+    }
+
+    fn index_networks(&mut self) {
+        for (place, subnet) in self.subnets.iter().enumerate() {
+            let (net, mask) = (subnet.net.to_bits(), subnet.mask.to_bits());
+            let at = match self.lookup.subnets.iter().position(|(known, _)| *known == mask) {
+                Some(at) => at,
+                None => {
+                    self.lookup.subnets.push((mask, HashMap::new()));
+                    self.lookup.subnets.len().saturating_sub(1)
+                }
+            };
+            if let Some((_, nets)) = self.lookup.subnets.get_mut(at) {
+                nets.entry(net).or_insert(SubnetId(place));
+            }
+        }
+        self.lookup
+            .subnets
+            .sort_by_key(|(mask, _)| std::cmp::Reverse((mask.count_ones(), *mask)));
+        for (place, pool) in self.pools.iter().enumerate() {
+            for range in &pool.ranges {
+                self.lookup
+                    .ranges
+                    .push((range.first.to_bits(), range.last.to_bits(), PoolId(place)));
+            }
+        }
+        self.lookup.ranges.sort_unstable();
+    }
+
+    fn index_hosts(&mut self) {
+        for (place, host) in self.hosts.iter().enumerate() {
+            let id = HostId(place);
+            if let Some(hw) = host.hw {
+                self.lookup.by_hw.entry(hw).or_default().push(id);
+            }
+            if let Some(client_id) = &host.client_id {
+                self.lookup
+                    .by_client_id
+                    .entry(Arc::clone(client_id))
+                    .or_default()
+                    .push(id);
+            }
+            if let Some((option, value)) = &host.identifier {
+                let at = match self.lookup.by_identifier.iter().position(|(known, _)| known == option) {
+                    Some(at) => at,
+                    None => {
+                        self.lookup.by_identifier.push((*option, HashMap::new()));
+                        self.lookup.by_identifier.len().saturating_sub(1)
+                    }
+                };
+                if let Some((_, hosts)) = self.lookup.by_identifier.get_mut(at) {
+                    hosts.entry(Arc::clone(value)).or_default().push(id);
+                }
+            }
+        }
+    }
+
+    /// Evaluates what is read once, at the top level, without a packet.
+    fn process_parameters(&mut self) {
+        let options = ReceivedOptions::default();
+        let variables = Variables::new();
+        let context = Context::nothing(&options, &variables);
+        let evaluation = {
+            let mut machine = Machine::new(self, &context);
+            if let Some(root) = self.scopes.get(ScopeId(0).0) {
+                machine.run(&root.statements);
+            }
+            machine.finish()
+        };
+        let text = |param| {
+            evaluation
+                .text(param)
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        let port = |param| evaluation.secs(param).and_then(|port| u16::try_from(port).ok());
+        let process = &mut self.process;
+        process.lease_file = text(Param::LeaseFileName);
+        process.pid_file = text(Param::PidFileName);
+        process.log_facility = evaluation
+            .secs(Param::LogFacility)
+            .and_then(|place| FACILITIES.get(usize::try_from(place).ok()?))
+            .map(|name| (*name).to_owned());
+        process.local_port = port(Param::LocalPort);
+        process.remote_port = port(Param::RemotePort);
+        process.omapi_port = port(Param::OmapiPort);
+        process.local_address = evaluation.address(Param::LocalAddress);
+        process.limited_broadcast = evaluation.address(Param::LimitedBroadcastAddress);
+        process.delayed_ack = port(Param::DelayedAck).unwrap_or(0);
+        process.max_ack_delay_us = evaluation.secs_or_default(Param::MaxAckDelay);
+        process.dont_use_fsync = evaluation.flag_or_default(Param::DontUseFsync);
+        process.server_id_check = evaluation.flag_or_default(Param::ServerIdCheck);
+        process.abandon_lease_time = evaluation.secs_or_default(Param::AbandonLeaseTime);
+    }
+
+    /// The most specific subnet that contains the address.
+    #[must_use]
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<SubnetId> {
+        let bits = address.to_bits();
+        self.lookup
+            .subnets
+            .iter()
+            .find_map(|(mask, nets)| nets.get(&(bits & mask)).copied())
+    }
+
+    /// The pool whose ranges contain the address.
+    #[must_use]
+    pub fn pool_of(&self, address: Ipv4Addr) -> Option<PoolId> {
+        let bits = address.to_bits();
+        let behind = self.lookup.ranges.partition_point(|(first, _, _)| *first <= bits);
+        let (_, last, pool) = self.lookup.ranges.get(behind.checked_sub(1)?)?;
+        (bits <= *last).then_some(*pool)
+    }
+
+    /// The network of an interface: by `interface NAME`, else the subnet that contains one of its addresses.
+    #[must_use]
+    pub fn shared_network_of_interface(&self, name: &str, addresses: &[(Ipv4Addr, u8)]) -> Option<SharedNetworkId> {
+        let named = self
+            .shared_networks
+            .iter()
+            .position(|network| network.interface.as_deref() == Some(name));
+        if let Some(place) = named {
+            return Some(SharedNetworkId(place));
+        }
+        addresses
+            .iter()
+            .find_map(|(address, _)| self.subnet_of(*address).map(|id| self.subnet(id).shared_network))
+    }
+
+    /// Host declarations with this client identifier, in order of declaration.
+    #[must_use]
+    pub fn hosts_by_client_id(&self, client_id: &[u8]) -> &[HostId] {
+        self.lookup.by_client_id.get(client_id).map_or(&[], |hosts| hosts)
+    }
+
+    /// Host declarations with this hardware address, in order of declaration.
+    #[must_use]
+    pub fn hosts_by_hw(&self, hw: &HwAddr) -> &[HostId] {
+        self.lookup.by_hw.get(hw).map_or(&[], |hosts| hosts)
+    }
+
+    /// Host declarations whose `host-identifier` the packet carries: those of the first such option that is there.
+    #[must_use]
+    pub fn hosts_by_identifier(&self, context: &Context<'_>) -> Vec<HostId> {
+        for (option, hosts) in &self.lookup.by_identifier {
+            let wanted = Expr::Option(*option);
+            let mut machine = Machine::new(self, context);
+            if let Some(found) = machine.data(&wanted).and_then(|value| hosts.get(&*value)) {
+                return found.clone();
+            }
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,150 @@
+//! Host declarations.
+
+use std::sync::Arc;
+
+use super::{Frame, Parsed, Parser, Place};
+use crate::config::ids::HostId;
+use crate::config::model::Host;
+use crate::config::span::Span;
+use crate::config::statement::{Expr, ScopeKind};
+
+impl Parser<'_> {
+    /// `host NAME { ... }`
+    pub(super) fn host(&mut self, frame: &Frame) -> Parsed<()> {
+        let start = self.next().span;
+        let (name, name_span) = self.dotted_name("a name for the host")?;
+        let span = start.to(name_span);
+        let name: Arc<str> = name.into();
+        if let Some(first) = self.host_names.get(&name).copied() {
+            self.error(
+                name_span,
+                format!("host `{name}` is declared twice"),
+                "names of hosts are global",
+            );
+            self.other(first, "first declared here");
+        } else {
+            self.host_names.insert(Arc::clone(&name), span);
+        }
+        if frame.network.is_some() {
+            self.warning(
+                span,
+                "host declarations are global",
+                format!(
+                    "it holds everywhere, not only in this {}",
+                    if frame.subnet.is_some() { "subnet" } else { "network" }
+                ),
+            );
+        }
+        let scope = self.new_scope(ScopeKind::Host, Some(frame.scope), span);
+        self.inherit_authority(scope, frame);
+        let id = HostId(self.config.hosts.len());
+        self.config.hosts.push(Host {
+            name,
+            fixed_addresses: Vec::new(),
+            hw: None,
+            client_id: None,
+            identifier: None,
+            span,
+            scope,
+        });
+        let mut inner = Frame {
+            place: Place::Host,
+            scope,
+            host: Some(id),
+            ..frame.clone()
+        };
+        self.block(&mut inner)?;
+        self.finish_scope(scope);
+        Ok(())
+    }
+
+    /// `hardware`, `fixed-address`, `uid`, `host-identifier`: at most one of each.
+    pub(super) fn host_statement(&mut self, frame: &Frame, id: HostId, word: &str) -> Parsed<()> {
+        let start = self.next().span;
+        match word {
+            "hardware" => {
+                let hw = self.hardware()?;
+                self.semicolon()?;
+                if self.config.hosts.get(id.0).is_some_and(|host| host.hw.is_some()) {
+                    return self.twice(start, word);
+                }
+                if let Some(host) = self.config.hosts.get_mut(id.0) {
+                    host.hw = Some(hw);
+                }
+            }
+            "fixed-address" => {
+                let mut addresses = vec![self.address()?.0];
+                while self.eat(b',') {
+                    addresses.push(self.address()?.0);
+                }
+                self.semicolon()?;
+                if self
+                    .config
+                    .hosts
+                    .get(id.0)
+                    .is_some_and(|host| !host.fixed_addresses.is_empty())
+                {
+                    return self.twice(start, word);
+                }
+                if let Some(host) = self.config.hosts.get_mut(id.0) {
+                    host.fixed_addresses = addresses;
+                }
+            }
+            "uid" => {
+                let bytes = self.string_or_octets()?;
+                self.semicolon()?;
+                if !self.hosts_with_uid.insert(id) {
+                    return self.twice(start, word);
+                }
+                if let Some(host) = self.config.hosts.get_mut(id.0) {
+                    host.client_id = Some(bytes.into());
+                }
+            }
+            _ => {
+                self.expect_word("option")?;
+                let (option, _) = self.option_name()?;
+                let ty = self.config.spaces.type_of(option);
+                let value_start = self.peek().span;
+                let value = self.typed_value(&ty)?;
+                let value_span = value_start.to(self.last);
+                self.semicolon()?;
+                let Expr::Const(bytes) = value else {
+                    return self.fail(
+                        value_span,
+                        "a host identifier is a constant",
+                        "host names are not resolved here",
+                    );
+                };
+                if self
+                    .config
+                    .hosts
+                    .get(id.0)
+                    .is_some_and(|host| host.identifier.is_some())
+                {
+                    return self.twice(start, word);
+                }
+                if let Some(host) = self.config.hosts.get_mut(id.0) {
+                    host.identifier = Some((option, bytes));
+                }
+            }
+        }
+        let _ = frame;
+        Ok(())
+    }
+
+    fn twice<T>(&mut self, span: Span, word: &str) -> Parsed<T> {
+        self.fail(span, format!("a host has one `{word}` only"), "this is the second")
+    }
+
+    /// `option dhcp-client-identifier VALUE;` in a host: what to match, as `uid` does.
+    pub(super) fn host_client_id(&mut self, id: HostId, bytes: Arc<[u8]>, span: Span) -> Parsed<()> {
+        if !self.hosts_with_uid.insert(id) {
+            self.warning(span, "this host has a client identifier already", "ignored");
+            return Ok(());
+        }
+        if let Some(host) = self.config.hosts.get_mut(id.0) {
+            host.client_id = Some(bytes);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! The asking side: `xdhcpd status` and `xdhcpd leases`.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::Ipv4Addr,
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{
+    message::{Answer, Command, Reply, Request, VERSION},
+    table,
+};
+
+/// How long a reply may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest reply line, in bytes: far above what a server sends.
+const REPLY_LEN_MAX: u64 = 16 << 20;
+
+/// Why there is no answer; a sentence for people.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens.
+    #[error(
+        "no server answers at {path}: {error}\nIs xdhcpd running? Name its socket with --control, or its --state-dir."
+    )]
+    Unreachable {
+        /// The socket.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The conversation broke off.
+    #[error("the server at {path} broke off: {error}")]
+    Broken {
+        /// The socket.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The reply makes no sense.
+    #[error("the server's reply was not understood: {0}")]
+    Reply(String),
+    /// The server refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The output cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// A conversation with a server.
+#[derive(Debug)]
+pub struct Client {
+    path: String,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to a server's control socket.
+    ///
+    /// # Errors
+    /// [`AskError::Unreachable`] when nobody listens there.
+    pub fn connect(path: &Path) -> Result<Self, AskError> {
+        let name = path.display().to_string();
+        let connected = UnixStream::connect(path).and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => Ok(Self {
+                path: name,
+                stream: BufReader::new(stream),
+            }),
+            Err(error) => Err(AskError::Unreachable { path: name, error }),
+        }
+    }
+
+    /// Asks one question; returns the reply line as it came, and what it says.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub fn ask(&mut self, command: Command) -> Result<(String, Answer), AskError> {
+        let line = self.exchange(command).map_err(|error| AskError::Broken {
+            path: self.path.clone(),
+            error,
+        })?;
+        let reply: Reply = serde_json::from_str(&line).map_err(|error| AskError::Reply(error.to_string()))?;
+        if reply.version != VERSION {
+            return Err(AskError::Reply(format!(
+                "it speaks version {}, this program {VERSION}",
+                reply.version
+            )));
+        }
+        match reply.answer {
+            Answer::Error(error) => Err(AskError::Refused(error)),
+            answer @ (Answer::Status(_) | Answer::Leases(_)) => Ok((line, answer)),
+        }
+    }
+
+    fn exchange(&mut self, command: Command) -> io::Result<String> {
+        let mut request = serde_json::to_vec(&Request {
+            version: VERSION,
+            command,
+        })?;
+        request.push(b'\n');
+        self.stream.get_mut().write_all(&request)?;
+        let mut line = String::new();
+        (&mut self.stream).take(REPLY_LEN_MAX).read_line(&mut line)?;
+        if line.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line)
+    }
+}
+
+/// Prints what a server does: as a table, or the reply as it came.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn status(path: &Path, json: bool, output: &mut impl io::Write) -> Result<(), AskError> {
+    let (line, answer) = Client::connect(path)?.ask(Command::Status)?;
+    match answer {
+        _ if json => write!(output, "{line}")?,
+        Answer::Status(status) => write!(output, "{}", table::status(&status))?,
+        Answer::Leases(_) | Answer::Error(_) => return Err(AskError::Reply("it answers another question".to_owned())),
+    }
+    Ok(())
+}
+
+/// Prints all leases of a server, page by page: as a table, or as one JSON object.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn leases(path: &Path, json: bool, output: &mut impl io::Write) -> Result<(), AskError> {
+    let mut client = Client::connect(path)?;
+    let mut from: Option<Ipv4Addr> = None;
+    let mut is_first = true;
+    if json {
+        write!(output, "{{\"version\":{VERSION},\"leases\":{{\"rows\":[")?;
+    } else {
+        writeln!(output, "{}", table::LEASES_HEAD)?;
+    }
+    loop {
+        let (line, answer) = client.ask(Command::Leases { from, limit: None })?;
+        let Answer::Leases(page) = answer else {
+            return Err(AskError::Reply("it answers another question".to_owned()));
+        };
+        if json {
+            // Rows are passed on with fields that this program does not know.
+            let reply: Value = serde_json::from_str(&line).map_err(|error| AskError::Reply(error.to_string()))?;
+            for row in reply
+                .pointer("/leases/rows")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                let comma = if is_first { "" } else { "," };
+                write!(output, "{comma}{row}")?;
+                is_first = false;
+            }
+        } else {
+            for row in &page.rows {
+                writeln!(output, "{}", table::lease(row))?;
+            }
+        }
+        match page.next {
+            // A page that does not get on would never end.
+            Some(next) if Some(next) > from => from = Some(next),
+            Some(_) | None => break,
+        }
+    }
+    if json {
+        writeln!(output, "]}}}}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! Requests and replies as they stand on the socket.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the messages. A server refuses a request of another version and says which it speaks.
+pub const VERSION: u32 = 1;
+/// Rows of a `leases` reply unless the request says less.
+pub const ROWS_MAX: usize = 256;
+
+/// A question of an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Command {
+    /// What the server does.
+    Status,
+    /// Leases in address order.
+    Leases {
+        /// Where to go on: `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Ipv4Addr>,
+        /// Most rows; [`ROWS_MAX`] at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<usize>,
+    },
+}
+
+/// An answer: one of the fields besides the version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// The answer itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To `status`.
+    Status(Box<Status>),
+    /// To `leases`.
+    Leases(Page),
+    /// The request was not understood, or cannot be answered.
+    Error(String),
+}
+
+impl Answer {
+    /// The answer with the version.
+    #[must_use]
+    pub const fn into_reply(self) -> Reply {
+        Reply {
+            version: VERSION,
+            answer: self,
+        }
+    }
+}
+
+/// Some leases.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Page {
+    /// The leases.
+    pub rows: Vec<Row>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Ipv4Addr>,
+}
+
+/// One lease. Instants are seconds since 1970; absent = not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Binding state, as the leases file spells it.
+    pub state: String,
+    /// When the lease began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<u32>,
+    /// Until when the client was told it owns the address, by the agent or the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<u32>,
+    /// Until when the kernel may renew without asking (`tstp`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<u32>,
+    /// Last contact with the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_contact: Option<u32>,
+    /// Who answered last: `agent` or `kernel`.
+    pub answered_by: String,
+    /// Hardware address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<String>,
+    /// Client identifier, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Host name, as the client sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+}
+
+/// What the server does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name and version of the program.
+    pub server: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the server started.
+    pub uptime_secs: u64,
+    /// Number of the configuration generation.
+    pub generation: u32,
+    /// Configuration file.
+    pub config: String,
+    /// Leases file.
+    pub leases: String,
+    /// Interfaces served.
+    pub interfaces: Vec<Interface>,
+    /// Who answered.
+    pub replies: Replies,
+    /// Messages received by the agent, by type.
+    pub received: BTreeMap<String, u64>,
+    /// Replies sent by the agent, by type.
+    pub sent: BTreeMap<String, u64>,
+    /// Messages the agent did not answer, by reason; only what happened.
+    pub ignored: BTreeMap<String, u64>,
+    /// Verdicts of the kernel program, by reason.
+    pub kernel: BTreeMap<String, u64>,
+    /// What the sockets saw.
+    pub sockets: Sockets,
+    /// The fast path as the agent sees it.
+    pub fast_path: FastPath,
+    /// The journal.
+    pub journal: Journal,
+    /// Pools, in configuration order.
+    pub pools: Vec<Pool>,
+    /// Failover partners, in configuration order.
+    pub peers: Vec<Peer>,
+}
+
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// Kernel index.
+    pub index: u32,
+    /// Hardware address.
+    pub mac: String,
+    /// Addresses with prefix lengths.
+    pub addresses: Vec<String>,
+    /// Whether it is up.
+    pub up: bool,
+    /// How the XDP program is attached: `native`, `generic` or `off`.
+    pub xdp: String,
+    /// Why it is not better; may be empty.
+    pub why: String,
+}
+
+/// Who answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Replies {
+    /// Renewals answered by the kernel since the program was loaded.
+    pub kernel: u64,
+    /// Replies of the agent since it started.
+    pub agent: u64,
+}
+
+/// What the sockets saw.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sockets {
+    /// Datagrams given to the engine.
+    pub received: u64,
+    /// Replies handed to the kernel.
+    pub sent: u64,
+    /// Replies that the kernel did not take.
+    pub unsent: u64,
+    /// Frames lost because the agent did not keep up.
+    pub overrun: u64,
+    /// Frames not for us, or broken, by reason; only what happened.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// The fast path as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FastPath {
+    /// Whether leases are armed at all.
+    pub enabled: bool,
+    /// Leases armed now.
+    pub armed: u64,
+    /// Answers interned.
+    pub templates: u64,
+    /// Arms since the start.
+    pub arms: u64,
+    /// Horizons moved since the start.
+    pub extensions: u64,
+    /// Renewals by the kernel that the agent has heard of.
+    pub renewals: u64,
+    /// Addresses revoked since the start.
+    pub revoked: u64,
+    /// Why acknowledged leases were not armed; only what happened.
+    pub not_armed: BTreeMap<String, u64>,
+}
+
+/// The journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Journal {
+    /// Number of the last record handed out.
+    pub appended: u64,
+    /// Number of the last record on disk.
+    pub durable: u64,
+    /// Replies and arms that wait for the disk.
+    pub waiting: u64,
+    /// Why nothing can be written, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Shared network.
+    pub network: String,
+    /// Ranges, `first-last`.
+    pub ranges: Vec<String>,
+    /// Failover partner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Addresses in all.
+    pub total: u64,
+    /// Ours to give.
+    pub free: u64,
+    /// The partner's to give.
+    pub backup: u64,
+    /// Leased.
+    pub active: u64,
+    /// Run out.
+    pub expired: u64,
+    /// Given back.
+    pub released: u64,
+    /// In use by somebody unknown.
+    pub abandoned: u64,
+    /// Reset by the operator.
+    pub reset: u64,
+}
+
+/// A failover partner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Name of the declaration.
+    pub name: String,
+    /// `primary` or `secondary`: our side.
+    pub role: String,
+    /// Our state.
+    pub my_state: String,
+    /// Since when, seconds since 1970.
+    pub my_since: u32,
+    /// The partner's state.
+    pub partner_state: String,
+    /// Since when, seconds since 1970.
+    pub partner_since: u32,
+    /// What the state means for clients.
+    pub service: String,
+    /// Whether the kernel may answer for its pools.
+    pub serving: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_look_as_the_manual_says() {
+        let text = r#"{"version":1,"command":"leases","from":"10.0.0.1","limit":5}"#;
+        let request: Request = serde_json::from_str(text).unwrap();
+        let from = Some(Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(
+            request,
+            Request {
+                version: 1,
+                command: Command::Leases { from, limit: Some(5) }
+            }
+        );
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        let request: Request = serde_json::from_str(r#"{"version":1,"command":"status"}"#).unwrap();
+        assert_eq!(request.command, Command::Status);
+        assert!(serde_json::from_str::<Request>(r#"{"version":1,"command":"reboot"}"#).is_err());
+    }
+
+    #[test]
+    fn an_answer_carries_the_version_and_its_own_name() {
+        let reply = Answer::Error("no".to_owned()).into_reply();
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"version":1,"error":"no"}"#);
+        let page = Answer::Leases(Page::default()).into_reply();
+        let text = serde_json::to_string(&page).unwrap();
+        assert_eq!(text, r#"{"version":1,"leases":{"rows":[]}}"#);
+        assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), page);
+    }
+}

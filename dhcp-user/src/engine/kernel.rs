@@ -1,0 +1,566 @@
+//! The kernel's side of leases: which answers may be armed, which questions a client will ask, what a revocation
+//! brings back, and what the kernel reports (design: question, answer, promise).
+//!
+//! ```text
+//!   ACK --is_armable--> tstp in the record --Durable--> Arm(horizon, up to three questions with their answers)
+//!   RELEASE, DECLINE, expiry, another identity: Revoke --> (grace period) --> Revoked: absorb, then act
+//!   Renewed: starts, ends, cltt; a horizon that is near: record --Durable--> Extend
+//! ```
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use dhcp_ebpf::{
+    abi::{Renewal, TAIL_LEN_MAX, Template},
+    question::{self, OPTIONS_LEN_MAX, Question},
+    wire::{
+        checksum,
+        dhcp::{COOKIE, FLAG_BROADCAST, HTYPE_ETHERNET, MessageType, OPTIONS_AT},
+        option::code,
+    },
+};
+
+use crate::{
+    config::{Config, Evaluation, Param},
+    lease::{
+        BindingState, Lease, journal,
+        time::{BootTime, Now, WallTime},
+    },
+};
+
+use super::{
+    Outcome, Server,
+    compose::{self, Composed, Kind},
+    grant::{Target, Terms},
+    packet,
+    peers::Peer,
+    port::{Arm, Effect, JournalSeq, Received, Token},
+    promise::{Answered, Armed, Parked, Place},
+    request::{self, Request},
+    serving_index,
+    status::{NotArmed, Reason},
+    terms,
+};
+
+/// What the kernel's horizon stays behind the journaled one, in seconds: the wall clock is read in whole seconds,
+/// and the kernel must not promise beyond what the record says.
+const HORIZON_MARGIN: Duration = Duration::from_secs(1);
+
+impl Server {
+    /// Whether the reply to this request may be repeated by the kernel.
+    #[expect(clippy::too_many_arguments, reason = "everything that an answer may depend on")]
+    pub(super) fn is_armable(
+        &self,
+        config: &Config,
+        request: &Request<'_>,
+        evaluation: &Evaluation,
+        composed: &Composed,
+        target: &Target<'_>,
+        want: u32,
+        now: Now,
+    ) -> Result<(), NotArmed> {
+        if request.hw.mac().is_none() || request.header.htype != HTYPE_ETHERNET || request.kind.is_none() {
+            return Err(NotArmed::Hardware);
+        }
+        if compose::depends(request, evaluation).is_anything() {
+            return Err(NotArmed::Depends);
+        }
+        if let Some(pool) = target.pool {
+            let pools = config.pool(pool);
+            let permit = config.permits(pool, &request.membership, target.is_known, false, now.wall.secs());
+            if permit.until.is_some() || pools.valid_from.is_some() || pools.valid_until.is_some() {
+                return Err(NotArmed::Depends);
+            }
+        }
+        // The lease time would move with the pool's fill.
+        if evaluation.secs(Param::AdaptiveLeaseTimeThreshold).is_some_and(|threshold| threshold > 0) {
+            return Err(NotArmed::Depends);
+        }
+        if request.options.has_overload() || composed.tail.uses_overload() {
+            return Err(NotArmed::Overload);
+        }
+        if composed.tail.bytes().len() > TAIL_LEN_MAX {
+            return Err(NotArmed::LongAnswer);
+        }
+        if evaluation.flag_or_default(Param::AlwaysBroadcast) || composed.server != composed.source {
+            return Err(NotArmed::Destination);
+        }
+        if want == terms::INFINITE || want == 0 {
+            return Err(NotArmed::NoPromise);
+        }
+        Ok(())
+    }
+
+    /// Hands a lease that was just granted to the kernel, as soon as its record is durable.
+    #[expect(clippy::too_many_arguments, reason = "a reply and the record it rests on")]
+    pub(super) fn arm_granted(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        terms: &Terms,
+        lease: &Lease,
+        composed: &Composed,
+        seq: JournalSeq,
+        now: Now,
+    ) {
+        if let Err(reason) = self.try_arm(config, request, target, terms, lease, composed, seq, true, now) {
+            self.not_armed.add(reason);
+        }
+    }
+
+    /// Teaches the kernel a question that it did not know, after an ACK that altered nothing.
+    #[expect(clippy::too_many_arguments, reason = "a reply and the record it rests on")]
+    pub(super) fn teach_kernel(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        terms: &Terms,
+        lease: &Lease,
+        seq: JournalSeq,
+        now: Now,
+    ) {
+        if !self.promises.is_armed(lease.address) {
+            return;
+        }
+        let variables = terms.variables.clone();
+        let subject = target.subject(&variables, now.wall);
+        let kind = Kind::Lease(MessageType::Ack, terms.want);
+        if let Ok(composed) = compose::compose(config, request, &terms.evaluation, &subject, kind) {
+            // Why it cannot be armed was counted when the lease was granted.
+            let _ = self.try_arm(config, request, target, terms, lease, &composed, seq, false, now);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a reply and the record it rests on")]
+    fn try_arm(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        terms: &Terms,
+        lease: &Lease,
+        composed: &Composed,
+        seq: JournalSeq,
+        is_granted: bool,
+        now: Now,
+    ) -> Result<(), NotArmed> {
+        if !self.options.fast_path || self.is_stopping {
+            return Err(NotArmed::Off);
+        }
+        self.is_armable(config, request, &terms.evaluation, composed, target, terms.want, now)?;
+        let chaddr = request.hw.mac().ok_or(NotArmed::Hardware)?;
+        let mut armed = match self.promises.armed(lease.address) {
+            Some(armed) if armed.chaddr == chaddr => armed.clone(),
+            Some(_) | None => Armed { chaddr, questions: [None, None, None] },
+        };
+        if request.ciaddr().is_some() {
+            // What really came: the answer is the one that was just made. With option 54 its way back would be another.
+            if request.server_id().is_some() {
+                return Err(NotArmed::Destination);
+            }
+            let digest = self.digest(request, lease.address, request.option_bytes()).ok_or(NotArmed::LongQuestion)?;
+            let template = template_of(composed, terms.want, self.mac_of(request));
+            let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
+            let place = if request.giaddr().is_some() { Place::Learned } else { armed.place_of_renewal(digest) };
+            armed.put(place, (digest, template));
+        }
+        if request.ciaddr().is_none() || request.giaddr().is_some() {
+            let bytes = request.option_bytes();
+            let renewal = strip(bytes, &[code::REQUESTED_ADDRESS, code::SERVER_IDENTIFIER, code::RELAY_AGENT]);
+            let renewal = self.predict(config, request, lease, &renewal, Foreseen::Renewal, now)?;
+            armed.put(Place::Renewal, renewal);
+            if request.ciaddr().is_none() {
+                let reboot = strip(bytes, &[code::SERVER_IDENTIFIER]);
+                let reboot = self.predict(config, request, lease, &reboot, Foreseen::Reboot, now)?;
+                armed.put(Place::Reboot, reboot);
+            }
+        }
+        // After an ACK that altered nothing the horizon is the old one: only new questions are worth telling.
+        let is_known = self.promises.armed(lease.address).is_some_and(|present| present.is_same(&armed));
+        if is_granted || !is_known {
+            self.arm(lease, armed, seq, now);
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self, lease: &Lease, armed: Armed, seq: JournalSeq, now: Now) {
+        let arm = Arm {
+            address: lease.address,
+            chaddr: armed.chaddr,
+            peer: self.serving_index_of(lease.address),
+            horizon: self.horizon(lease, now),
+            questions: armed.questions.clone(),
+        };
+        self.promises.arm(lease.address, armed);
+        self.gate.hold(seq, Effect::Arm(Box::new(arm)), &mut self.effects);
+    }
+
+    /// Teaches the kernel to offer a running lease to its client again (DISCOVER of a client that forgot it). An offer
+    /// promises nothing, and takes the third place only as long as no renewal needs it.
+    pub(super) fn teach_offer(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        terms: &Terms,
+        now: Now,
+    ) {
+        let Some(lease) = target.lease else { return };
+        let Some(armed) = self.promises.armed(lease.address) else { return };
+        // `secs` is no part of the question, and with a partner the balance may turn.
+        if !self.options.fast_path
+            || self.is_stopping
+            || self.promises.revocation_of(lease.address).is_some()
+            || Some(armed.chaddr) != request.hw.mac()
+            || !armed.takes_offers()
+            || self.peer_of_pool(target.pool).is_some()
+            || terms.evaluation.secs_or_default(Param::MinSecs) > 0
+        {
+            return;
+        }
+        let mut armed = armed.clone();
+        let subject = target.subject(&terms.variables, now.wall);
+        let kind = Kind::Lease(MessageType::Offer, terms.want);
+        let Ok(composed) = compose::compose(config, request, &terms.evaluation, &subject, kind) else { return };
+        if self.is_armable(config, request, &terms.evaluation, &composed, target, terms.want, now).is_err() {
+            return;
+        }
+        let Some(digest) = self.digest(request, lease.address, request.option_bytes()) else { return };
+        let template = Template { is_offer: 1, ..template_of(&composed, terms.want, self.mac_of(request)) };
+        let Some(template) = self.promises.intern(template) else { return };
+        armed.put(Place::Learned, (digest, template));
+        if self.promises.armed(lease.address).is_none_or(|present| !present.is_same(&armed)) {
+            let seq = self.record_of(lease.address);
+            self.arm(lease, armed, seq, now);
+        }
+    }
+
+    /// Works out what the slow path would answer to a request that this client will send, and the digest of it.
+    fn predict(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        lease: &Lease,
+        options: &[u8],
+        foreseen: Foreseen,
+        now: Now,
+    ) -> Result<Answered, NotArmed> {
+        if options.len() > OPTIONS_LEN_MAX {
+            return Err(NotArmed::LongQuestion);
+        }
+        let message = foresee(request, lease.address, options, foreseen);
+        let (interface, attached) = self.interface(request.interface()).ok_or(NotArmed::NoAnswer)?;
+        let received = Received { message: &message, ..request.received };
+        let mut asked = Request::parse(received, &interface).map_err(|_| NotArmed::NoAnswer)?;
+        asked.network = request::locate(config, &asked, attached);
+        self.recall_for(&mut asked, lease);
+        packet::classify(config, &mut asked, now.wall);
+
+        let network = config.subnet_of(lease.address).map(|subnet| config.subnet(subnet).shared_network);
+        let hosts = self.search(config, now).hosts(&asked, network);
+        if hosts.fixed.is_some() {
+            return Err(NotArmed::NoAnswer);
+        }
+        let target = Target::of_lease(config, lease, &hosts);
+        let terms = self.terms(config, &asked, &target, now).map_err(|_| NotArmed::NoAnswer)?;
+        let subject = target.subject(&terms.variables, now.wall);
+        let kind = Kind::Lease(MessageType::Ack, terms.want);
+        let composed =
+            compose::compose(config, &asked, &terms.evaluation, &subject, kind).map_err(|_| NotArmed::NoAnswer)?;
+        self.is_armable(config, &asked, &terms.evaluation, &composed, &target, terms.want, now)?;
+        let digest = self.digest(&asked, lease.address, options).ok_or(NotArmed::LongQuestion)?;
+        let template = template_of(&composed, terms.want, self.mac_of(request));
+        let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
+        Ok((digest, template))
+    }
+
+    fn recall_for(&self, asked: &mut Request<'_>, lease: &Lease) {
+        if asked.ciaddr().is_some()
+            && asked.options.get(code::RELAY_AGENT).is_none()
+            && let Some(agent) = &lease.agent_options
+        {
+            asked.options.set(code::RELAY_AGENT, agent);
+            asked.is_stashed = true;
+        }
+    }
+
+    fn digest(&self, request: &Request<'_>, address: Ipv4Addr, options: &[u8]) -> Option<u64> {
+        let question = Question {
+            chaddr: request.hw.mac()?,
+            address: address.octets(),
+            has_ciaddr: request.ciaddr().is_some(),
+            giaddr: request.header.giaddr,
+            interface: request.interface().0,
+            vlan: request.received.vlan,
+        };
+        question::digest(&question, options, 0, options.len(), &self.options.digest_key)
+    }
+
+    /// Ethernet address of the interface that a request came in through.
+    fn mac_of(&self, request: &Request<'_>) -> [u8; 6] {
+        self.interface(request.interface()).map_or([0; 6], |(interface, _)| interface.mac)
+    }
+
+    /// The latest instant that the kernel may promise for a lease.
+    fn horizon(&self, lease: &Lease, now: Now) -> BootTime {
+        let limit = match self.peer_of_pool(self.config.pool_of(lease.address)) {
+            Some(peer) => peer.horizon(lease),
+            None => lease.tstp,
+        };
+        let boot = now.boot_of(limit);
+        BootTime::from_nanos(boot.nanos().saturating_sub(HORIZON_MARGIN.as_nanos() as u64))
+    }
+
+    fn serving_index_of(&self, address: Ipv4Addr) -> u8 {
+        let peer = self.config.pool_of(address).and_then(|pool| self.config.pool(pool).failover);
+        peer.map_or(0, |peer| serving_index(peer.0))
+    }
+
+    /// Asks for these addresses back, if any of them is in the kernel's hands or on its way out of them; the input has
+    /// to wait then.
+    pub(super) fn revoke_first(&mut self, addresses: &[Ipv4Addr]) -> Option<Outcome> {
+        if let Some(token) = addresses.iter().find_map(|address| self.promises.revocation_of(*address)) {
+            return Some(Outcome::Await(token));
+        }
+        let armed: Vec<_> = addresses.iter().copied().filter(|address| self.promises.is_armed(*address)).collect();
+        if armed.is_empty() { None } else { Some(self.revoke_and_wait(armed)) }
+    }
+
+    /// Begins a revocation, for which the input has to wait.
+    pub(super) fn revoke_and_wait(&mut self, addresses: Vec<Ipv4Addr>) -> Outcome {
+        let token = self.draw_token();
+        match self.promises.begin(token, addresses.clone()) {
+            Ok(()) => {
+                self.effects.push_back(Effect::Revoke(token, addresses));
+                Outcome::Await(token)
+            }
+            Err(_) => Outcome::Ignored(Reason::ParkingFull),
+        }
+    }
+
+    /// A revocation is complete: what the kernel promised is known now, and what waited goes on.
+    pub(super) fn handle_revoked(&mut self, token: Token, words: &[(Ipv4Addr, Renewal)], now: Now) {
+        for (address, renewal) in words {
+            self.absorb(*address, *renewal, now);
+        }
+        let Some(revocation) = self.promises.end(token) else { return };
+        for address in &revocation.addresses {
+            // The timer has rung and would not ring again for a lease that runs on.
+            if let Some(lease) = self.table.get(*address) {
+                self.table.put(lease);
+            }
+        }
+        let parked: Vec<Parked> = revocation.parked;
+        for message in &parked {
+            self.handle_parked(message, now);
+        }
+        if self.is_stopping {
+            self.write_final(&revocation.addresses);
+        } else {
+            self.expire(now);
+        }
+    }
+
+    /// The kernel answered renewals: leases move, and horizons that are near move ahead of them.
+    pub(super) fn handle_renewed(&mut self, words: &[(Ipv4Addr, Renewal)], now: Now) {
+        let mut record = Vec::new();
+        let mut moved = Vec::new();
+        for (address, renewal) in words {
+            self.promises.renewals = self.promises.renewals.wrapping_add(1);
+            // What is not armed has been revoked, and the revocation brought its last word.
+            if !self.promises.is_armed(*address) {
+                continue;
+            }
+            let Some(lease) = self.absorb(*address, *renewal, now) else { continue };
+            if let Some(lease) = self.further(lease, now) {
+                journal::write_lease(&lease, self.options.format, &mut record);
+                moved.push((lease.address, self.horizon(&lease, now)));
+                self.keep(lease);
+            }
+        }
+        if moved.is_empty() {
+            return;
+        }
+        self.promises.extensions = self.promises.extensions.wrapping_add(moved.len() as u64);
+        let seq = self.gate.append(record, &mut self.effects);
+        for (address, _) in &moved {
+            self.records.insert(*address, seq);
+        }
+        self.gate.hold(seq, Effect::Extend(moved), &mut self.effects);
+    }
+
+    /// The lease with a horizon further away, if it has to move and may.
+    fn further(&self, lease: Lease, now: Now) -> Option<Lease> {
+        if self.is_stopping || self.gate.failure().is_some() || self.promises.revocation_of(lease.address).is_some() {
+            return None;
+        }
+        let armed = self.promises.armed(lease.address)?;
+        let time = armed.questions.iter().flatten().map(|(_, template)| template.lease_time).max()?;
+        let near = now.wall.after(time).after(time / 4);
+        if lease.tstp >= near {
+            return None;
+        }
+        let horizon = Peer::potential_expiry(time, time, now.wall);
+        (horizon > lease.tstp).then_some(Lease { tstp: horizon, ..lease })
+    }
+
+    /// Brings the kernel's word into the table: what the client was told last. The lease, if it runs.
+    fn absorb(&mut self, address: Ipv4Addr, renewal: Renewal, now: Now) -> Option<Lease> {
+        if renewal.at.secs() == 0 {
+            return None;
+        }
+        let mut lease = self.table.get(address)?;
+        if lease.state != BindingState::Active {
+            return None;
+        }
+        let until = now.wall_of(renewal.until);
+        let at = now.wall_of(renewal.at);
+        // Never beyond the promise, whatever the roundings of two clocks come to.
+        let until = if lease.tstp.is_some() { until.min(lease.tstp.max(lease.ends)) } else { until };
+        if until > lease.ends || at > lease.cltt {
+            lease.starts = lease.starts.max(at);
+            lease.ends = lease.ends.max(until);
+            lease.cltt = lease.cltt.max(at);
+            self.keep(lease.clone());
+        }
+        Some(lease)
+    }
+
+    /// The agent stops: nothing is armed any more; what is armed is taken back, unless the kernel goes on alone.
+    pub(super) fn stop(&mut self, leaves_kernel: bool, now: Now) {
+        self.is_stopping = true;
+        if leaves_kernel {
+            return;
+        }
+        let armed = self.promises.armed_addresses();
+        let _ = now;
+        if armed.is_empty() {
+            return;
+        }
+        let token = self.draw_token();
+        if self.promises.begin(token, armed.clone()).is_ok() {
+            self.effects.push_back(Effect::Revoke(token, armed));
+        }
+    }
+
+    /// Writes what clients were really told: with nothing armed, the promise ends where the lease does.
+    fn write_final(&mut self, addresses: &[Ipv4Addr]) {
+        let mut record = Vec::new();
+        for address in addresses {
+            let Some(mut lease) = self.table.get(*address) else { continue };
+            if lease.state != BindingState::Active {
+                continue;
+            }
+            if self.peer_of_pool(self.config.pool_of(*address)).is_none() {
+                lease.tstp = WallTime::NONE;
+            }
+            journal::write_lease(&lease, self.options.format, &mut record);
+            self.keep(lease);
+        }
+        if !record.is_empty() {
+            self.gate.append(record, &mut self.effects);
+        }
+    }
+}
+
+/// The answer as the kernel repeats it: the same tail, the values of its time options zero.
+fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Template {
+    let bytes = composed.tail.bytes();
+    let mut tail = [0; TAIL_LEN_MAX];
+    let len = bytes.len().min(TAIL_LEN_MAX);
+    if let (Some(place), Some(bytes)) = (tail.get_mut(..len), bytes.get(..len)) {
+        place.copy_from_slice(bytes);
+    }
+    Template {
+        siaddr: composed.siaddr,
+        server: composed.server.octets(),
+        lease_time,
+        renewal_time: composed.times.renewal,
+        rebinding_time: composed.times.rebinding,
+        tail_sum: checksum::sum(&tail) as u32,
+        tail_len: len as u32,
+        source_mac,
+        is_offer: 0,
+        _pad: [0; 5],
+        tail,
+    }
+}
+
+/// A request that a client is expected to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Foreseen {
+    /// Directly, from the address it got.
+    Renewal,
+    /// Without an address, the way this request came.
+    Reboot,
+}
+
+/// The request that a client will send: the same options but for some, from the address it got.
+fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], foreseen: Foreseen) -> Vec<u8> {
+    let mut message = vec![0; OPTIONS_AT];
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(place) = message.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    };
+    let flags = u16::from_be_bytes(request.header.flags) & !FLAG_BROADCAST;
+    put(0, &[request.header.op, request.header.htype, request.header.hlen]);
+    put(10, &flags.to_be_bytes());
+    match foreseen {
+        Foreseen::Renewal => put(12, &address.octets()),
+        Foreseen::Reboot => put(24, &request.header.giaddr),
+    }
+    put(28, &request.header.chaddr);
+    put(OPTIONS_AT - COOKIE.len(), &COOKIE);
+    message.extend_from_slice(options);
+    message
+}
+
+/// Option bytes without some options; everything else as it stood, END and padding included.
+fn strip(bytes: &[u8], codes: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    loop {
+        match rest {
+            [] => return kept,
+            [code::END, ..] => {
+                kept.extend_from_slice(rest);
+                return kept;
+            }
+            [code::PAD, after @ ..] => {
+                kept.push(code::PAD);
+                rest = after;
+            }
+            [this, len, after @ ..] => {
+                let Some((data, next)) = after.split_at_checked(usize::from(*len)) else {
+                    kept.extend_from_slice(rest);
+                    return kept;
+                };
+                if !codes.contains(this) {
+                    kept.extend_from_slice(&[*this, *len]);
+                    kept.extend_from_slice(data);
+                }
+                rest = next;
+            }
+            [_] => {
+                kept.extend_from_slice(rest);
+                return kept;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripping_keeps_everything_else_as_it_stood() {
+        let bytes = [53, 1, 3, 0, 50, 4, 1, 2, 3, 4, 61, 2, 50, 54, 54, 4, 9, 9, 9, 9, 55, 1, 1, 255, 0, 0];
+        assert_eq!(strip(&bytes, &[50, 54]), [53, 1, 3, 0, 61, 2, 50, 54, 55, 1, 1, 255, 0, 0]);
+        assert_eq!(strip(&bytes, &[54]), [53, 1, 3, 0, 50, 4, 1, 2, 3, 4, 61, 2, 50, 54, 55, 1, 1, 255, 0, 0]);
+        assert_eq!(strip(&[12], &[50]), [12]);
+        assert_eq!(strip(&[12, 9, 1], &[50]), [12, 9, 1]);
+    }
+}

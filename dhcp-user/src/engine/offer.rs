@@ -1,0 +1,223 @@
+//! Offers: DISCOVER, and BOOTP which skips the offer (dhcpd: 11.2 and 11.7 of the reference).
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use dhcp_ebpf::wire::dhcp::MessageType;
+
+use crate::{
+    config::{Config, Evaluation, Param, Variables},
+    lease::{
+        BindingState, Lease,
+        time::{BootTime, Now},
+    },
+};
+
+use super::{
+    Outcome, Server,
+    compose::{self, Kind},
+    find::{Choice, is_held_by},
+    grant::{Target, recorded_client_id},
+    limits::OFFER_HOLD_SECS,
+    port::{JournalSeq, Level},
+    request::Request,
+    status::{Reason, Sent},
+};
+
+impl Server {
+    /// DISCOVER (dhcpd: 11.2).
+    pub(super) fn handle_discover(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        probed: Option<Ipv4Addr>,
+        now: Now,
+    ) -> Outcome {
+        let Some(network) = request.network else { return Outcome::Ignored(Reason::UnknownNetwork) };
+        let line = format!("DHCPDISCOVER from {} via {}", request.who(), request.via());
+        let search = self.search(config, now);
+        let hosts = search.hosts(request, Some(network));
+        let mut found = search.find(request, network, &hosts);
+        if let Some(Choice::Dynamic(lease)) = &found.choice
+            && let Some(peer) = search.peer_of(lease.address)
+            && lease.state != BindingState::Active
+            && lease.rewind_state != BindingState::Active
+            && !peer.is_mine_to_allocate(lease, now.wall)
+        {
+            found.choice = None;
+        }
+        if found.choice.is_none() {
+            match search.allocate(request, network, hosts.is_known) {
+                Ok(lease) => found.choice = Some(Choice::Dynamic(Box::new(lease))),
+                Err(true) => {
+                    self.log(Level::Error, format!("{line}: peer holds all free leases"));
+                    return Outcome::Ignored(Reason::PeerHoldsFreeLeases);
+                }
+                Err(false) => {
+                    let name = &config.shared_network(network).name;
+                    self.log(Level::Error, format!("{line}: network {name}: no free leases"));
+                    return Outcome::Ignored(Reason::NoFreeLeases);
+                }
+            }
+        }
+        if let Err(outcome) = self.give_up(request, &found, now) {
+            return outcome;
+        }
+        let Some(choice) = found.choice else { return Outcome::Ignored(Reason::NoFreeLeases) };
+        let target = Target::new(config, &choice, &hosts);
+        if let Some(peer) = self.peer_of_pool(target.pool)
+            && !peer.service().is_answering()
+        {
+            self.log(Level::Info, format!("{line}: not responding"));
+            return Outcome::Ignored(Reason::NotResponding);
+        }
+        self.offer(config, request, &target, &line, probed, now)
+    }
+
+    /// Offers an address, if need be after a conflict probe.
+    fn offer(
+        &mut self,
+        config: &Config,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        line: &str,
+        probed: Option<Ipv4Addr>,
+        now: Now,
+    ) -> Outcome {
+        if probed != Some(target.address) && self.probes.is_probing(target.address) {
+            return Outcome::Ignored(Reason::ProbeUnderWay);
+        }
+        let terms = match self.terms(config, request, target, now) {
+            Ok(terms) => terms,
+            Err(refusal) => return self.refuse(refusal, line),
+        };
+        self.run_side_effects(&terms.evaluation, JournalSeq(0));
+        let granted = self.limited(target, terms.want, now);
+        let time = match self.unaltered(request, target, &terms, now) {
+            Some(left) => left,
+            None => granted,
+        };
+        if let Some(lease) = target.lease
+            && probed != Some(target.address)
+            && wants_probe(&terms.evaluation, lease, request, now)
+        {
+            let until = probe_until(&terms.evaluation, now);
+            if !self.probe(request, target.address, until) {
+                return Outcome::Ignored(Reason::ProbesFull);
+            }
+            self.hold_for(request, lease, &terms.evaluation, now);
+            return Outcome::Done;
+        }
+        let variables = Variables::new();
+        let subject = target.subject(&variables, now.wall);
+        let kind = Kind::Lease(MessageType::Offer, time);
+        let composed = match compose::compose(config, request, &terms.evaluation, &subject, kind) {
+            Ok(composed) => composed,
+            Err(reason) => return Outcome::Ignored(reason),
+        };
+        if let Some(lease) = target.lease {
+            self.hold_for(request, lease, &terms.evaluation, now);
+        }
+        self.log(Level::Info, line.to_owned());
+        let address = target.address;
+        self.log(Level::Info, format!("DHCPOFFER on {address} to {} via {}", request.who(), request.via()));
+        self.reply(config, request, target, &composed, false, JournalSeq(0));
+        self.teach_offer(config, request, target, &terms, now);
+        self.sent.add(Sent::Offer);
+        Outcome::Done
+    }
+
+    /// Keeps an offered address for its client, in memory only (dhcpd: a soft offer of two minutes).
+    fn hold_for(&mut self, request: &Request<'_>, lease: &Lease, evaluation: &Evaluation, now: Now) {
+        if lease.state == BindingState::Active {
+            return;
+        }
+        let mut lease = lease.clone();
+        lease.hw = Some(request.hw);
+        lease.client_id = recorded_client_id(request, evaluation);
+        lease.cltt = now.wall;
+        let address = lease.address;
+        self.keep(lease);
+        self.table.hold(address, now.wall.after(OFFER_HOLD_SECS));
+    }
+
+    /// A request without a message type (dhcpd: 11.7).
+    pub(super) fn handle_bootp(&mut self, config: &Config, request: &Request<'_>, now: Now) -> Outcome {
+        let Some(network) = request.network else { return Outcome::Ignored(Reason::UnknownNetwork) };
+        let line = format!("BOOTREQUEST from {} via {}", request.hw, request.via());
+        let search = self.search(config, now);
+        let hosts = search.hosts(request, Some(network));
+        let mut found = search.find(request, network, &hosts);
+        if !matches!(found.choice, Some(Choice::Static(..))) {
+            let is_its = matches!(&found.choice, Some(Choice::Dynamic(lease)) if is_held_by(lease, request));
+            if !is_its {
+                found.choice = search
+                    .allocate(request, network, hosts.is_known)
+                    .ok()
+                    .map(|lease| Choice::Dynamic(Box::new(lease)));
+            }
+        }
+        let Some(choice) = found.choice.take() else {
+            self.log(Level::Info, format!("{line}: no dynamic leases for BOOTP clients"));
+            return Outcome::Ignored(Reason::BootpDenied);
+        };
+        let target = Target::new(config, &choice, &hosts);
+        if let Some(peer) = self.peer_of_pool(target.pool)
+            && !peer.service().is_answering()
+        {
+            return Outcome::Ignored(Reason::NotResponding);
+        }
+        if let Some(outcome) = self.hold_back(request, &target) {
+            return outcome;
+        }
+        let terms = match self.terms(config, request, &target, now) {
+            Ok(terms) => terms,
+            Err(refusal) => return self.refuse(refusal, &line),
+        };
+        let variables = Variables::new();
+        let subject = target.subject(&variables, now.wall);
+        let mut composed = match compose::compose(config, request, &terms.evaluation, &subject, Kind::Bootp) {
+            Ok(composed) => composed,
+            Err(reason) => return Outcome::Ignored(reason),
+        };
+        let rests_on = match target.lease {
+            None => {
+                // A host's own address: the next server is this one unless configured (dhcpd).
+                if composed.siaddr == [0; 4] {
+                    composed.siaddr = composed.source.octets();
+                }
+                JournalSeq(0)
+            }
+            Some(lease) => {
+                let lease = self.granted_lease(config, request, &target, &terms, lease, terms.want, &composed, now);
+                self.commit(lease)
+            }
+        };
+        self.log(Level::Info, line);
+        self.run_side_effects(&terms.evaluation, rests_on);
+        self.reply(config, request, &target, &composed, false, rests_on);
+        self.sent.add(Sent::Bootp);
+        Outcome::Done
+    }
+}
+
+/// Whether somebody might already use the address (dhcpd: 11.2, step 5).
+fn wants_probe(evaluation: &Evaluation, lease: &Lease, request: &Request<'_>, now: Now) -> bool {
+    if !evaluation.flag_or_default(Param::PingCheck) || lease.state == BindingState::Active {
+        return false;
+    }
+    let is_same_client = lease.is_used() && is_held_by(lease, request);
+    !lease.cltt.is_some()
+        || !is_same_client
+        || lease.state == BindingState::Abandoned
+        || now.wall.since(lease.cltt) >= evaluation.secs_or_default(Param::PingClttSecs)
+}
+
+fn probe_until(evaluation: &Evaluation, now: Now) -> BootTime {
+    let millis = evaluation.secs_or_default(Param::PingTimeoutMs);
+    let wait = if millis > 0 {
+        u64::from(millis)
+    } else {
+        u64::from(evaluation.secs_or_default(Param::PingTimeout)).saturating_mul(1000)
+    };
+    now.boot.after(Duration::from_millis(wait))
+}

@@ -1,0 +1,10 @@
+//! What the engine claims, driven by hand on a virtual clock.
+
+mod arming;
+mod bounds;
+mod failover;
+mod joining;
+mod leasequery;
+mod leaving;
+mod policies;
+mod requests;

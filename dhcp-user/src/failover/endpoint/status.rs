@@ -1,0 +1,144 @@
+//! What humans see of an endpoint; never read for control flow.
+
+use super::Endpoint;
+use crate::failover::binding::{BindingState, Counts, Leases};
+use crate::failover::state::{Role, Service, State};
+use crate::lease::time::{Now, WallTime};
+
+/// A transition of either side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusTransition {
+    /// When.
+    pub at: WallTime,
+    /// Own state, or the partner's as heard.
+    pub is_mine: bool,
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// BNDUPDs sent.
+    pub updates_sent: u64,
+    /// BNDUPDs of ours that the partner accepted.
+    pub updates_acked: u64,
+    /// BNDUPDs of ours that the partner refused.
+    pub updates_rejected: u64,
+    /// BNDUPDs of ours sent again because no answer came.
+    pub updates_repeated: u64,
+    /// BNDUPDs received.
+    pub updates_received: u64,
+    /// BNDUPDs of the partner that we refused.
+    pub updates_refused: u64,
+    /// BNDACKs for nothing in flight.
+    pub acks_ignored: u64,
+    /// Messages that were none.
+    pub malformed: u64,
+    /// Messages that would not have fitted.
+    pub oversized: u64,
+    /// What differs from a partner of ours, in plain words.
+    pub differing_facts: Vec<String>,
+}
+
+/// What happens if the partner dies now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartnerLoss {
+    /// Addresses that new clients can be given at once.
+    pub own_addresses: u32,
+    /// When every address of the partner's may be used, if partner-down is entered now.
+    pub takeover_complete: WallTime,
+    /// Until when every active client can be renewed without the partner; `None` without active leases.
+    pub renewals_covered_until: Option<WallTime>,
+}
+
+/// The picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Name of the relationship.
+    pub name: String,
+    /// Own role.
+    pub role: Role,
+    /// Own state; startup while starting.
+    pub state: State,
+    /// Since when.
+    pub since: WallTime,
+    /// The partner's state as last heard.
+    pub partner: State,
+    /// When it was heard.
+    pub partner_since: WallTime,
+    /// What may be done with clients.
+    pub service: Service,
+    /// Whether the link is up.
+    pub is_connected: bool,
+    /// Whether the partner is one of ours.
+    pub is_partner_ours: bool,
+    /// MCLT in force, seconds.
+    pub mclt_secs: u32,
+    /// Per pool: free, backup, other.
+    pub pools: Vec<Counts>,
+    /// Updates that wait for the window or the link.
+    pub updates_queued: usize,
+    /// Updates sent and not acknowledged.
+    pub updates_in_flight: usize,
+    /// Updates of the partner that wait for a revocation or the end of a lease.
+    pub updates_held: usize,
+    /// Leases still to be answered for the partner's running update request.
+    pub request_outstanding: Option<usize>,
+    /// If the partner dies now.
+    pub loss: PartnerLoss,
+    /// The last transitions, oldest first.
+    pub timeline: Vec<StatusTransition>,
+    /// Counters.
+    pub counters: Counters,
+}
+
+impl Endpoint {
+    /// A picture for humans. Walks all leases.
+    #[must_use]
+    pub fn status(&self, leases: &dyn Leases, now: Now) -> Status {
+        let alone = self.alone_since(now.wall);
+        let mut loss = PartnerLoss {
+            own_addresses: 0,
+            takeover_complete: now.wall,
+            renewals_covered_until: None,
+        };
+        let pools: Vec<Counts> = (0..leases.pool_count()).map(|pool| leases.counts(pool)).collect();
+        for pool in 0..pools.len() {
+            leases.visit_all(pool, &mut |binding| {
+                if binding.state == self.settings.role.own_state() {
+                    loss.own_addresses = loss.own_addresses.saturating_add(1);
+                } else if binding.state == self.settings.role.partner_state() {
+                    loss.takeover_complete = loss.takeover_complete.max(alone.partner_promise(binding));
+                }
+                if binding.state == BindingState::Active {
+                    let covered = binding.from_partner.max(now.wall).after(self.mclt_secs);
+                    loss.renewals_covered_until =
+                        Some(loss.renewals_covered_until.map_or(covered, |until| until.min(covered)));
+                }
+            });
+        }
+        Status {
+            name: self.settings.name.clone(),
+            role: self.settings.role,
+            state: self.state(),
+            since: self.since,
+            partner: self.partner,
+            partner_since: self.partner_since,
+            service: self.service,
+            is_connected: self.session.is_some(),
+            is_partner_ours: self.session.as_ref().is_some_and(|session| session.is_ours),
+            mclt_secs: self.mclt_secs,
+            pools,
+            updates_queued: self.updates.queued_len(),
+            updates_in_flight: self.updates.in_flight_len(),
+            updates_held: self.held_count,
+            request_outstanding: self.updates.request_outstanding(),
+            loss,
+            timeline: self.timeline.iter().copied().collect(),
+            counters: self.counters.clone(),
+        }
+    }
+}

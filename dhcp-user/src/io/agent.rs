@@ -1,0 +1,568 @@
+//! The event loop: one thread that owns the engine, feeds it and does what it says.
+//!
+//! ```text
+//!   turn:  everything that is there --handle--> engine
+//!          engine --poll_effect--> journal, sockets, kernel, probes, log
+//!          replies leave together, then the loop sleeps until something happens or the alarm rings
+//! ```
+//!
+//! A turn takes all packets that have arrived before it looks at effects, so that one sync of the journal serves
+//! them all. Whatever could wait (the disk, grace periods, operators) is done elsewhere and reports by a channel
+//! or a descriptor.
+
+use std::{
+    ffi::OsStr,
+    io,
+    net::Ipv4Addr,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::PathBuf,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{Semaphore, mpsc},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    control::{listener::Asked, message::Command},
+    engine::{
+        Server,
+        port::{Effect, Input, Interface, Level, Verbs as _},
+    },
+    io::{
+        clock::{self, Alarm},
+        fastpath::{Attachment, FastPath},
+        interfaces::{self, Found},
+        journal::{Journal, JournalEvent},
+        log::Log,
+        network::Network,
+        probe::Probes,
+        signals::{Signal, Signals},
+        snapshot,
+    },
+    lease::{
+        journal::{self as dialect, Format, Record},
+        time::{BootTime, Now},
+    },
+};
+
+/// How often the kernel's entries are looked at: bounds how stale a lease's visible times can be.
+const SCAN_EVERY: Duration = Duration::from_secs(2);
+/// How long interfaces are left to settle before they are listed again.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long a stop waits for the disk.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Leases put into a restored journal per turn.
+const RESTORE_SLICE: usize = 512;
+/// Programs of `execute` statements that may run at the same time.
+const PROGRAMS_MAX: usize = 64;
+
+/// What the loop is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The engine.
+    pub server: Server,
+    /// Sockets, on no interface yet.
+    pub network: Network,
+    /// The journal.
+    pub journal: Journal,
+    /// What the journal reports.
+    pub journal_events: mpsc::UnboundedReceiver<JournalEvent>,
+    /// How records are written.
+    pub format: Format,
+    /// Records of the leases file that are neither leases nor failover states, kept for a restore.
+    pub others: Vec<Record>,
+    /// Operators' questions; `None` when there is no control socket.
+    pub questions: Option<mpsc::Receiver<Asked>>,
+    /// The log.
+    pub log: Log,
+    /// Interfaces named on the command line.
+    pub named: Vec<String>,
+    /// Marks this server's echo requests.
+    pub ident: [u8; 2],
+    /// Whether the kernel goes on answering after a stop.
+    pub stays_attached: bool,
+    /// What status output says about this process.
+    pub about: About,
+}
+
+/// What status output says about this process.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Configuration file.
+    pub config: PathBuf,
+    /// Leases file.
+    pub leases: PathBuf,
+    /// When the server started.
+    pub started: BootTime,
+}
+
+/// A descriptor of the fast path, which keeps it open as long as it lives.
+#[derive(Debug)]
+struct Watched(RawFd);
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+/// The running server.
+pub struct Agent {
+    // Dropped before the fast path that owns the descriptors.
+    events_fd: Option<AsyncFd<Watched>>,
+    revoked_fd: Option<AsyncFd<Watched>>,
+    fast_path: Box<dyn FastPath>,
+    parts: Parts,
+    probes: Probes,
+    alarm: Alarm,
+    changes: AsyncFd<OwnedFd>,
+    relist_at: Option<BootTime>,
+    scan_at: BootTime,
+    restore: Option<Restore>,
+    programs: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+/// A journal that is being written anew after a failure.
+#[derive(Debug, Clone, Copy)]
+struct Restore {
+    /// The next address to write.
+    from: Ipv4Addr,
+}
+
+/// What happened, as far as the borrow of the loop's parts allows to say it in one word.
+enum Happened {
+    Signal(Signal),
+    Journal(Option<JournalEvent>),
+    Alarm,
+    Revoked,
+    Events,
+    Links,
+    Probed,
+    Asked(Option<Asked>),
+    Packets,
+}
+
+impl Agent {
+    /// Puts the parts together, listens on `interfaces`, and tells the engine. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The first thing the kernel refused, in a sentence.
+    pub fn new(
+        mut parts: Parts,
+        mut fast_path: Box<dyn FastPath>,
+        interfaces: Vec<Interface>,
+        found: &[Found],
+    ) -> Result<Self, String> {
+        let system = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        parts.network.serve(&interfaces, found).map_err(|(name, error)| open_error(&name, &error))?;
+        let changes = interfaces::watch().map_err(system("netlink socket"))?;
+        // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
+        let changes = unsafe { AsyncFd::register_with_interest(changes, Interest::READABLE) }
+            .map_err(|error| format!("netlink socket: {}", io::Error::from(error)))?;
+        let alarm = Alarm::new().map_err(system("timer"))?;
+        fast_path.serve(&interfaces);
+        let events_fd = watch(fast_path.event_fd())?;
+        let revoked_fd = watch(fast_path.revoked_fd())?;
+        let probes = Probes::new(parts.ident);
+        let now = clock::now();
+        fast_path.heartbeat(now.boot);
+        let mut agent = Self {
+            events_fd,
+            revoked_fd,
+            fast_path,
+            parts,
+            probes,
+            alarm,
+            changes,
+            relist_at: None,
+            scan_at: now.boot.after(SCAN_EVERY),
+            restore: None,
+            programs: Arc::new(Semaphore::new(PROGRAMS_MAX)),
+        };
+        agent.parts.server.handle(Input::Interfaces(interfaces), now);
+        agent.run_effects();
+        Ok(agent)
+    }
+
+    /// How the fast path stands on each interface served.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.fast_path.attachments()
+    }
+
+    /// Serves until a signal says stop.
+    ///
+    /// # Errors
+    /// What made it impossible to go on.
+    pub async fn run(mut self, mut signals: Signals, mut reload: impl FnMut()) -> Result<(), String> {
+        loop {
+            self.run_effects();
+            self.parts.log.flush();
+            self.alarm.set(Some(self.next_alarm())).map_err(|error| format!("timer: {error}"))?;
+            match self.next(&mut signals).await {
+                Happened::Signal(Signal::Stop) => break,
+                Happened::Signal(Signal::Reload) => reload(),
+                Happened::Signal(Signal::Ignored) | Happened::Alarm => {}
+                Happened::Journal(Some(event)) => self.on_journal(event),
+                Happened::Journal(None) => return Err("the journal's thread is gone".to_owned()),
+                Happened::Revoked => self.on_revoked(),
+                Happened::Events => {
+                    let renewed = self.fast_path.events();
+                    self.renewed(renewed);
+                }
+                Happened::Links => {
+                    // It ends with WouldBlock, which clears the readiness.
+                    let _ = self.changes.try_io(Interest::READABLE, interfaces::drain);
+                    self.relist_at.get_or_insert(clock::boot_time().after(SETTLE));
+                }
+                Happened::Probed => self.on_probed(),
+                Happened::Asked(Some(asked)) => self.answer(asked),
+                Happened::Asked(None) => return Err("the control socket's task is gone".to_owned()),
+                Happened::Packets => self.on_packets(),
+            }
+            self.on_time();
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    async fn next(&mut self, signals: &mut Signals) -> Happened {
+        let Self { events_fd, revoked_fd, parts, probes, alarm, changes, .. } = self;
+        tokio::select! {
+            biased;
+            signal = signals.next() => Happened::Signal(signal),
+            event = parts.journal_events.recv() => Happened::Journal(event),
+            () = readable(revoked_fd.as_ref()) => Happened::Revoked,
+            () = alarm.rung() => Happened::Alarm,
+            () = readable(events_fd.as_ref()) => Happened::Events,
+            _ = changes.readable() => Happened::Links,
+            () = std::future::poll_fn(|context| probes.poll_ready(context)) => Happened::Probed,
+            asked = question(parts.questions.as_mut()) => Happened::Asked(asked),
+            () = std::future::poll_fn(|context| parts.network.poll_ready(context)) => Happened::Packets,
+        }
+    }
+
+    fn on_packets(&mut self) {
+        let Parts { server, network, .. } = &mut self.parts;
+        let now = clock::now();
+        network.receive(|received| server.handle(Input::Packet(received), now));
+    }
+
+    fn on_journal(&mut self, event: JournalEvent) {
+        // Everything that was reported meanwhile: one "durable up to here" says it for all before it.
+        let mut events = vec![event];
+        while let Ok(event) = self.parts.journal_events.try_recv() {
+            if let (Some(JournalEvent::Durable(last)), JournalEvent::Durable(newer)) = (events.last_mut(), &event) {
+                *last = *newer;
+            } else {
+                events.push(event);
+            }
+        }
+        let now = clock::now();
+        for event in events {
+            let server = &mut self.parts.server;
+            match event {
+                JournalEvent::Durable(seq) => server.handle(Input::Durable(seq), now),
+                JournalEvent::Failed(reason) => {
+                    error!("the leases file cannot be written, no lease is given or renewed: {reason}");
+                    self.restore = None;
+                    server.handle(Input::JournalFailed(reason), now);
+                }
+                JournalEvent::Writable => {
+                    info!("the leases file can be written again: writing all leases");
+                    self.restore_begin();
+                }
+                JournalEvent::Restored => {
+                    info!("all leases are written, serving again");
+                    server.handle(Input::JournalRestored, now);
+                }
+                JournalEvent::Compacted { before_len, after_len } => {
+                    tracing::debug!(before_len, after_len, "leases file compacted");
+                }
+                JournalEvent::Warning(text) => warn!("{text}"),
+            }
+        }
+    }
+
+    fn restore_begin(&mut self) {
+        let Parts { server, journal, format, others, .. } = &self.parts;
+        journal.restore_begin();
+        let mut text = Vec::new();
+        for record in others {
+            dialect::write_record(record, *format, &mut text);
+        }
+        for state in server.peer_states() {
+            dialect::write_peer_state(&state, *format, &mut text);
+        }
+        journal.restore_push(&text);
+        self.restore = Some(Restore { from: Ipv4Addr::UNSPECIFIED });
+    }
+
+    fn restore_slice(&mut self) {
+        let Some(Restore { from }) = self.restore else { return };
+        let Parts { server, journal, format, .. } = &self.parts;
+        let (leases, next) = server.table().slice(from, RESTORE_SLICE);
+        let mut text = Vec::new();
+        for lease in &leases {
+            dialect::write_lease(lease, *format, &mut text);
+        }
+        journal.restore_push(&text);
+        self.restore = next.map(|from| Restore { from });
+        if self.restore.is_none() {
+            journal.restore_end();
+        }
+    }
+
+    fn on_revoked(&mut self) {
+        if let Some(fd) = &self.revoked_fd {
+            clear(fd);
+        }
+        // The effects' turn takes them.
+    }
+
+    fn renewed(&mut self, renewed: Vec<(Ipv4Addr, dhcp_ebpf::abi::Renewal)>) {
+        if let Some(fd) = &self.events_fd {
+            clear(fd);
+        }
+        if !renewed.is_empty() {
+            self.parts.server.handle(Input::Renewed(renewed), clock::now());
+        }
+    }
+
+    fn on_probed(&mut self) {
+        let now = clock::now();
+        for token in self.probes.receive() {
+            self.parts.server.handle(Input::Probed(token, true), now);
+        }
+    }
+
+    fn answer(&mut self, asked: Asked) {
+        let now = clock::now();
+        let answer = match asked.command {
+            Command::Status => snapshot::status(&mut self.parts, &*self.fast_path, now),
+            Command::Leases { from, limit } => snapshot::leases(&self.parts.server, &*self.fast_path, from, limit, now),
+        };
+        // The operator may have gone away.
+        let _ = asked.answer.send(answer);
+    }
+
+    fn next_alarm(&self) -> BootTime {
+        if self.restore.is_some() {
+            return BootTime::default();
+        }
+        [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, Some(self.scan_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.scan_at)
+    }
+
+    fn on_time(&mut self) {
+        let now = clock::now();
+        if self.scan_at <= now.boot {
+            self.scan_at = now.boot.after(SCAN_EVERY);
+            self.fast_path.heartbeat(now.boot);
+            let renewed = self.fast_path.scan();
+            self.renewed(renewed);
+            if let Some(error) = self.parts.network.take_send_error() {
+                warn!("replies were not sent, the last one: {error}");
+            }
+        }
+        for token in self.probes.expired(now.boot) {
+            self.parts.server.handle(Input::Probed(token, false), now);
+        }
+        if self.relist_at.is_some_and(|at| at <= now.boot) {
+            self.relist_at = None;
+            self.relist(now);
+        }
+        if self.parts.server.poll_timeout().is_some_and(|at| at <= now.boot) {
+            self.parts.server.handle(Input::Timeout, now);
+        }
+        self.restore_slice();
+    }
+
+    fn relist(&mut self, now: Now) {
+        let found = match interfaces::list() {
+            Ok(found) => found,
+            Err(error) => return warn!(%error, "the interfaces cannot be listed; those served stay as they are"),
+        };
+        // A named interface that is gone may come back: until then the others are served.
+        let is_present = |name: &String| found.iter().any(|one| one.interface.name == *name);
+        let present: Vec<String> = self.parts.named.iter().filter(|name| is_present(name)).cloned().collect();
+        let selection = if present.is_empty() && !self.parts.named.is_empty() {
+            interfaces::Selection::default()
+        } else {
+            interfaces::select(&found, &present, self.parts.server.config()).unwrap_or_default()
+        };
+        let served = selection.served;
+        let before: Vec<Interface> = self.parts.network.interfaces().cloned().collect();
+        // Addresses of interfaces that are not served are ours as well: always told to the sockets.
+        let outcome = self.parts.network.serve(&served, &found);
+        if let Err((name, error)) = outcome {
+            warn!("{}", open_error(&name, &error));
+            self.relist_at = Some(now.boot.after(Duration::from_secs(5)));
+        }
+        if served == before {
+            return;
+        }
+        for text in selection.warnings {
+            warn!("{text}");
+        }
+        let names: Vec<&str> = served.iter().map(|interface| interface.name.as_str()).collect();
+        info!(
+            "interfaces have changed; serving {}",
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        );
+        self.fast_path.serve(&served);
+        self.probes.retain(&served);
+        self.parts.server.handle(Input::Interfaces(served), now);
+    }
+
+    /// Does what the engine says, until it says nothing more. Replies leave together.
+    fn run_effects(&mut self) {
+        loop {
+            while let Some(effect) = self.parts.server.poll_effect() {
+                self.run_effect(effect);
+            }
+            self.parts.network.flush();
+            let mut is_quiet = true;
+            while let Some((token, revoked)) = self.fast_path.poll_revoked() {
+                self.parts.server.handle(Input::Revoked(token, revoked), clock::now());
+                is_quiet = false;
+            }
+            if is_quiet {
+                break;
+            }
+        }
+    }
+
+    fn run_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Append(seq, record) => self.parts.journal.append(seq, &record),
+            Effect::Send(datagram) => self.parts.network.send(datagram),
+            Effect::Arm(arm) => self.fast_path.arm(&arm),
+            Effect::Extend(horizons) => self.fast_path.extend(&horizons),
+            Effect::Revoke(token, addresses) => self.fast_path.revoke(token, &addresses),
+            Effect::Serving(peer, is_serving) => self.fast_path.serving(peer, is_serving),
+            Effect::NewGeneration(generation) => self.fast_path.new_generation(generation),
+            Effect::Probe { token, address, interface, until } => {
+                let interface = self.parts.network.interfaces().find(|one| Some(one.index) == interface);
+                self.probes.start(token, address, interface, until);
+            }
+            Effect::PeerSend(..) | Effect::PeerDial { .. } | Effect::PeerClose(_) => {}
+            Effect::Execute { program, arguments } => self.execute(&program, &arguments),
+            Effect::Log(level, text) => self.parts.log.line(level, &text),
+        }
+    }
+
+    /// Runs a program of an `execute` statement beside the loop.
+    fn execute(&self, program: &str, arguments: &[Vec<u8>]) {
+        let Ok(place) = Arc::clone(&self.programs).try_acquire_owned() else {
+            return warn!(program, "not run: {PROGRAMS_MAX} programs of `execute` statements are running already");
+        };
+        let child = tokio::process::Command::new(program)
+            .args(arguments.iter().map(|argument| OsStr::from_bytes(argument)))
+            .stdin(Stdio::null())
+            .spawn();
+        match child {
+            Ok(mut child) => drop(tokio::spawn(async move {
+                // How it ends is its own affair; waiting for it keeps no zombie.
+                let _ = child.wait().await;
+                drop(place);
+            })),
+            Err(error) => warn!(program, %error, "`execute` failed"),
+        }
+    }
+
+    /// A clean stop: the engine takes everything from the kernel and writes what that granted, unless the kernel is
+    /// to go on alone; then the disk is waited for, and the journal closed.
+    async fn stop(mut self) {
+        let mut leaves_kernel = false;
+        if self.parts.stays_attached {
+            match self.fast_path.leave() {
+                Ok(()) => leaves_kernel = true,
+                Err(reason) => warn!("the fast path does not stay attached: {reason}"),
+            }
+        }
+        info!("stopping");
+        self.parts.server.handle(Input::Stop { leaves_kernel }, clock::now());
+        let deadline = clock::boot_time().after(STOP_PATIENCE);
+        loop {
+            self.run_effects();
+            if self.parts.server.is_idle() {
+                break;
+            }
+            let left = deadline.since(clock::boot_time());
+            tokio::select! {
+                event = self.parts.journal_events.recv() => match event {
+                    Some(event) => self.on_journal(event),
+                    None => break,
+                },
+                () = readable(self.revoked_fd.as_ref()) => self.on_revoked(),
+                () = tokio::time::sleep(left) => {
+                    warn!("the disk or the kernel did not answer in time: exact times of some leases are not written");
+                    break;
+                }
+            }
+        }
+        if !leaves_kernel {
+            self.fast_path.detach();
+        }
+        self.parts.log.line(Level::Info, "stopped");
+        self.parts.log.flush();
+        self.parts.journal.close();
+    }
+}
+
+fn watch(fd: Option<RawFd>) -> Result<Option<AsyncFd<Watched>>, String> {
+    let Some(fd) = fd else { return Ok(None) };
+    // SAFETY: the fast path keeps the descriptor open as long as it lives, and the agent drops this before it.
+    let watched = unsafe { AsyncFd::register_with_interest(Watched(fd), Interest::READABLE) }
+        .map_err(|error| format!("fast path: {}", io::Error::from(error)))?;
+    Ok(Some(watched))
+}
+
+async fn question(questions: Option<&mut mpsc::Receiver<Asked>>) -> Option<Asked> {
+    match questions {
+        Some(questions) => questions.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn readable(fd: Option<&AsyncFd<Watched>>) {
+    match fd {
+        Some(fd) => {
+            // An error is a readiness as well: whoever reads it finds out.
+            let _ = fd.readable().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Forgets a readiness before the source is drained: what comes later is ready anew.
+fn clear(fd: &AsyncFd<Watched>) {
+    let _ = fd.try_io(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+}
+
+fn open_error(name: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{name}: packet sockets need root or CAP_NET_RAW ({error})")
+        }
+        _ => format!("{name}: cannot listen: {error}"),
+    }
+}

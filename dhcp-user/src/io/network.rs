@@ -1,0 +1,567 @@
+//! The sockets of the server together: what is read from them goes to the engine, what the engine sends waits
+//! here until the batch leaves.
+//!
+//! ```text
+//!   packet sockets (one per interface) --filter--> frame::parse --> engine
+//!   engine --> Route::Raw --> frame::write --> packet socket     Route::Ip --> UDP socket --> IP stack
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::OwnedFd,
+    task::{Context, Poll},
+};
+
+use dhcp_ebpf::wire::ethernet::PORT_CLIENT;
+use socket2::Socket;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{
+    engine::port::{Datagram, Interface, InterfaceIndex, Received, Route},
+    io::{
+        filter,
+        frame::{self, Envelope, Parsed, Refusal},
+        interfaces::Found,
+        neighbours::Neighbours,
+        socket::{self, RawFrame, ReceiveBatch, UdpDatagram},
+    },
+};
+
+/// Frames of one socket that are handled before the others get their turn.
+const FRAMES_PER_TURN: usize = 256;
+/// The packet sockets see all protocols, through the filter: one for IPv4 alone would be shown tagged frames with
+/// the tag already forgotten, and VLAN 5 would be answered as if it were the untagged network.
+const ALL: u16 = libc::ETH_P_ALL as u16;
+/// The VLAN number in a tag.
+const VID_MASK: u32 = 0x0fff;
+/// Where the kernel lists VLAN devices; absent without 802.1Q support.
+const VLAN_DEVICES: &str = "/proc/thread-self/net/vlan/config";
+
+/// What was counted at the sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Datagrams given to the engine.
+    pub received: u64,
+    /// Frames not given to it, in the order of [`Refusal::ALL`].
+    pub refused: [u64; Refusal::ALL.len()],
+    /// Frames the kernel dropped because a receive buffer was full.
+    pub overrun: u64,
+    /// Replies handed to the kernel.
+    pub sent: u64,
+    /// Replies that the kernel did not take.
+    pub unsent: u64,
+}
+
+/// The socket of one interface.
+#[derive(Debug)]
+struct Link {
+    interface: Interface,
+    socket: AsyncFd<OwnedFd>,
+    outgoing: Vec<Vec<u8>>,
+}
+
+/// What is ours: frames to anything else are left alone.
+#[derive(Debug, Default)]
+struct Ours {
+    addresses: BTreeSet<Ipv4Addr>,
+    broadcasts: BTreeSet<Ipv4Addr>,
+    /// VLAN devices: interface below and VLAN number. Their frames are theirs.
+    vlan_devices: BTreeSet<(String, u32)>,
+}
+
+/// All sockets of the server.
+#[derive(Debug)]
+pub struct Network {
+    links: Vec<Link>,
+    udp: Socket,
+    /// Bytes that fit into the send buffer of `udp`.
+    udp_room: usize,
+    neighbours: Neighbours,
+    local_port: u16,
+    batch: ReceiveBatch,
+    datagrams: Vec<UdpDatagram>,
+    ours: Ours,
+    spare: Vec<Vec<u8>>,
+    counts: Counts,
+    last_send_error: Option<String>,
+}
+
+impl Network {
+    /// Sockets around `udp`, on no interface yet. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn new(udp: Socket, local_port: u16) -> Self {
+        Self {
+            links: Vec::new(),
+            udp_room: udp.send_buffer_size().unwrap_or(socket::SOCKET_BUFFER_LEN),
+            neighbours: Neighbours::default(),
+            udp,
+            local_port,
+            batch: ReceiveBatch::default(),
+            datagrams: Vec::new(),
+            ours: Ours::default(),
+            spare: Vec::new(),
+            counts: Counts::default(),
+            last_send_error: None,
+        }
+    }
+
+    /// Listens on these interfaces and no others; sockets of interfaces that stay are kept. `found` are all
+    /// interfaces of the machine: a request may be sent to any of its addresses.
+    ///
+    /// # Errors
+    /// The first interface that could not be opened, with the kernel's refusal; the others are served.
+    pub fn serve(&mut self, interfaces: &[Interface], found: &[Found]) -> Result<(), (String, io::Error)> {
+        let addresses = |interface: &Interface| interface.addresses.clone();
+        self.ours = Ours {
+            addresses: found.iter().flat_map(|one| addresses(&one.interface)).map(|(address, _)| address).collect(),
+            broadcasts: interfaces.iter().flat_map(addresses).filter_map(directed_broadcast).collect(),
+            // Without 802.1Q support there is no list, and no VLAN device.
+            vlan_devices: std::fs::read_to_string(VLAN_DEVICES).map(|text| vlan_devices(&text)).unwrap_or_default(),
+        };
+        let mut result = Ok(());
+        let mut old = std::mem::take(&mut self.links);
+        for interface in interfaces {
+            let kept = old.iter().position(|link| link.interface.index == interface.index);
+            if let Some(position) = kept {
+                let mut link = old.swap_remove(position);
+                link.interface = interface.clone();
+                self.links.push(link);
+                continue;
+            }
+            match Link::open(interface, self.local_port) {
+                Ok(link) => self.links.push(link),
+                Err(error) if result.is_ok() => result = Err((interface.name.clone(), error)),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    /// Ready when any socket has something to read.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut is_ready = false;
+        for link in &self.links {
+            is_ready |= link.socket.poll_read_ready(context).is_ready();
+        }
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Reads what is there, at most a turn's share of each socket, and gives every datagram for this server to
+    /// `handle`. Returns how many.
+    pub fn receive(&mut self, mut handle: impl FnMut(Received<'_>)) -> usize {
+        let before = self.counts.received;
+        for link in &self.links {
+            let mut left = FRAMES_PER_TURN;
+            while left > 0 {
+                // An interface that went down says so once (ENETDOWN); its socket goes on.
+                let Ok(count) = link.socket.try_io(Interest::READABLE, |fd| self.batch.receive(fd)) else {
+                    break;
+                };
+                for raw in self.batch.frames(count) {
+                    match accept(&raw, &link.interface, &self.ours) {
+                        Ok(parsed) => {
+                            self.counts.received += 1;
+                            handle(Received {
+                                interface: link.interface.index,
+                                vlan: parsed.vlan,
+                                source: parsed.source,
+                                destination: *parsed.destination.ip(),
+                                message: parsed.message,
+                            });
+                        }
+                        Err(refusal) => {
+                            if let Some(count) = self.counts.refused.get_mut(refusal as usize) {
+                                *count += 1;
+                            }
+                        }
+                    }
+                }
+                left = left.saturating_sub(count.max(1));
+                if count < socket::BATCH_COUNT {
+                    break;
+                }
+            }
+        }
+        usize::try_from(self.counts.received - before).unwrap_or(usize::MAX)
+    }
+
+    /// Takes a reply; it leaves with [`Network::flush`].
+    pub fn send(&mut self, datagram: Datagram) {
+        match datagram.route {
+            Route::Ip => self.datagrams.push(UdpDatagram {
+                source: datagram.source,
+                interface: datagram.interface.unwrap_or(InterfaceIndex(0)),
+                destination: datagram.destination,
+                message: datagram.message,
+            }),
+            Route::Raw { mac, vlan } => {
+                let link = self.links.iter_mut().find(|link| Some(link.interface.index) == datagram.interface);
+                let Some(link) = link else {
+                    self.counts.unsent += 1;
+                    return;
+                };
+                let envelope = Envelope {
+                    from: link.interface.mac,
+                    to: mac,
+                    vlan,
+                    source: SocketAddrV4::new(datagram.source, self.local_port),
+                    destination: datagram.destination,
+                };
+                let mut frame = self.spare.pop().unwrap_or_default();
+                if frame::write(&envelope, &datagram.message, &mut frame).is_some() {
+                    link.outgoing.push(frame);
+                } else {
+                    self.counts.unsent += 1;
+                }
+            }
+        }
+    }
+
+    /// Hands everything that waits to the kernel. Never waits: what the kernel does not take is counted, and the
+    /// client asks again.
+    pub fn flush(&mut self) {
+        let mut unsent = 0;
+        let mut last_error = None;
+        for link in &mut self.links {
+            if link.outgoing.is_empty() {
+                continue;
+            }
+            let total = link.outgoing.len() as u64;
+            let mut failed = 0;
+            socket::send_frames(&link.socket, &link.outgoing, |_, error| {
+                failed += 1;
+                last_error = Some(format!("{}: {error}", link.interface.name));
+            });
+            self.counts.sent += total - failed;
+            unsent += failed;
+            let room = socket::BATCH_COUNT.saturating_sub(self.spare.len());
+            self.spare.extend(link.outgoing.drain(..).take(room));
+            link.outgoing.clear();
+        }
+        let mut datagrams = std::mem::take(&mut self.datagrams);
+        for chunk in datagrams.chunks_mut(socket::BATCH_COUNT) {
+            self.neighbours.look(&self.udp, self.udp_room, chunk.len());
+            let mut allowed_count = 0;
+            for index in 0..chunk.len() {
+                if chunk.get(index).is_some_and(|datagram| self.neighbours.allow(*datagram.destination.ip())) {
+                    chunk.swap(allowed_count, index);
+                    allowed_count += 1;
+                }
+            }
+            let (allowed, held) = chunk.split_at(allowed_count);
+            if let Some(datagram) = held.first() {
+                last_error = Some(format!("{}: nobody has this address", datagram.destination.ip()));
+            }
+            let mut failed = held.len() as u64;
+            socket::send_datagrams(&self.udp, allowed, |index, error| {
+                failed += 1;
+                let destination = allowed.get(index).map(|datagram| datagram.destination);
+                last_error = Some(match destination {
+                    Some(destination) => format!("{destination}: {error}"),
+                    None => error.to_string(),
+                });
+            });
+            self.counts.sent += chunk.len() as u64 - failed;
+            unsent += failed;
+        }
+        datagrams.clear();
+        self.datagrams = datagrams;
+        self.counts.unsent += unsent;
+        if last_error.is_some() {
+            self.last_send_error = last_error;
+        }
+    }
+
+    /// Why the last reply that did not leave did not, once.
+    pub fn take_send_error(&mut self) -> Option<String> {
+        self.last_send_error.take()
+    }
+
+    /// What was counted.
+    pub fn counts(&mut self) -> Counts {
+        for link in &self.links {
+            self.counts.overrun += u64::from(socket::dropped(&link.socket));
+        }
+        self.counts
+    }
+
+    /// The interfaces listened on.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.links.iter().map(|link| &link.interface)
+    }
+}
+
+impl Link {
+    fn open(interface: &Interface, port: u16) -> io::Result<Self> {
+        let program = filter::udp_to(port);
+        let socket = socket::open_packet(interface.index, ALL, &program, socket::SOCKET_BUFFER_LEN)?;
+        socket::ignore_outgoing(&socket)?;
+        // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
+        Ok(Self { interface: interface.clone(), socket, outgoing: Vec::new() })
+    }
+}
+
+/// The broadcast address of an interface's subnet; none on links of two.
+fn directed_broadcast((address, prefix): (Ipv4Addr, u8)) -> Option<Ipv4Addr> {
+    let hosts = u32::MAX.checked_shr(prefix.into()).filter(|hosts| *hosts > 1)?;
+    Some(Ipv4Addr::from_bits(address.to_bits() | hosts))
+}
+
+/// Reads the kernel's list of VLAN devices: `NAME | VID | BELOW` after two lines of head.
+fn vlan_devices(text: &str) -> BTreeSet<(String, u32)> {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split('|').map(str::trim).skip(1);
+            let vid = fields.next()?.parse().ok()?;
+            Some((fields.next()?.to_owned(), vid))
+        })
+        .collect()
+}
+
+/// Judges a frame: is it whole, is it DHCP, is it for us?
+fn accept<'a>(raw: &RawFrame<'a>, interface: &Interface, ours: &Ours) -> Result<Parsed<'a>, Refusal> {
+    if raw.kind == libc::PACKET_OUTGOING {
+        return Err(Refusal::Outgoing);
+    }
+    if raw.interface != interface.index {
+        return Err(Refusal::OtherInterface);
+    }
+    if raw.is_truncated {
+        return Err(Refusal::Truncated);
+    }
+    let parsed = frame::parse(raw.bytes, raw.aux)?;
+    let [outer, _] = parsed.vlan;
+    let is_of_device = |vid| ours.vlan_devices.contains(&(interface.name.clone(), vid));
+    if outer != 0 && !ours.vlan_devices.is_empty() && is_of_device(outer & VID_MASK) {
+        return Err(Refusal::OtherInterface);
+    }
+    if raw.kind == libc::PACKET_OTHERHOST {
+        return Err(Refusal::OtherMac);
+    }
+    let destination = parsed.destination.ip();
+    if !destination.is_broadcast() && !ours.addresses.contains(destination) && !ours.broadcasts.contains(destination) {
+        return Err(Refusal::OtherAddress);
+    }
+    Ok(parsed)
+}
+
+/// The client port that goes with a server port (dhcpd: the next one).
+#[must_use]
+pub const fn client_port(server_port: u16) -> u16 {
+    match server_port.checked_add(1) {
+        Some(port) => port,
+        None => PORT_CLIENT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::frame::Aux;
+
+    const OURS: Ipv4Addr = Ipv4Addr::new(192, 168, 150, 1);
+
+    fn interface() -> Interface {
+        Interface {
+            index: InterfaceIndex(2),
+            name: "eth0".to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: vec![(OURS, 24)],
+            is_up: true,
+        }
+    }
+
+    fn judge(to: [u8; 6], destination: Ipv4Addr, change: impl FnOnce(&mut RawFrame<'_>)) -> Result<(), Refusal> {
+        let envelope = Envelope {
+            from: [2, 0, 0, 0, 0, 9],
+            to,
+            vlan: [0, 0],
+            source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+            destination: SocketAddrV4::new(destination, 67),
+        };
+        let mut bytes = Vec::new();
+        frame::write(&envelope, &[1; 300], &mut bytes).unwrap();
+        let mut raw = RawFrame {
+            bytes: &bytes,
+            is_truncated: false,
+            aux: Aux::default(),
+            interface: InterfaceIndex(2),
+            kind: libc::PACKET_HOST,
+        };
+        change(&mut raw);
+        let ours = Ours {
+            addresses: [OURS].into(),
+            broadcasts: directed_broadcast((OURS, 24)).into_iter().collect(),
+            vlan_devices: vlan_devices(VLAN_CONFIG),
+        };
+        accept(&raw, &interface(), &ours).map(|_| ())
+    }
+
+    const VLAN_CONFIG: &str = "VLAN Dev name\t | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+        eth0.10        | 10  | eth0\nguests         | 20  | eth1\n";
+
+    #[test]
+    fn broadcasts_and_our_addresses_are_for_us_and_nothing_else() {
+        let ours = [2, 0, 0, 0, 0, 1];
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, |_| {}), Ok(()));
+        assert_eq!(judge([0xff; 6], Ipv4Addr::new(192, 168, 150, 255), |_| {}), Ok(()));
+        assert_eq!(judge(ours, OURS, |_| {}), Ok(()));
+        assert_eq!(judge(ours, Ipv4Addr::new(192, 168, 150, 2), |_| {}), Err(Refusal::OtherAddress));
+    }
+
+    #[test]
+    fn frames_for_other_machines_are_left_alone_in_promiscuous_mode() {
+        let others = |raw: &mut RawFrame<'_>| raw.kind = libc::PACKET_OTHERHOST;
+        assert_eq!(judge([2, 0, 0, 0, 0, 7], OURS, others), Err(Refusal::OtherMac));
+    }
+
+    #[test]
+    fn a_tagged_frame_is_left_to_its_vlan_device_and_answered_where_there_is_none() {
+        let tagged = |tag: u32| move |raw: &mut RawFrame<'_>| raw.aux.tag = tag;
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, tagged(0x8100_200a)), Err(Refusal::OtherInterface));
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, tagged(0x8100_0014)), Ok(()), "that is eth1's");
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, |_| {}), Ok(()));
+    }
+
+    #[test]
+    fn directed_broadcasts_follow_the_prefix() {
+        assert_eq!(directed_broadcast((OURS, 24)), Some(Ipv4Addr::new(192, 168, 150, 255)));
+        assert_eq!(directed_broadcast((OURS, 30)), Some(Ipv4Addr::new(192, 168, 150, 3)));
+        assert_eq!(directed_broadcast((OURS, 31)), None);
+        assert_eq!(directed_broadcast((OURS, 32)), None);
+        assert_eq!(directed_broadcast((OURS, 0)), Some(Ipv4Addr::BROADCAST));
+    }
+
+    #[test]
+    fn our_own_frames_and_those_of_a_vlan_device_are_not_ours_to_answer() {
+        assert_eq!(
+            judge([0xff; 6], Ipv4Addr::BROADCAST, |raw| raw.kind = libc::PACKET_OUTGOING),
+            Err(Refusal::Outgoing)
+        );
+        let other = |raw: &mut RawFrame<'_>| raw.interface = InterfaceIndex(3);
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, other), Err(Refusal::OtherInterface));
+        assert_eq!(judge([0xff; 6], Ipv4Addr::BROADCAST, |raw| raw.is_truncated = true), Err(Refusal::Truncated));
+    }
+
+    /// A pair of veth ends in a network namespace of this thread's own: ours with an address, and the client's.
+    fn wire() -> (Found, Found) {
+        // SAFETY: no pointers are passed; only this thread moves into the new namespace.
+        let status = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(status, 0, "{}", io::Error::last_os_error());
+        for line in [
+            "link add eth0 type veth peer name client",
+            "addr add 192.168.150.1/24 dev eth0",
+            "link set eth0 up",
+            "link set client up",
+        ] {
+            let status = std::process::Command::new("ip").args(line.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {line}");
+        }
+        let find = |name: &str| {
+            let all = crate::io::interfaces::list().unwrap();
+            all.into_iter().find(|one| one.interface.name == name).unwrap()
+        };
+        (find("eth0"), find("client"))
+    }
+
+    #[test]
+    #[ignore = "needs root: makes a network namespace"]
+    fn frames_arrive_once_whatever_their_tags_and_replies_carry_them_back() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, client) = wire();
+            let mut network = Network::new(socket::open_udp(Ipv4Addr::UNSPECIFIED, 67).unwrap(), 67);
+            let interface = ours.interface.clone();
+            network.serve(std::slice::from_ref(&interface), &[ours, client.clone()]).unwrap();
+            let client = client.interface;
+            let sender = socket::open_packet(client.index, 0, &filter::nothing(), 1 << 16).unwrap();
+            let receiver =
+                socket::open_packet(client.index, libc::ETH_P_ALL as u16, &filter::udp_to(68), 1 << 20).unwrap();
+            for vlan in [[0, 0], [0x8100_0005, 0], [0x88a8_0005, 0x8100_0007], [0x8100_0005, 0x8100_0007]] {
+                for (mac, destination) in [([0xff; 6], Ipv4Addr::BROADCAST), (interface.mac, OURS)] {
+                    let envelope = Envelope {
+                        from: client.mac,
+                        to: mac,
+                        vlan,
+                        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+                        destination: SocketAddrV4::new(destination, 67),
+                    };
+                    let mut frame = Vec::new();
+                    frame::write(&envelope, &[7; 300], &mut frame).unwrap();
+                    socket::send_frame(&sender, client.index, libc::ETH_P_ALL as u16, &frame).unwrap();
+                    std::future::poll_fn(|context| network.poll_ready(context)).await;
+                    let mut seen = Vec::new();
+                    network
+                        .receive(|received| seen.push((received.vlan, received.destination, received.message.len())));
+                    assert_eq!(seen, [(vlan, destination, 300)]);
+
+                    network.send(Datagram {
+                        interface: Some(interface.index),
+                        route: Route::Raw { mac: client.mac, vlan },
+                        source: OURS,
+                        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 68),
+                        message: vec![9; 300],
+                    });
+                    network.flush();
+                    let mut batch = ReceiveBatch::default();
+                    let count = loop {
+                        match batch.receive(&receiver) {
+                            Ok(count) => break count,
+                            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                        }
+                    };
+                    let raw = batch.frames(count).find(|raw| raw.kind != libc::PACKET_OUTGOING).unwrap();
+                    let reply = frame::parse(raw.bytes, raw.aux).unwrap();
+                    assert_eq!((reply.vlan, reply.message), (vlan, &[9; 300][..]));
+                }
+            }
+            assert_eq!(network.counts().received, 8);
+            assert_eq!(network.counts().sent, 8);
+            assert_eq!(network.counts().unsent, 0);
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root: makes a network namespace"]
+    fn neighbours_that_do_not_answer_block_nobody() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, client) = wire();
+            let there = "neigh add 192.168.150.9 lladdr 02:00:00:00:00:09 dev eth0";
+            assert!(std::process::Command::new("ip").args(there.split(' ')).status().unwrap().success());
+            let mut network = Network::new(socket::open_udp(Ipv4Addr::UNSPECIFIED, 67).unwrap(), 67);
+            let interface = ours.interface.clone();
+            network.serve(std::slice::from_ref(&interface), &[ours, client.clone()]).unwrap();
+            let all = libc::ETH_P_ALL as u16;
+            let receiver = socket::open_packet(client.interface.index, all, &filter::udp_to(68), 1 << 20).unwrap();
+            let mut reply = |last: u8| {
+                network.send(Datagram {
+                    interface: Some(interface.index),
+                    route: Route::Ip,
+                    source: OURS,
+                    destination: SocketAddrV4::new(Ipv4Addr::new(192, 168, 150, last), 68),
+                    message: vec![last; 300],
+                });
+            };
+            for _ in 0..100 {
+                (10..=250).for_each(&mut reply);
+            }
+            reply(9);
+            network.flush();
+            assert!(network.counts().unsent > 0, "the flood was too small to fill the buffer");
+            let mut batch = ReceiveBatch::default();
+            let why = network.take_send_error();
+            let count =
+                batch.receive(&receiver).unwrap_or_else(|error| panic!("{error}: {why:?} {:?}", network.neighbours));
+            let frames: Vec<_> = batch.frames(count).map(|raw| frame::parse(raw.bytes, raw.aux).unwrap()).collect();
+            assert_eq!(frames.len(), 1);
+            assert_eq!((frames[0].source.ip(), frames[0].message), (&OURS, &[9; 300][..]));
+            // TTL 64, DF, as the IP stack sends it.
+            let raw = batch.frames(count).next().unwrap();
+            assert_eq!((raw.bytes[14 + 8], raw.bytes[14 + 6] & 0x40), (64, 0x40));
+        });
+    }
+}

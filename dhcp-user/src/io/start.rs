@@ -1,0 +1,565 @@
+//! From the command line to a running server: everything is checked before anything is touched.
+//!
+//! ```text
+//!   arguments -> configuration -> interfaces -> (fork) -> port, pid file -> leases file -> kernel -> serve
+//! ```
+//!
+//! Every way to fail says what is wrong and what to do, and ends with exit status 1; an existing leases file is
+//! opened only when everything before it has worked.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _},
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use dhcp_ebpf::abi::{DigestKey, Generation};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::{
+    config::{self, Config, Loaded},
+    control::{
+        client,
+        listener::{self, Asked, Door},
+    },
+    engine::{self, EngineOptions, Server, port::Level},
+    io::{
+        agent::{About, Agent, Parts},
+        clock,
+        command::{self, Ask, Cli, Command, FastPathMode, LogLevel, Serve},
+        daemon::{self, Forked, PidFile, Readiness},
+        entropy,
+        fastpath::{FastPath, Mode, Off},
+        interfaces::{self, Found, Selection},
+        journal::{Journal, JournalOptions},
+        log::{self, Log},
+        network::{self, Network},
+        signals::Signals,
+        socket,
+        xdp::{Kernel, Wanted},
+    },
+    lease::{
+        Table,
+        journal::{self as dialect, Format, PeerState, Record},
+    },
+};
+
+/// Runs the program with these arguments, the first being its name.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let ident =
+        arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let translated = match command::translate(arguments) {
+        Ok(translated) => translated,
+        Err(refused) => return fail(&refused.to_string()),
+    };
+    let cli = match Cli::try_parse_from(translated) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let status = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            // Nobody can be told that the output is closed.
+            let _ = error.print();
+            return status;
+        }
+    };
+    match cli.command {
+        Some(Command::Status(ask)) => question(&ask, client::status),
+        Some(Command::Leases(ask)) => question(&ask, client::leases),
+        Some(Command::Check { file }) => check(&file),
+        None => match serve(cli.serve, ident.as_deref().unwrap_or("xdhcpd")) {
+            Ok(status) => status,
+            Err(error) => fail(&error),
+        },
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    // Nobody can be told that standard error is closed.
+    let _ = writeln!(io::stderr(), "xdhcpd: {text}");
+    ExitCode::FAILURE
+}
+
+type Print = fn(&Path, bool, &mut io::StdoutLock<'static>) -> Result<(), client::AskError>;
+
+fn question(ask: &Ask, print: Print) -> ExitCode {
+    let path = command::control_path(ask.control.as_ref(), ask.state_dir.as_ref());
+    match print(&path, ask.json, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(client::AskError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match load(file) {
+        Ok(_) => {
+            println!("{}: no errors", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// Reads and checks a configuration; findings go to standard error, all at once.
+fn load(file: &Path) -> Result<Config, String> {
+    let Loaded { config, diagnostics } = read_config(file);
+    let findings = diagnostics.render(io::stderr().is_terminal());
+    if !findings.is_empty() {
+        let _ = writeln!(io::stderr(), "{}", findings.trim_end());
+    }
+    match config {
+        Some(config) if diagnostics.errors_count() == 0 => Ok(config),
+        _ => Err(format!(
+            "{}: {} in the configuration; nothing was started",
+            file.display(),
+            count(diagnostics.errors_count(), "error")
+        )),
+    }
+}
+
+fn read_config(file: &Path) -> Loaded {
+    config::load(&file.to_string_lossy(), &mut |name| fs::read(name).map_err(|error| error.to_string()))
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Paths and settings after command line, environment and configuration have had their say.
+#[derive(Debug)]
+struct Plan {
+    config: PathBuf,
+    leases: PathBuf,
+    pid: Option<PathBuf>,
+    control: PathBuf,
+    port: u16,
+    format: Format,
+    facility: u8,
+}
+
+impl Plan {
+    fn new(serve: &Serve, file: PathBuf, config: &mut Config) -> Result<Self, String> {
+        let process = &mut config.process;
+        let port = serve.port.or(process.local_port).unwrap_or(dhcp_ebpf::wire::ethernet::PORT_SERVER);
+        // dhcpd: with -p clients are answered on the next port, whatever the configuration says.
+        let remote = process.remote_port.filter(|_| serve.port.is_none());
+        process.local_port = Some(port);
+        process.remote_port = Some(remote.unwrap_or(network::client_port(port)));
+        let facility = match &process.log_facility {
+            None => 3,
+            Some(name) => log::facility(name).ok_or_else(|| format!("log-facility {name}: no such facility"))?,
+        };
+        let of_config = |name: &Option<String>| name.as_ref().map(PathBuf::from);
+        let leases = of_config(&process.lease_file)
+            .or_else(|| chosen(serve.leases.as_ref(), "PATH_DHCPD_DB"))
+            .unwrap_or_else(|| command::LEASES_DEFAULT.into());
+        let pid = of_config(&process.pid_file)
+            .or_else(|| chosen(serve.pid.as_ref(), "PATH_DHCPD_PID"))
+            .unwrap_or_else(|| command::PID_DEFAULT.into());
+        Ok(Self {
+            config: file,
+            leases: absolute(leases)?,
+            pid: if serve.no_pid { None } else { Some(absolute(pid)?) },
+            control: absolute(command::control_path(serve.control.as_ref(), serve.state_dir.as_ref()))?,
+            port,
+            format: engine::format(config, clock::utc_offset_secs()),
+            facility,
+        })
+    }
+}
+
+/// What the command line says, else the environment (dhcpd reads the same variables).
+fn chosen(option: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
+    option.cloned().or_else(|| env::var_os(variable).map(PathBuf::from))
+}
+
+/// A daemon leaves its directory: paths must not depend on it.
+fn absolute(path: PathBuf) -> Result<PathBuf, String> {
+    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
+    let log = Log::to_stderr(ident, level(serve.log_level));
+    log.install();
+    if !serve.quiet {
+        log.line(Level::Info, concat!("xdhcpd ", env!("CARGO_PKG_VERSION"), ", a DHCPv4 server"));
+    }
+    for (option, given) in
+        [("-tf", serve.trace.is_some()), ("-user", serve.user.is_some()), ("-group", serve.group.is_some())]
+    {
+        if given {
+            log.line(Level::Warn, &format!("{option} is ignored: {}", ignored_reason(option)));
+        }
+    }
+    let file =
+        absolute(chosen(serve.config.as_ref(), "PATH_DHCPD_CONF").unwrap_or_else(|| command::CONFIG_DEFAULT.into()))?;
+    log.flush();
+    let mut config = load(&file)?;
+    let plan = Plan::new(&serve, file, &mut config)?;
+    resolve(&mut config);
+    if serve.test_leases {
+        check_leases(&plan.leases)?;
+    }
+    if serve.test_config || serve.test_leases {
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let found = interfaces::list().map_err(|error| format!("the interfaces cannot be listed: {error}"))?;
+    let selection = interfaces::select(&found, &serve.interfaces, &config).map_err(|error| error.to_string())?;
+    for text in &selection.warnings {
+        log.line(Level::Warn, text);
+    }
+    log.flush();
+
+    let readiness = if serve.foreground || serve.debug {
+        Readiness::nobody()
+    } else {
+        match daemon::fork().map_err(|error| format!("cannot become a daemon: {error}"))? {
+            Forked::Parent(status) => return Ok(ExitCode::from(status)),
+            Forked::Child(readiness) => readiness,
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    let _guard = runtime.enter();
+    if !serve.debug {
+        log.open_syslog(plan.facility);
+    }
+    log_panics(&log);
+    let outcome = runtime.block_on(run(serve, plan, config, selection, &found, log.clone(), readiness));
+    Ok(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where the log goes by now: standard error, syslog, or both.
+            log.line(Level::Error, &error);
+            ExitCode::FAILURE
+        }
+    })
+}
+
+async fn run(
+    serve: Serve,
+    plan: Plan,
+    config: Config,
+    selection: Selection,
+    found: &[Found],
+    log: Log,
+    readiness: Readiness,
+) -> Result<(), String> {
+    // First what another server would be in the way of: the port, then the pid file.
+    let local = config.process.local_address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let udp = socket::open_udp(local, plan.port).map_err(|error| port_error(local, plan.port, &error))?;
+    let network = Network::new(udp, plan.port);
+    let _pid_file = plan.pid.as_deref().map(PidFile::write).transpose()?;
+    let (_door, questions) = open_control(&serve, &plan.control)?.unzip();
+    let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
+
+    let now = clock::now();
+    let key = {
+        let mut failure = None;
+        let key = DigestKey::draw(|| {
+            entropy::word().unwrap_or_else(|error| {
+                failure = Some(error);
+                0
+            })
+        });
+        match failure {
+            None => key,
+            Some(error) => return Err(format!("no random numbers: {error}")),
+        }
+    };
+    let random = || entropy::word().map_err(|error| format!("no random numbers: {error}"));
+    let generation = Generation::new(1);
+    let mut opened = open_journal(&plan, &config, serve.create_leases, [random()?, random()?])?;
+    let fast_path = fast_path(serve.fast_path, &config, &key, generation)?;
+    let is_fast = fast_path.is_ok();
+    let fast_path: Box<dyn FastPath> = match fast_path {
+        Ok(kernel) => Box::new(kernel),
+        Err(off) => Box::new(off),
+    };
+    let options = EngineOptions {
+        fast_path: is_fast,
+        generation,
+        peer_states: std::mem::take(&mut opened.peer_states),
+        format: plan.format,
+        ..EngineOptions::new(random()?, key)
+    };
+    let server = Server::new(config, opened.table, options, now);
+    let [ident_high, ident_low, ..] = random()?.to_ne_bytes();
+    for interface in &selection.served {
+        announce(&log, server.config(), interface);
+    }
+    let parts = Parts {
+        server,
+        network,
+        journal: opened.journal,
+        journal_events: opened.events,
+        format: plan.format,
+        others: opened.others,
+        questions,
+        log: log.clone(),
+        named: serve.interfaces,
+        ident: [ident_high, ident_low],
+        stays_attached: serve.stay_attached,
+        about: About { config: plan.config.clone(), leases: plan.leases, started: now.boot },
+    };
+    let agent = Agent::new(parts, fast_path, selection.served, found)?;
+    if matches!(serve.fast_path, FastPathMode::Native | FastPathMode::Generic) {
+        // Asked for by name: without it the operator would believe in something that is not there.
+        let missing = agent.attachments().into_iter().find(|attachment| attachment.mode == Mode::Off);
+        if let Some(attachment) = missing {
+            return Err(format!("--fast-path: {}", attachment.why));
+        }
+    }
+    log.line(Level::Info, "Server starting service.");
+    log.flush();
+    let is_daemon = !serve.foreground && !serve.debug;
+    if is_daemon && !log.has_syslog() {
+        log.line(Level::Warn, "there is no syslog at /dev/log: nothing more is logged (run with -d to see the log)");
+    }
+    if is_daemon || (serve.foreground && !serve.debug && log.has_syslog()) {
+        log.leave_stderr();
+    }
+    readiness.report().map_err(|error| format!("cannot leave the terminal: {error}"))?;
+    notify_ready();
+    agent.run(signals, move || recheck(&plan.config)).await
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Info => Level::Info,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Error => Level::Error,
+    }
+}
+
+fn ignored_reason(option: &str) -> &'static str {
+    match option {
+        "-tf" => "no trace files are written; use a packet capture",
+        _ => "the server keeps the user it was started as; use User= and AmbientCapabilities= of systemd",
+    }
+}
+
+/// Looks up the names that stand in the configuration where addresses may.
+fn resolve(config: &mut Config) {
+    let names: Vec<String> = config.host_names().map(str::to_owned).collect();
+    for name in names {
+        match (name.as_str(), 0).to_socket_addrs() {
+            Ok(addresses) => {
+                let addresses: Vec<_> = addresses
+                    .filter_map(|address| match address {
+                        SocketAddr::V4(address) => Some(*address.ip()),
+                        SocketAddr::V6(_) => None,
+                    })
+                    .collect();
+                config.resolve(&name, &addresses);
+            }
+            Err(error) => warn!("{name}: no address: {error}"),
+        }
+    }
+}
+
+/// `-T`: reads the leases file as a start would, and changes nothing.
+fn check_leases(path: &Path) -> Result<(), String> {
+    let text = fs::read(path).map_err(|error| format!("lease database {}: {error}", path.display()))?;
+    let mut complaints = Vec::new();
+    let records = dialect::read(&text, clock::now().wall, &mut complaints);
+    for complaint in &complaints {
+        let _ =
+            writeln!(io::stderr(), "{}:{}:{}: {}", path.display(), complaint.line, complaint.column, complaint.text);
+    }
+    let leases = records.iter().filter(|record| matches!(record, Record::Lease(_))).count();
+    let _ = writeln!(io::stderr(), "{}: {}", path.display(), count(leases, "lease record"));
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{}: {} in the leases file", path.display(), count(complaints.len(), "error")))
+    }
+}
+
+fn port_error(address: Ipv4Addr, port: u16, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "UDP port {port} is in use by another program, probably another DHCP server: stop it (`ss -ulpn sport = \
+             {port}` shows which), or choose another port with -p"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("UDP port {port} needs root or CAP_NET_BIND_SERVICE ({error})")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("local-address {address}: this machine has no such address")
+        }
+        _ => format!("UDP port {port} on {address}: {error}"),
+    }
+}
+
+/// Opens the control socket. A place that the operator named is a must; at the usual place another server may answer,
+/// as dhcpds for different interfaces run side by side: then the process id is put into the name.
+fn open_control(serve: &Serve, path: &Path) -> Result<Option<(Door, mpsc::Receiver<Asked>)>, String> {
+    let is_named = serve.control.is_some() || serve.state_dir.is_some();
+    let error = match listener::open(path) {
+        Ok(opened) => return Ok(Some(opened)),
+        Err(error) if is_named => return Err(error),
+        Err(error) => error,
+    };
+    let other = path.with_file_name(format!("control.{}.sock", std::process::id()));
+    match listener::open(&other) {
+        Ok(opened) => {
+            warn!("{error}; operators find this server with --control {}", other.display());
+            Ok(Some(opened))
+        }
+        Err(_) => {
+            warn!("{error}; this server answers no operator");
+            Ok(None)
+        }
+    }
+}
+
+/// What was found in the leases file, and what writes to it.
+struct Opened {
+    journal: Journal,
+    events: mpsc::UnboundedReceiver<crate::io::journal::JournalEvent>,
+    table: Table,
+    peer_states: Vec<PeerState>,
+    others: Vec<Record>,
+}
+
+fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) -> Result<Opened, String> {
+    let mut table = Table::new(&engine::layout(config, hash_key));
+    let mut peer_states: Vec<PeerState> = Vec::new();
+    let mut others = Vec::new();
+    let mut apply = |record: Record| match record {
+        Record::Lease(lease) => {
+            table.put(lease);
+        }
+        Record::PeerState(state) => {
+            peer_states.retain(|known| known.name != state.name);
+            peer_states.push(state);
+        }
+        other @ (Record::ServerDuid(_) | Record::Other(_)) => others.push(other),
+    };
+    let (sender, events) = mpsc::unbounded_channel();
+    // The loop may be gone already: then nobody needs to know.
+    let report = Box::new(move |event| drop(sender.send(event)));
+    let usual = JournalOptions::default();
+    let options = JournalOptions {
+        // `delayed-ack` and `max-ack-delay` are upper bounds: a commit never waits for company here.
+        batch_records_max: match config.process.delayed_ack {
+            0 => usual.batch_records_max,
+            count => usize::from(count),
+        },
+        create,
+        format: plan.format,
+        now: clock::now().wall,
+        skip_sync: config.process.dont_use_fsync,
+        ..usual
+    };
+    if options.skip_sync {
+        warn!("dont-use-fsync: a power failure may lose leases that clients were told of");
+    }
+    let (journal, replay) =
+        Journal::open(&plan.leases, options, &mut apply, report).map_err(|error| error.to_string())?;
+    for complaint in &replay.complaints {
+        warn!("{}:{}:{}: {}", plan.leases.display(), complaint.line, complaint.column, complaint.text);
+    }
+    if replay.torn_len > 0 {
+        warn!("{}: {} bytes of an unfinished last record were cut off", plan.leases.display(), replay.torn_len);
+    }
+    if let Some(path) = &replay.damaged {
+        warn!("{}: damaged bytes were put aside in {}", plan.leases.display(), path.display());
+    }
+    info!("Read {} lease records from {}.", replay.leases, plan.leases.display());
+    Ok(Opened { journal, events, table, peer_states, others })
+}
+
+/// The kernel side, or why there is none.
+fn fast_path(
+    mode: FastPathMode,
+    config: &Config,
+    key: &DigestKey,
+    generation: Generation,
+) -> Result<Result<Kernel, Off>, String> {
+    let wanted = match mode {
+        FastPathMode::Off => return Ok(Err(Off::new("--fast-path off"))),
+        FastPathMode::Auto => Wanted::Auto,
+        FastPathMode::Native => Wanted::Native,
+        FastPathMode::Generic => Wanted::Generic,
+    };
+    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
+        config.pools.iter().flat_map(|pool| &pool.ranges).map(|range| (range.first, range.last)).collect();
+    match Kernel::load(&ranges, key, generation, wanted) {
+        Ok(kernel) => Ok(Ok(kernel)),
+        Err(error) if mode == FastPathMode::Auto => {
+            warn!("fast path off, the agent answers everything: {error:#}");
+            Ok(Err(Off::new(format!("{error:#}"))))
+        }
+        Err(error) => Err(format!("--fast-path: {error:#}")),
+    }
+}
+
+/// dhcpd's lines about what it listens on; scripts wait for them.
+fn announce(log: &Log, config: &Config, interface: &engine::port::Interface) {
+    let network = config
+        .shared_network_of_interface(&interface.name, &interface.addresses)
+        .map_or("", |id| &*config.shared_network(id).name);
+    let mac = dhcp_ebpf::wire::dhcp::HwAddr::ethernet(interface.mac);
+    log.line(Level::Info, &format!("Listening on LPF/{}/{mac}/{network}", interface.name));
+    log.line(Level::Info, &format!("Sending on   LPF/{}/{mac}/{network}", interface.name));
+}
+
+/// SIGHUP: the configuration is read and checked; the running one stays.
+fn recheck(file: &Path) {
+    let file = file.to_owned();
+    // Beside the loop: a large configuration takes its time.
+    std::thread::spawn(move || {
+        let Loaded { config, diagnostics } = read_config(&file);
+        for line in diagnostics.render(false).lines() {
+            warn!("{line}");
+        }
+        if config.is_some() && diagnostics.errors_count() == 0 {
+            info!("{}: no errors. Restart the server to use it; the running configuration stays.", file.display());
+        } else {
+            warn!(
+                "{}: {}; the running configuration stays.",
+                file.display(),
+                count(diagnostics.errors_count(), "error")
+            );
+        }
+    });
+}
+
+/// A failed assertion is a line in the log before it stops the server.
+fn log_panics(log: &Log) {
+    let log = log.clone();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        log.line(Level::Error, &format!("xdhcpd stops: {info}"));
+        log.flush();
+        before(info);
+    }));
+}
+
+/// Tells systemd that the server serves, if it started us so (`Type=notify`).
+fn notify_ready() {
+    use std::os::linux::net::SocketAddrExt as _;
+    let Some(name) = env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match name.to_str().and_then(|name| name.strip_prefix('@')) {
+        Some(name) => std::os::unix::net::SocketAddr::from_abstract_name(name),
+        None => std::os::unix::net::SocketAddr::from_pathname(&name),
+    };
+    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(b"READY=1", &address?));
+    if let Err(error) = sent {
+        warn!(%error, "systemd was not told that the server is ready");
+    }
+}

@@ -1,0 +1,165 @@
+//! Leases by what identifies a client: a hash table of chain heads, four bytes per key; the chains run through
+//! the slots, so that a client with many leases costs no more to move than one with a single lease.
+
+use dhcp_ebpf::wire::dhcp::HwAddr;
+use hashbrown::HashTable;
+
+use super::hash::hash;
+use super::slot::{Links, NO_SLOT, Slot, Slots};
+
+/// Most leases that a look-up returns, the most recently written ones.
+///
+/// A client can own as many leases as it can invent identifiers; what a packet costs must not depend on that (I6).
+pub(super) const LOOKUP_COUNT_MAX: usize = 64;
+
+/// Which key an index is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    /// Hardware type and address.
+    Hw,
+    /// Client identifier.
+    ClientId,
+}
+
+impl Key {
+    const fn links(self, slot: &Slot) -> Links {
+        match self {
+            Self::Hw => slot.hw_links,
+            Self::ClientId => slot.id_links,
+        }
+    }
+
+    const fn links_mut(self, slot: &mut Slot) -> &mut Links {
+        match self {
+            Self::Hw => &mut slot.hw_links,
+            Self::ClientId => &mut slot.id_links,
+        }
+    }
+
+    /// Runs `read` on the key of a slot: a first byte and the rest.
+    fn with<R>(self, slot: &Slot, read: impl FnOnce(u8, &[u8]) -> R) -> Option<R> {
+        match self {
+            Self::Hw => slot.hw().map(|hw| read(hw.htype(), hw.bytes())),
+            Self::ClientId => slot.with_client_id(|id| read(0, id)),
+        }
+    }
+}
+
+/// One index.
+#[derive(Debug)]
+pub(super) struct Index {
+    key: Key,
+    hash_key: [u64; 2],
+    heads: HashTable<u32>,
+}
+
+impl Index {
+    pub(super) const fn new(key: Key, hash_key: [u64; 2]) -> Self {
+        Self {
+            key,
+            hash_key,
+            heads: HashTable::new(),
+        }
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap_len(&self) -> usize {
+        self.heads.allocation_size()
+    }
+
+    pub(super) fn reserve(&mut self, count: usize, slots: &Slots) {
+        let (key, hash_key) = (self.key, self.hash_key);
+        self.heads.reserve(count, |head| hash_of(key, hash_key, slots, *head));
+    }
+
+    /// Enters a slot that is in no chain; one without the key is left out.
+    pub(super) fn link(&mut self, index: u32, slots: &mut Slots) {
+        let (key, hash_key) = (self.key, self.hash_key);
+        let Some(slot) = slots.slot(index) else { return };
+        let found = key.with(slot, |first, bytes| {
+            let hash = hash(hash_key, first, bytes);
+            let is_same = |head: &u32| {
+                slots
+                    .slot(*head)
+                    .and_then(|head| key.with(head, |f, b| f == first && b == bytes))
+                    .unwrap_or(false)
+            };
+            match self.heads.find_mut(hash, is_same) {
+                Some(head) => Some(std::mem::replace(head, index)),
+                None => {
+                    self.heads
+                        .insert_unique(hash, index, |head| hash_of(key, hash_key, slots, *head));
+                    None
+                }
+            }
+        });
+        let Some(old_head) = found else { return };
+        let next = old_head.unwrap_or(NO_SLOT);
+        if let Some(slot) = slots.slot_mut(index) {
+            *key.links_mut(slot) = Links { next, prev: NO_SLOT };
+        }
+        if let Some(next) = slots.slot_mut(next) {
+            key.links_mut(next).prev = index;
+        }
+    }
+
+    /// Takes a slot out; its key must still be what it was when it was linked.
+    pub(super) fn unlink(&mut self, index: u32, slots: &mut Slots) {
+        let (key, hash_key) = (self.key, self.hash_key);
+        let Some(slot) = slots.slot(index) else { return };
+        let Links { next, prev } = key.links(slot);
+        if prev == NO_SLOT {
+            let Some(hash) = key.with(slot, |first, bytes| hash(hash_key, first, bytes)) else {
+                return;
+            };
+            let Ok(mut entry) = self.heads.find_entry(hash, |head| *head == index) else {
+                return;
+            };
+            if next == NO_SLOT {
+                entry.remove();
+            } else {
+                *entry.get_mut() = next;
+            }
+        }
+        if let Some(next) = slots.slot_mut(next) {
+            key.links_mut(next).prev = prev;
+        }
+        if let Some(prev) = slots.slot_mut(prev) {
+            key.links_mut(prev).next = next;
+        }
+        if let Some(slot) = slots.slot_mut(index) {
+            *key.links_mut(slot) = Links::NONE;
+        }
+    }
+
+    /// The slots with this hardware address, the most recently linked first.
+    pub(super) fn by_hw(&self, hw: &HwAddr, slots: &Slots) -> Vec<u32> {
+        self.find(hw.htype(), hw.bytes(), slots)
+    }
+
+    /// The slots with this client identifier, the most recently linked first.
+    pub(super) fn by_client_id(&self, client_id: &[u8], slots: &Slots) -> Vec<u32> {
+        self.find(0, client_id, slots)
+    }
+
+    fn find(&self, first: u8, bytes: &[u8], slots: &Slots) -> Vec<u32> {
+        let is_same = |head: &u32| {
+            slots
+                .slot(*head)
+                .and_then(|head| self.key.with(head, |f, b| f == first && b == bytes))
+                .unwrap_or(false)
+        };
+        let head = self.heads.find(hash(self.hash_key, first, bytes), is_same).copied();
+        std::iter::successors(head, |index| slots.slot(*index).map(|slot| self.key.links(slot).next))
+            .take_while(|index| *index != NO_SLOT)
+            .take(LOOKUP_COUNT_MAX)
+            .collect()
+    }
+}
+
+fn hash_of(key: Key, hash_key: [u64; 2], slots: &Slots, index: u32) -> u64 {
+    slots
+        .slot(index)
+        .and_then(|slot| key.with(slot, |first, bytes| hash(hash_key, first, bytes)))
+        .unwrap_or_default()
+}

@@ -1,0 +1,229 @@
+//! Any bytes at an endpoint: no panic, bounded memory, a database that is either untouched or follows the rules.
+
+use dhcp_user::failover::codec::{Body, Message, StateMessage, parse_message, write_message};
+use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Link, Role, Seq, State};
+use proptest::prelude::*;
+
+use crate::captures::streams;
+use crate::flows::{FIRST, settings};
+use crate::pair::{P, Rng, S, Store, World};
+
+/// An endpoint with a connection, and the messages a real partner would greet it with.
+fn connected(role: usize) -> (Endpoint, Store, World, Vec<u8>) {
+    let world = World::new(settings(), &[(FIRST, 20)], 3);
+    let mut store = Store::new(&[(FIRST, 20)]);
+    let mut endpoint = Endpoint::new(settings()[role].clone(), None, world.now(role));
+    endpoint.handle(Input::Connected { link: Link(1), dialled: false }, &mut store, world.now(role));
+    let mut other = Endpoint::new(settings()[1 - role].clone(), None, world.now(role));
+    let mut others = Store::new(&[(FIRST, 20)]);
+    other.handle(Input::Connected { link: Link(1), dialled: true }, &mut others, world.now(role));
+    let mut greeting = Vec::new();
+    if role == P {
+        let mut connect = Vec::new();
+        while let Some(effect) = endpoint.poll_effect() {
+            if let Effect::Send { bytes, .. } = effect {
+                connect.extend(bytes);
+            }
+        }
+        other.handle(Input::Bytes { link: Link(1), bytes: &connect }, &mut others, world.now(role));
+    }
+    while let Some(effect) = other.poll_effect() {
+        if let Effect::Send { bytes, .. } = effect {
+            greeting.extend(bytes);
+        }
+    }
+    assert!(!greeting.is_empty());
+    (endpoint, store, world, greeting)
+}
+
+/// Feeds pieces with time passing between them, and gives every effect its answer.
+fn feed(endpoint: &mut Endpoint, store: &mut Store, world: &mut World, role: usize, pieces: &[Vec<u8>]) {
+    for piece in pieces {
+        world.now_ms += 1700;
+        let now = world.now(role);
+        endpoint.handle(Input::Bytes { link: Link(1), bytes: piece }, store, now);
+        endpoint.handle(Input::Durable(Seq(store.journal.len() as u64)), store, now);
+        endpoint.handle(Input::Timeout, store, now);
+        let mut tokens = Vec::new();
+        while let Some(effect) = endpoint.poll_effect() {
+            match effect {
+                Effect::Revoke { token, .. } => tokens.push(token),
+                Effect::Send { bytes, .. } => assert!(bytes.len() <= 128 * 1024),
+                Effect::Dial | Effect::Close { .. } | Effect::Service(_) | Effect::Moved(_) | Effect::Log(..) => {}
+            }
+        }
+        for token in tokens {
+            endpoint.handle(Input::Revoked(token), store, now);
+        }
+        let status = endpoint.status(store, now);
+        assert!(status.updates_held <= 8192 && status.updates_in_flight <= 4096 && status.updates_queued <= 20);
+        assert_eq!(store.all().count(), 20);
+    }
+}
+
+fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
+    for _ in 0..rng.below(6) {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = rng.below(bytes.len() as u64) as usize;
+        match rng.below(4) {
+            0 => bytes[at] ^= 1 << rng.below(8),
+            1 => bytes[at] = rng.below(256) as u8,
+            2 => {
+                bytes.remove(at);
+            }
+            _ => {
+                let end = (at + 40).min(bytes.len());
+                let copy = bytes[at..end].to_vec();
+                bytes.splice(at..at, copy);
+            }
+        }
+    }
+}
+
+#[test]
+fn mutated_real_sessions_never_hurt() {
+    let streams = streams();
+    let mut rng = Rng::new(20);
+    for round in 0..1500 {
+        let role = [P, S][round % 2];
+        let (mut endpoint, mut store, mut world, greeting) = connected(role);
+        let (_, _, bytes) = &streams[rng.below(streams.len() as u64) as usize];
+        let mut bytes = bytes.clone();
+        mutate(&mut bytes, &mut rng);
+        let mut pieces = if rng.chance(70) { vec![greeting] } else { Vec::new() };
+        pieces.extend(bytes.chunks(1 + rng.below(200) as usize).take(60).map(<[u8]>::to_vec));
+        for address in 0..20 {
+            if rng.chance(30) {
+                store.armed.insert((u32::from(FIRST) + address).into());
+            }
+        }
+        feed(&mut endpoint, &mut store, &mut world, role, &pieces);
+    }
+}
+
+/// A message of the partner, each field from a small set, so that it often means something.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    (1_u8..13, proptest::collection::vec((1_u16..30, 0_u8..8, any::<u8>(), 0_u32..4), 0..10), 0_u32..6).prop_map(
+        |(kind, options, xid)| {
+            let mut body = Vec::new();
+            for (code, len, byte, time) in options {
+                let value = match code {
+                    2 => vec![10, 77, 0, 98 + byte % 24],
+                    3 => vec![byte % 9],
+                    5 => vec![1, 2, 0xaa, 0, 0, 0, byte % 4],
+                    6 | 13 | 18 | 25 => (1_795_336_700_u32 + time * 100).to_be_bytes().to_vec(),
+                    12 => vec![0, byte % 4],
+                    21 => vec![byte % 20],
+                    23 => vec![byte % 2],
+                    24 => vec![[2, 3, 4, 5, 6, 9, 10, 11, 254, 8, 7, 0, 99][usize::from(byte) % 13]],
+                    _ => vec![byte; usize::from(len)],
+                };
+                body.extend_from_slice(&code.to_be_bytes());
+                body.extend_from_slice(&(value.len() as u16).to_be_bytes());
+                body.extend_from_slice(&value);
+            }
+            let mut raw = ((12 + body.len()) as u16).to_be_bytes().to_vec();
+            raw.extend_from_slice(&[kind, 12]);
+            raw.extend_from_slice(&1_795_336_788_u32.to_be_bytes());
+            raw.extend_from_slice(&xid.to_be_bytes());
+            raw.extend_from_slice(&body);
+            raw
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn any_conversation_is_survived(role in 0_usize..2, messages in proptest::collection::vec(message(), 0..60)) {
+        let (mut endpoint, mut store, mut world, greeting) = connected(role);
+        let mut pieces = vec![greeting];
+        pieces.extend(messages);
+        feed(&mut endpoint, &mut store, &mut world, role, &pieces);
+    }
+
+    #[test]
+    fn any_bytes_are_survived(role in 0_usize..2, bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let (mut endpoint, mut store, mut world, greeting) = connected(role);
+        feed(&mut endpoint, &mut store, &mut world, role, &[greeting, bytes.clone(), bytes]);
+        prop_assert_eq!(store.in_state(BindingState::Free), 20, "noise changes no lease");
+    }
+}
+
+#[test]
+fn an_impossible_state_closes_the_connection_and_changes_nothing() {
+    for state in [1, 12, 99, 253, 255] {
+        let (mut endpoint, mut store, mut world, greeting) = connected(S);
+        let mut bytes = Vec::new();
+        let body = Body::State(StateMessage { state, startup: false, since: None, extra: None });
+        write_message(&Message { time: 0, xid: 1, body }, &mut bytes).unwrap();
+        feed(&mut endpoint, &mut store, &mut world, S, &[greeting]);
+        assert!(endpoint.is_connected());
+        feed(&mut endpoint, &mut store, &mut world, S, &[bytes]);
+        assert!(!endpoint.is_connected());
+        assert_eq!(endpoint.state(), State::Startup);
+    }
+}
+
+#[test]
+fn a_flood_of_held_updates_ends_the_connection() {
+    let (mut endpoint, mut store, mut world, greeting) = connected(S);
+    feed(&mut endpoint, &mut store, &mut world, S, &[greeting]);
+    let mut binding = store.get(FIRST);
+    binding.state = BindingState::Active;
+    binding.chaddr = vec![1, 2, 3, 4, 5, 6, 7];
+    dhcp_user::failover::Leases::store(&mut store, binding);
+    store.armed.insert(FIRST);
+    let mut bytes = Vec::new();
+    for xid in 1..9000 {
+        let body = Body::BndUpd(dhcp_user::failover::codec::BndUpd {
+            address: Some(FIRST),
+            status: Some(BindingState::Released.wire()),
+            chaddr: Some(vec![1, 2, 3, 4, 5, 6, 7]),
+            ..Default::default()
+        });
+        write_message(&Message { time: 0, xid, body }, &mut bytes).unwrap();
+    }
+    let now = world.now(S);
+    for chunk in bytes.chunks(4096) {
+        endpoint.handle(Input::Bytes { link: Link(1), bytes: chunk }, &mut store, now);
+    }
+    assert!(!endpoint.is_connected());
+    assert_eq!(store.get(FIRST).state, BindingState::Active, "nothing was applied halfway");
+}
+
+#[test]
+fn half_open_connections_are_few_and_short() {
+    let mut world = World::new(settings(), &[(FIRST, 20)], 3);
+    let mut store = Store::new(&[(FIRST, 20)]);
+    let mut endpoint = Endpoint::new(settings()[S].clone(), None, world.now(S));
+    let closes = |endpoint: &mut Endpoint| {
+        std::iter::from_fn(|| endpoint.poll_effect()).filter(|effect| matches!(effect, Effect::Close { .. })).count()
+    };
+    for link in 0..100 {
+        endpoint.handle(Input::Connected { link: Link(link), dialled: false }, &mut store, world.now(S));
+    }
+    assert_eq!(closes(&mut endpoint), 96);
+    world.now_ms = 15_000;
+    endpoint.handle(Input::Timeout, &mut store, world.now(S));
+    assert_eq!(closes(&mut endpoint), 4, "dhcpd's link startup timer");
+    assert_eq!(endpoint.role(), Role::Secondary);
+}
+
+#[test]
+fn messages_before_the_handshake_close_the_connection() {
+    for vector in [vec![0_u8, 12, 9, 12, 0, 0, 0, 0, 0, 0, 0, 0], vec![0, 12, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        assert!(parse_message(&vector).is_ok());
+        let mut store = Store::new(&[(FIRST, 20)]);
+        let world = World::new(settings(), &[(FIRST, 20)], 3);
+        let mut endpoint = Endpoint::new(settings()[S].clone(), None, world.now(S));
+        endpoint.handle(Input::Connected { link: Link(5), dialled: false }, &mut store, world.now(S));
+        endpoint.handle(Input::Bytes { link: Link(5), bytes: &vector }, &mut store, world.now(S));
+        let effects: Vec<Effect> = std::iter::from_fn(|| endpoint.poll_effect()).collect();
+        assert!(effects.contains(&Effect::Close { link: Link(5) }), "{effects:?}");
+        assert!(store.journal.is_empty());
+    }
+}

@@ -1,0 +1,729 @@
+//! Two endpoints, two disks, one wire and a virtual clock.
+//!
+//! A connection keeps order, takes time, and survives nothing: a killed process resets it, a lost power supply leaves
+//! it hanging, a cut holds its bytes back until it is healed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
+
+use dhcp_user::failover::{
+    Binding, BindingState, Counts, Effect, Endpoint, Input, Leases, Link, Seq, Settings, State, StateRecord, Token,
+};
+use dhcp_user::lease::time::{BootTime, Now, WallTime};
+
+/// Wall time when every world begins.
+pub(crate) const EPOCH: u64 = 1_795_336_788;
+/// The primary and the secondary.
+pub(crate) const P: usize = 0;
+pub(crate) const S: usize = 1;
+
+/// xorshift64*, seeded.
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound.max(1)
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Record {
+    Lease(Binding),
+    State(StateRecord),
+}
+
+/// Leases in memory over a journal whose tail may not be on disk yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    pools: Vec<Vec<Ipv4Addr>>,
+    leases: BTreeMap<Ipv4Addr, (usize, u64, Binding)>,
+    allocatable: BTreeSet<(usize, BindingState, WallTime, Reverse<u64>, Ipv4Addr)>,
+    insertions: u64,
+    pub(crate) journal: Vec<Record>,
+    pub(crate) durable: usize,
+    pub(crate) armed: BTreeSet<Ipv4Addr>,
+    /// `ends` of what may have to be ended.
+    pub(crate) due: BTreeSet<(WallTime, Ipv4Addr)>,
+}
+
+impl Store {
+    pub(crate) fn new(pools: &[(Ipv4Addr, u32)]) -> Self {
+        let list = |&(first, count): &(Ipv4Addr, u32)| (0..count).map(|n| Ipv4Addr::from(u32::from(first) + n)).collect();
+        let mut store = Self {
+            pools: pools.iter().map(list).collect(),
+            leases: BTreeMap::new(),
+            allocatable: BTreeSet::new(),
+            insertions: 0,
+            journal: Vec::new(),
+            durable: 0,
+            armed: BTreeSet::new(),
+            due: BTreeSet::new(),
+        };
+        for (pool, addresses) in store.pools.clone().iter().enumerate() {
+            for address in addresses.iter().rev() {
+                store.put(pool, Binding::virgin(*address));
+            }
+        }
+        store
+    }
+
+    /// What a restart finds: everything that was durable.
+    pub(crate) fn after_crash(&self) -> Self {
+        let mut store = Self {
+            leases: BTreeMap::new(),
+            allocatable: BTreeSet::new(),
+            journal: Vec::new(),
+            due: BTreeSet::new(),
+            armed: BTreeSet::new(),
+            ..self.clone()
+        };
+        for (pool, addresses) in self.pools.iter().enumerate() {
+            for address in addresses.iter().rev() {
+                store.put(pool, Binding::virgin(*address));
+            }
+        }
+        for record in &self.journal[..self.durable] {
+            if let Record::Lease(binding) = record {
+                let pool = store.pool_of(binding.address).unwrap();
+                store.put(pool, binding.clone());
+            }
+        }
+        store.journal = self.journal[..self.durable].to_vec();
+        store
+    }
+
+    pub(crate) fn state_record(&self) -> Option<StateRecord> {
+        self.journal.iter().rev().find_map(|record| match record {
+            Record::State(record) => Some(*record),
+            Record::Lease(_) => None,
+        })
+    }
+
+    fn put(&mut self, pool: usize, binding: Binding) {
+        let is_allocatable = |state| matches!(state, BindingState::Free | BindingState::Backup);
+        if let Some((pool, at, old)) = self.leases.get(&binding.address) {
+            self.allocatable.remove(&(*pool, old.state, old.ends, Reverse(*at), old.address));
+            self.due.remove(&(old.ends, old.address));
+        }
+        self.insertions += 1;
+        let at = self.insertions;
+        if is_allocatable(binding.state) && !binding.is_reserved {
+            self.allocatable.insert((pool, binding.state, binding.ends, Reverse(at), binding.address));
+        } else {
+            self.due.insert((binding.ends, binding.address));
+        }
+        self.leases.insert(binding.address, (pool, at, binding));
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Binding> {
+        self.leases.values().map(|(_, _, binding)| binding)
+    }
+
+    pub(crate) fn get(&self, address: Ipv4Addr) -> Binding {
+        self.binding(address).unwrap()
+    }
+
+    pub(crate) fn in_state(&self, state: BindingState) -> usize {
+        self.all().filter(|binding| binding.state == state).count()
+    }
+}
+
+impl Leases for Store {
+    fn binding(&self, address: Ipv4Addr) -> Option<Binding> {
+        self.leases.get(&address).map(|(_, _, binding)| binding.clone())
+    }
+
+    fn store(&mut self, binding: Binding) -> Seq {
+        let pool = self.pool_of(binding.address).unwrap();
+        self.put(pool, binding.clone());
+        self.journal.push(Record::Lease(binding));
+        Seq(self.journal.len() as u64)
+    }
+
+    fn store_state(&mut self, record: &StateRecord) -> Seq {
+        self.journal.push(Record::State(*record));
+        Seq(self.journal.len() as u64)
+    }
+
+    fn is_armed(&self, address: Ipv4Addr) -> bool {
+        self.armed.contains(&address)
+    }
+
+    fn pool_count(&self) -> usize {
+        self.pools.len()
+    }
+
+    fn counts(&self, pool: usize) -> Counts {
+        let count = |state| self.allocatable.iter().filter(|entry| entry.0 == pool && entry.1 == state).count() as u32;
+        let (free, backup) = (count(BindingState::Free), count(BindingState::Backup));
+        Counts { free, backup, other: self.pools[pool].len() as u32 - free - backup }
+    }
+
+    fn pool_of(&self, address: Ipv4Addr) -> Option<usize> {
+        self.leases.get(&address).map(|(pool, _, _)| *pool).or_else(|| {
+            self.pools.iter().position(|pool| pool.contains(&address))
+        })
+    }
+
+    fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {
+        for entry in self.allocatable.iter().filter(|entry| entry.0 == pool && entry.1 == state) {
+            if !visitor(&self.leases[&entry.4].2) {
+                return;
+            }
+        }
+    }
+
+    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding)) {
+        for address in &self.pools[pool] {
+            visitor(&self.leases[address].2);
+        }
+    }
+}
+
+/// What the kernel may answer for one lease.
+#[derive(Debug, Clone)]
+pub(crate) struct Armed {
+    pub(crate) client_id: Vec<u8>,
+    pub(crate) horizon: WallTime,
+    /// `ends` of the last renewal that the agent has not heard of.
+    pub(crate) renewed: Option<WallTime>,
+}
+
+/// One server: what survives a crash and what does not.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Survives the process, not the power supply.
+    pub(crate) kernel: BTreeMap<Ipv4Addr, Armed>,
+    pub(crate) is_kernel_serving: bool,
+    /// Leases that may be armed once these many records are durable.
+    to_arm: Vec<(usize, Ipv4Addr)>,
+    lost_power: bool,
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) endpoint: Option<Endpoint>,
+    /// Virtual time when it was started.
+    pub(crate) started_ms: u64,
+    /// Difference of its wall clock, seconds.
+    pub(crate) skew_secs: i64,
+    pub(crate) log: Vec<String>,
+    durable_asked: usize,
+    /// Incarnation: what was planned for an earlier one is void.
+    pub(crate) life: u32,
+    has_power: bool,
+}
+
+#[derive(Debug)]
+enum Event {
+    Dialled { from: usize, life: u32 },
+    Bytes { connection: u64, to: usize, bytes: Vec<u8> },
+    Closed { connection: u64, to: usize },
+    Durable { node: usize, life: u32, upto: usize },
+    Revoked { node: usize, life: u32, token: Token, addresses: Vec<Ipv4Addr> },
+    Custom(u64),
+}
+
+#[derive(Debug)]
+struct Connection {
+    dialler: usize,
+    /// Which side still has its end; by node.
+    open: [bool; 2],
+    /// No event of one direction may overtake an earlier one; by receiving node.
+    last_ms: [u64; 2],
+}
+
+/// Something a checker wants to see, in the order it happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Seen {
+    /// Bytes left a node.
+    Sent { from: usize, connection: u64, bytes: Vec<u8>, durable: usize },
+    /// Bytes reached a node; reported before the node acts on them.
+    Delivered { to: usize, connection: u64, bytes: Vec<u8>, written: usize },
+}
+
+/// How the world treats messages and disks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weather {
+    /// Longest time on the wire, ms.
+    pub(crate) delay_ms: u64,
+    /// Longest time until a record is durable, ms.
+    pub(crate) disk_ms: u64,
+    /// Longest time until a revocation is complete, ms.
+    pub(crate) revoke_ms: u64,
+}
+
+impl Weather {
+    pub(crate) const FAIR: Self = Self { delay_ms: 1, disk_ms: 1, revoke_ms: 1 };
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) now_ms: u64,
+    pub(crate) rng: Rng,
+    pub(crate) weather: Weather,
+    pub(crate) is_cut: bool,
+    pub(crate) seen: VecDeque<Seen>,
+    pub(crate) watches: bool,
+    pub(crate) uses_kernel: bool,
+    events: BTreeMap<(u64, u64), Event>,
+    /// Held back by the cut.
+    parked: Vec<Event>,
+    connections: BTreeMap<u64, Connection>,
+    counter: u64,
+    /// Where what goes out to a real network is collected, when one is used.
+    pub(crate) outward: Option<VecDeque<Effect>>,
+    /// Custom events that came up.
+    pub(crate) ripe: VecDeque<u64>,
+}
+
+impl World {
+    pub(crate) fn new(settings: [Settings; 2], pools: &[(Ipv4Addr, u32)], seed: u64) -> Self {
+        let node = |settings: Settings| Node {
+            kernel: BTreeMap::new(),
+            is_kernel_serving: false,
+            to_arm: Vec::new(),
+            lost_power: false,
+            settings,
+            store: Store::new(pools),
+            endpoint: None,
+            started_ms: 0,
+            skew_secs: 0,
+            log: Vec::new(),
+            durable_asked: 0,
+            life: 0,
+            has_power: true,
+        };
+        Self {
+            nodes: settings.into_iter().map(node).collect(),
+            now_ms: 0,
+            rng: Rng::new(seed),
+            weather: Weather::FAIR,
+            is_cut: false,
+            seen: VecDeque::new(),
+            watches: false,
+            uses_kernel: false,
+            events: BTreeMap::new(),
+            parked: Vec::new(),
+            connections: BTreeMap::new(),
+            counter: 0,
+            outward: None,
+            ripe: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn now(&self, node: usize) -> Now {
+        let wall = (EPOCH + self.now_ms / 1000) as i64 + self.nodes[node].skew_secs;
+        Now { boot: BootTime::from_nanos(self.now_ms * 1_000_000), wall: WallTime::from_secs(wall as u64) }
+    }
+
+    pub(crate) fn is_up(&self, node: usize) -> bool {
+        self.nodes[node].endpoint.is_some()
+    }
+
+    pub(crate) fn state(&self, node: usize) -> Option<State> {
+        self.nodes[node].endpoint.as_ref().map(Endpoint::state)
+    }
+
+    pub(crate) fn endpoint(&self, node: usize) -> &Endpoint {
+        self.nodes[node].endpoint.as_ref().unwrap()
+    }
+
+    pub(crate) fn start(&mut self, node: usize) {
+        let now = self.now(node);
+        let at = self.now_ms;
+        let this = &mut self.nodes[node];
+        this.store = this.store.after_crash();
+        this.durable_asked = this.store.durable;
+        this.life += 1;
+        this.started_ms = at;
+        this.has_power = true;
+        this.endpoint = Some(Endpoint::new(this.settings.clone(), this.store.state_record(), now));
+        this.is_kernel_serving = false;
+        this.to_arm.clear();
+        let mclt = this.endpoint.as_ref().unwrap().mclt_secs();
+        if std::mem::take(&mut this.lost_power) {
+            // Whatever the kernel may have promised: the journal's horizon is the truth.
+            for mut binding in this.store.all().cloned().collect::<Vec<_>>() {
+                let horizon = binding.from_partner.after(mclt);
+                if self.uses_kernel && binding.state == BindingState::Active && binding.ends < horizon {
+                    binding.ends = horizon;
+                    this.store.store(binding);
+                }
+            }
+        }
+        for (address, armed) in &mut this.kernel {
+            let mut binding = this.store.get(*address);
+            this.store.armed.insert(*address);
+            if let Some(ends) = armed.renewed.take().filter(|ends| *ends > binding.ends) {
+                binding.ends = ends;
+                this.store.store(binding);
+            }
+        }
+        // The first thing a server says to its endpoint: how far the disk reaches.
+        let durable = Seq(this.store.durable as u64);
+        self.handle(node, |_| Input::Durable(durable));
+    }
+
+    /// Loses the database as well.
+    pub(crate) fn lose_disk(&mut self, node: usize) {
+        let store = &mut self.nodes[node].store;
+        store.durable = 0;
+        *store = store.after_crash();
+    }
+
+    /// Ends a node's process, or its power supply: then nobody is told.
+    pub(crate) fn kill(&mut self, node: usize, power: bool) {
+        self.nodes[node].endpoint = None;
+        self.nodes[node].has_power = !power;
+        self.nodes[node].lost_power |= power;
+        if power {
+            self.nodes[node].kernel.clear();
+        }
+        let links: Vec<u64> =
+            self.connections.iter().filter(|(_, link)| link.open[node]).map(|(name, _)| *name).collect();
+        for name in links {
+            self.connections.get_mut(&name).unwrap().open[node] = false;
+            if !power {
+                self.send_event(name, 1 - node, Event::Closed { connection: name, to: 1 - node });
+            }
+        }
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.is_cut = false;
+        for event in std::mem::take(&mut self.parked) {
+            let at = self.now_ms + 1;
+            self.plan(at, event);
+        }
+    }
+
+    fn plan(&mut self, at: u64, event: Event) {
+        self.counter += 1;
+        self.events.insert((at, self.counter), event);
+    }
+
+    pub(crate) fn plan_custom(&mut self, in_ms: u64, name: u64) {
+        self.plan(self.now_ms + in_ms, Event::Custom(name));
+    }
+
+    /// Events of one direction stay in order.
+    fn send_event(&mut self, connection: u64, to: usize, event: Event) {
+        let delay = 1 + self.rng.below(self.weather.delay_ms);
+        let link = self.connections.get_mut(&connection).unwrap();
+        let at = (self.now_ms + delay).max(link.last_ms[to]);
+        link.last_ms[to] = at;
+        self.plan(at, event);
+    }
+
+    /// Gives an input to a node and does what it wants done.
+    pub(crate) fn handle<'a>(&mut self, node: usize, input: impl FnOnce(&mut Store) -> Input<'a>) {
+        let now = self.now(node);
+        let this = &mut self.nodes[node];
+        let Some(endpoint) = &mut this.endpoint else { return };
+        let input = input(&mut this.store);
+        endpoint.handle(input, &mut this.store, now);
+        self.work(node);
+    }
+
+    fn work(&mut self, node: usize) {
+        while let Some(effect) = self.nodes[node].endpoint.as_mut().and_then(Endpoint::poll_effect) {
+            if let Some(outward) = &mut self.outward
+                && matches!(effect, Effect::Send { .. } | Effect::Dial | Effect::Close { .. })
+            {
+                outward.push_back(effect);
+                continue;
+            }
+            match effect {
+                Effect::Send { link, bytes } => {
+                    if self.watches {
+                        self.seen.push_back(Seen::Sent {
+                            from: node,
+                            connection: link.0,
+                            bytes: bytes.clone(),
+                            durable: self.nodes[node].store.durable,
+                        });
+                    }
+                    if self.connections.get(&link.0).is_some_and(|connection| connection.open[node]) {
+                        self.send_event(link.0, 1 - node, Event::Bytes { connection: link.0, to: 1 - node, bytes });
+                    }
+                }
+                Effect::Dial => {
+                    let delay = 1 + self.rng.below(self.weather.delay_ms);
+                    let life = self.nodes[node].life;
+                    self.plan(self.now_ms + delay, Event::Dialled { from: node, life });
+                }
+                Effect::Close { link } => {
+                    if let Some(connection) = self.connections.get_mut(&link.0).filter(|link| link.open[node]) {
+                        connection.open[node] = false;
+                        self.send_event(link.0, 1 - node, Event::Closed { connection: link.0, to: 1 - node });
+                    }
+                }
+                Effect::Revoke { token, addresses } => {
+                    for address in &addresses {
+                        self.nodes[node].store.armed.remove(address);
+                    }
+                    let addresses = addresses.clone();
+                    let delay = 1 + self.rng.below(self.weather.revoke_ms);
+                    let life = self.nodes[node].life;
+                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
+                }
+                Effect::Service(service) => self.nodes[node].is_kernel_serving = service.is_responding(),
+                Effect::Moved(addresses) => {
+                    if self.uses_kernel {
+                        let upto = self.nodes[node].store.journal.len();
+                        self.nodes[node].to_arm.extend(addresses.into_iter().map(|address| (upto, address)));
+                    }
+                }
+                Effect::Log(level, text) => self.nodes[node].log.push(format!("{} {level:?} {text}", self.now_ms)),
+            }
+        }
+        let this = &mut self.nodes[node];
+        let written = this.store.journal.len();
+        if this.endpoint.is_some() && written > this.durable_asked {
+            this.durable_asked = written;
+            let life = this.life;
+            let delay = 1 + self.rng.below(self.weather.disk_ms);
+            self.plan(self.now_ms + delay, Event::Durable { node, life, upto: written });
+        }
+    }
+
+    fn next_deadline(&self, node: usize) -> Option<u64> {
+        let now = self.now(node);
+        let endpoint = self.nodes[node].endpoint.as_ref()?;
+        endpoint.poll_timeout(now).map(|at| at.nanos().div_ceil(1_000_000))
+    }
+
+    fn next_due(&self, node: usize) -> Option<u64> {
+        let this = &self.nodes[node];
+        this.endpoint.as_ref()?;
+        let (ends, _) = this.store.due.first()?;
+        let at = i64::from(ends.secs()) - this.skew_secs - EPOCH as i64;
+        Some((at.max(0) as u64) * 1000)
+    }
+
+    /// Goes on until `until_ms`, or until a custom event is ripe.
+    pub(crate) fn run_to(&mut self, until_ms: u64) {
+        let mut stuck = 0;
+        while self.ripe.is_empty() {
+            let mut next = self.events.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+            for node in [P, S] {
+                for at in [self.next_deadline(node), self.next_due(node)].into_iter().flatten() {
+                    next = next.min(at.max(self.now_ms));
+                }
+            }
+            if next > until_ms {
+                self.now_ms = until_ms;
+                return;
+            }
+            stuck = if next > self.now_ms { 0 } else { stuck + 1 };
+            assert!(stuck < 100_000, "time stands still at {next}: {:?}", self.nodes);
+            self.now_ms = next;
+            self.step();
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, secs: u64) {
+        self.run_to(self.now_ms + secs * 1000);
+    }
+
+    /// Goes on until `condition`, at most `secs`.
+    pub(crate) fn run_until(&mut self, secs: u64, condition: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now_ms + secs * 1000;
+        while self.now_ms < end {
+            if condition(self) {
+                return true;
+            }
+            self.run_to((self.now_ms + 1).min(end));
+        }
+        condition(self)
+    }
+
+    fn step(&mut self) {
+        for node in [P, S] {
+            if self.next_deadline(node).is_some_and(|at| at <= self.now_ms) {
+                self.handle(node, |_| Input::Timeout);
+            }
+            if self.next_due(node).is_some_and(|at| at <= self.now_ms) {
+                let wall = self.now(node).wall;
+                let due = &mut self.nodes[node].store.due;
+                let rest = due.split_off(&(wall.after(1), Ipv4Addr::UNSPECIFIED));
+                let addresses: Vec<Ipv4Addr> = std::mem::replace(due, rest).into_iter().map(|(_, at)| at).collect();
+                self.handle(node, |_| Input::Due(&addresses));
+            }
+        }
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > self.now_ms {
+                return;
+            }
+            let event = entry.remove();
+            self.happen(event);
+            if !self.ripe.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        if self.is_cut && matches!(event, Event::Bytes { .. } | Event::Closed { .. }) {
+            self.parked.push(event);
+            return;
+        }
+        match event {
+            Event::Dialled { from, life } => self.connect(from, life),
+            Event::Bytes { connection, to, bytes } => {
+                let Some(link) = self.connections.get_mut(&connection) else { return };
+                if !link.open[to] {
+                    // A process that does not know the connection resets it; a machine without power does not.
+                    if self.nodes[to].has_power && link.open[1 - to] {
+                        self.send_event(connection, 1 - to, Event::Closed { connection, to: 1 - to });
+                    }
+                    return;
+                }
+                if self.watches {
+                    let written = self.nodes[to].store.journal.len();
+                    self.seen.push_back(Seen::Delivered { to, connection, bytes: bytes.clone(), written });
+                }
+                self.handle(to, |_| Input::Bytes { link: Link(connection), bytes: &bytes });
+            }
+            Event::Closed { connection, to } => {
+                let Some(link) = self.connections.get_mut(&connection) else { return };
+                if std::mem::take(&mut link.open[to]) {
+                    self.handle(to, |_| Input::Closed { link: Link(connection) });
+                }
+            }
+            Event::Durable { node, life, upto } => {
+                let this = &mut self.nodes[node];
+                if this.life == life && this.endpoint.is_some() {
+                    this.store.durable = this.store.durable.max(upto);
+                    self.handle(node, |_| Input::Durable(Seq(upto as u64)));
+                    self.arm(node);
+                }
+            }
+            Event::Revoked { node, life, token, addresses } => {
+                if self.nodes[node].life == life {
+                    for address in addresses {
+                        self.disarm(node, address);
+                    }
+                    self.handle(node, |_| Input::Revoked(token));
+                }
+            }
+            Event::Custom(name) => self.ripe.push_back(name),
+        }
+    }
+
+    fn connect(&mut self, from: usize, life: u32) {
+        if self.nodes[from].life != life || !self.is_up(from) || self.is_cut {
+            return;
+        }
+        self.counter += 1;
+        let name = self.counter;
+        if !self.is_up(1 - from) {
+            if self.nodes[1 - from].has_power {
+                self.handle(from, |_| Input::Closed { link: Link(name) });
+            }
+            return;
+        }
+        self.connections.insert(name, Connection { dialler: from, open: [true; 2], last_ms: [0; 2] });
+        assert_eq!(self.connections[&name].dialler, from);
+        self.handle(from, |_| Input::Connected { link: Link(name), dialled: true });
+        self.handle(1 - from, |_| Input::Connected { link: Link(name), dialled: false });
+    }
+
+    /// Arms what has become durable, never further than the partner agreed.
+    fn arm(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        let Some(endpoint) = &this.endpoint else { return };
+        let durable = this.store.durable;
+        let mclt = endpoint.mclt_secs();
+        for (_, address) in this.to_arm.extract_if(.., |(upto, _)| *upto <= durable) {
+            let binding = this.store.get(address);
+            if binding.state != BindingState::Active || !binding.from_partner.is_some() {
+                continue;
+            }
+            let renewed = this.kernel.get(&address).and_then(|armed| armed.renewed);
+            let horizon = binding.from_partner.after(mclt);
+            this.kernel.insert(address, Armed { client_id: binding.client_id, horizon, renewed });
+            this.store.armed.insert(address);
+        }
+    }
+
+    /// Takes an address from the kernel; what it had promised becomes the lease's.
+    pub(crate) fn disarm(&mut self, node: usize, address: Ipv4Addr) {
+        let this = &mut self.nodes[node];
+        this.store.armed.remove(&address);
+        let renewed = this.kernel.remove(&address).and_then(|armed| armed.renewed);
+        self.learn(node, address, renewed);
+    }
+
+    /// The agent hears of a renewal by the kernel.
+    pub(crate) fn learn(&mut self, node: usize, address: Ipv4Addr, renewed: Option<WallTime>) {
+        let wall = self.now(node).wall;
+        let this = &mut self.nodes[node];
+        let mut binding = this.store.get(address);
+        let Some(ends) = renewed.filter(|ends| *ends > binding.ends) else { return };
+        let Some(endpoint) = &this.endpoint else { return };
+        binding.ends = ends;
+        binding.told_partner = binding.told_partner.max(wall.after(ends.since(wall) / 2).max(ends));
+        binding.cltt = wall;
+        endpoint.stamp(&mut binding);
+        let address = [address];
+        self.handle(node, |store| {
+            let seq = store.store(binding);
+            Input::Changed(&address, seq)
+        });
+    }
+
+    /// A renewal that the kernel answers: until when.
+    pub(crate) fn kernel_renews(&mut self, node: usize, client_id: &[u8], address: Ipv4Addr, want: u32) -> Option<u32> {
+        let wall = self.now(node).wall;
+        let this = &mut self.nodes[node];
+        let armed = this.kernel.get_mut(&address).filter(|_| this.is_kernel_serving)?;
+        let secs = want.min(armed.horizon.since(wall));
+        if armed.client_id != client_id || secs < want / 2 {
+            return None;
+        }
+        armed.renewed = Some(wall.after(secs));
+        Some(secs)
+    }
+
+    /// Both in normal, linked, and nothing on its way.
+    pub(crate) fn is_settled(&self) -> bool {
+        [P, S].into_iter().all(|node| {
+            let this = &self.nodes[node];
+            self.state(node) == Some(State::Normal)
+                && this.store.durable == this.store.journal.len()
+                && this.endpoint.as_ref().is_some_and(|endpoint| {
+                    let status = endpoint.status(&this.store, self.now(node));
+                    status.is_connected && status.updates_queued + status.updates_in_flight + status.updates_held == 0
+                })
+        })
+    }
+
+    /// What the log of a node says about transitions, own and heard.
+    pub(crate) fn transitions(&self, node: usize) -> Vec<(bool, State, State)> {
+        let this = &self.nodes[node];
+        let status = this.endpoint.as_ref().unwrap().status(&this.store, self.now(node));
+        status.timeline.iter().map(|step| (step.is_mine, step.from, step.to)).collect()
+    }
+
+    pub(crate) fn own_states(&self, node: usize) -> Vec<State> {
+        self.transitions(node).into_iter().filter(|step| step.0).map(|step| step.2).collect()
+    }
+}

@@ -309,7 +309,9 @@ impl Server {
         if !is_renewal {
             lease.agent_options = None;
         }
+        // BOOTP clients do not renew: nothing is remembered for that (dhcpd).
         if let Some(agent) = request.relay_agent()
+            && request.kind.is_some()
             && terms.evaluation.flag_or_default(Param::StashAgentOptions)
         {
             lease.agent_options = Some(agent.into());

@@ -73,7 +73,10 @@ impl Server {
         }
         request.network = request::locate(&config, &request, attached);
         self.recall_agent_options(&mut request, now);
-        classify(&config, &mut request, now.wall);
+        // dhcpd: BOOTP knows no classes.
+        if request.kind.is_some() {
+            classify(&config, &mut request, now.wall);
+        }
 
         let needs_network = match request.kind {
             Some(MessageType::Request | MessageType::Inform | MessageType::LeaseQuery) => false,

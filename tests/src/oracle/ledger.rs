@@ -13,9 +13,10 @@ const CANARY_NET: [u8; 3] = [10, 255, 255];
 /// The last record of each address: field to value.
 pub type Ledger = BTreeMap<Ipv4Addr, BTreeMap<String, String>>;
 
-/// Reads the text of a leases file.
+/// Reads the text of a leases file; instants become seconds since `start_secs`, so that files of plays that began at
+/// different times can be compared.
 #[must_use]
-pub fn read(text: &str) -> Ledger {
+pub fn read(text: &str, start_secs: i64) -> Ledger {
     let mut ledger = Ledger::new();
     let mut open: Option<(Ipv4Addr, BTreeMap<String, String>)> = None;
     let mut block: Option<(String, String)> = None;
@@ -38,12 +39,20 @@ pub fn read(text: &str) -> Ledger {
                     block = None;
                 }
                 Some((_, body)) => {
-                    body.push_str(words);
+                    // Blanks mean nothing in a body; dhcpd writes one before each semicolon.
+                    body.extend(words.split_whitespace());
                     body.push('\n');
                 }
-                None if words.ends_with('{') => block = Some((words.trim_end_matches('{').trim().to_owned(), String::new())),
+                None if words.ends_with('{') => {
+                    block = Some((words.trim_end_matches('{').trim().to_owned(), String::new()))
+                }
                 None => {
                     let (key, value) = field(words.trim_end_matches(';'));
+                    let since_start = INSTANTS.contains(&key.as_str()).then(|| instant(&value)).flatten();
+                    let value = match since_start {
+                        Some(i64::MAX) | None => value,
+                        Some(secs) => (secs - start_secs).to_string(),
+                    };
                     fields.insert(key, value);
                 }
             }
@@ -92,7 +101,8 @@ pub fn instant(value: &str) -> Option<i64> {
 /// Days from 1970-01-01 to a date of the Gregorian calendar: whole years since March, leap days, days of the months.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 719_469
+    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day
+        - 719_469
 }
 
 /// In what two files differ; an address in `documented` has only to have that state in ours.
@@ -141,9 +151,8 @@ fn is_same(key: &str, theirs: Option<&String>, ours: Option<&String>) -> bool {
     if !INSTANTS.contains(&key) {
         return false;
     }
-    match (instant(theirs), instant(ours)) {
-        (Some(i64::MAX), _) | (_, Some(i64::MAX)) => false,
-        (Some(theirs), Some(ours)) => (theirs - ours).abs() <= TIMES_APART_SECS_MAX,
+    match (theirs.parse::<i64>(), ours.parse::<i64>()) {
+        (Ok(theirs), Ok(ours)) => (theirs - ours).abs() <= TIMES_APART_SECS_MAX,
         _ => false,
     }
 }
@@ -157,27 +166,28 @@ mod tests {
 
     #[test]
     fn a_record_is_read_field_by_field() {
-        let ledger = read(FILE);
+        let ledger = read(FILE, 1_767_225_000);
         let record = &ledger[&Ipv4Addr::new(10, 0, 0, 1)];
         assert_eq!(record["binding state"], "active");
         assert_eq!(record["next binding state"], "free");
         assert_eq!(record["set a"], "\"x;y\"");
-        assert_eq!(record["on expiry"], "set b = \"1\";\n");
-        assert_eq!(instant(&record["starts"]), Some(1_767_225_600));
+        assert_eq!(record["on expiry"], "setb=\"1\";\n");
+        assert_eq!(record["starts"], "600");
+        assert_eq!(instant("4 2026/01/01 00:00:00"), Some(1_767_225_600));
         assert_eq!(instant("epoch 1767225600; # Thu"), Some(1_767_225_600));
         assert_eq!(instant("4 2024/02/29 12:00:01"), Some(1_709_208_001));
     }
 
     #[test]
     fn what_differs_is_found_and_what_may_differ_is_not() {
-        let theirs = read(FILE);
+        let theirs = read(FILE, 0);
         let none = BTreeMap::new();
         assert!(differences(&theirs, &theirs, &none).is_empty());
-        let ours = read(&FILE.replace("00:00:00;", "00:00:02;").replace("  binding", "  tstp never;\n  binding"));
+        let ours = read(&FILE.replace("00:00:00;", "00:00:02;").replace("  binding", "  tstp never;\n  binding"), 0);
         assert!(differences(&theirs, &ours, &none).is_empty());
-        let ours = read(&FILE.replace("00:00:00;", "00:00:03;"));
+        let ours = read(&FILE.replace("00:00:00;", "00:00:03;"), 0);
         assert_eq!(differences(&theirs, &ours, &none).len(), 1);
-        let ours = read(&FILE.replace("state active", "state free"));
+        let ours = read(&FILE.replace("state active", "state free"), 0);
         assert_eq!(differences(&theirs, &ours, &none).len(), 1);
         assert_eq!(differences(&theirs, &Ledger::new(), &none).len(), 1);
     }

@@ -194,7 +194,12 @@ fn step_line(case: &mut Case, line: usize, raw: &str) -> Result<()> {
         (name, [verb, rest @ ..]) => {
             let is_target = rest.first().is_some_and(|word| !word.contains('='));
             let (target, rest) = rest.split_at(usize::from(is_target));
-            Action::Say { client: client(name)?, verb: verb.clone(), target: target.first().cloned(), words: pairs(rest)? }
+            Action::Say {
+                client: client(name)?,
+                verb: verb.clone(),
+                target: target.first().cloned(),
+                words: pairs(rest)?,
+            }
         }
         _ => bail!("no such step"),
     };

@@ -15,7 +15,7 @@ pub const CANARY_RELAY: Ipv4Addr = Ipv4Addr::new(10, 255, 255, 1);
 pub const CANARY_XID: u32 = 0xca00_0000;
 /// What is appended to every configuration so that the canary is heard.
 pub const CANARY_CONFIGURATION: &str = "subnet 10.255.255.0 netmask 255.255.255.0 { authoritative; \
-     allow unknown-clients; allow booting; min-secs 0; pool { range 10.255.255.100 10.255.255.120; } }\n";
+     allow unknown-clients; allow booting; min-secs 0; ping-check false; pool { range 10.255.255.100 10.255.255.120; } }\n";
 
 /// What a client remembers between its messages.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +78,8 @@ pub fn say(
     said.extend(words.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let word = |wanted: &str| said.iter().find(|(key, _)| *key == wanted).map(|(_, value)| *value);
     let target = target.map(|target| address_of(memories, target)).transpose()?;
-    let held = || target.or(memory.held.map(|held| held.0)).with_context(|| format!("client {client} holds no address"));
+    let held =
+        || target.or(memory.held.map(|held| held.0)).with_context(|| format!("client {client} holds no address"));
     let server = memory.held.or(memory.offered).map_or(SERVER, |known| known.1);
 
     let mut mac = mac_of(client);
@@ -323,10 +324,7 @@ fn bytes(word: &str) -> Result<Vec<u8>> {
 /// Hexadecimal digits, colons between them ignored.
 fn hex(digits: &str) -> Result<Vec<u8>> {
     let digits: Vec<char> = digits.chars().filter(|digit| *digit != ':').collect();
-    digits
-        .chunks(2)
-        .map(|pair| Ok(u8::from_str_radix(&pair.iter().collect::<String>(), 16)?))
-        .collect()
+    digits.chunks(2).map(|pair| Ok(u8::from_str_radix(&pair.iter().collect::<String>(), 16)?)).collect()
 }
 
 /// Sub-options of option 82: `circuit:TEXT`, `remote:TEXT`, `link:ADDRESS`, `N:TEXT`, separated by commas.
@@ -367,10 +365,12 @@ mod tests {
 
     #[test]
     fn words_become_options_in_their_order() {
-        let words = [("name", "x"), ("agent", "circuit:p1,9:#0102"), ("prl", "3,1")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let words =
+            [("name", "x"), ("agent", "circuit:p1,9:#0102"), ("prl", "3,1")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         let spoken = say(&BTreeMap::new(), 'b', "discover", Some("10.77.0.60"), &words, 7, [9; 6]).unwrap();
         let payload = crate::frames::open(&spoken.frame).unwrap().payload;
-        let wanted = [53, 1, 1, 50, 4, 10, 77, 0, 60, 12, 1, b'x', 82, 8, 1, 2, b'p', b'1', 9, 2, 1, 2, 55, 2, 3, 1, 255];
+        let wanted =
+            [53, 1, 1, 50, 4, 10, 77, 0, 60, 12, 1, b'x', 82, 8, 1, 2, b'p', b'1', 9, 2, 1, 2, 55, 2, 3, 1, 255];
         assert_eq!(payload[240..240 + wanted.len()], wanted);
         assert_eq!(spoken.mac, [2, 0, 0, 0, 0, 2]);
     }

@@ -174,9 +174,8 @@ impl Stage {
                         }
                         Err(error) => return Err(error.context(format!("line {}: {}", step.line, step.text))),
                     };
-                    let is_expected = guide
-                        .and_then(|guide| guide.steps.get(index))
-                        .is_some_and(|heard| !heard.answers.is_empty());
+                    let is_expected =
+                        guide.and_then(|guide| guide.steps.get(index)).is_some_and(|heard| !heard.answers.is_empty());
                     let wait = match (spoken.wait_ms, is_expected && side == Side::Xdhcpd) {
                         (Some(wait), _) => Duration::from_millis(wait),
                         (None, true) => ANSWER_WAIT,
@@ -202,7 +201,7 @@ impl Stage {
             }
         }
         let text = std::fs::read(folder.path().join("dhcpd.leases"))?;
-        transcript.ledger = ledger::read(&String::from_utf8_lossy(&text));
+        transcript.ledger = ledger::read(&String::from_utf8_lossy(&text), i64::try_from(now_secs)?);
         transcript.last_words = process.last_words();
         Ok(transcript)
     }
@@ -231,6 +230,13 @@ impl Stage {
             if now() > deadline {
                 bail!("it never answered:\n    {}", process.last_words());
             }
+        }
+        // dhcpd's NAKs carry the text that the last lookup left behind, and none before the first: a DISCOVER makes it
+        // the dhcpd that it is for the rest of its life.
+        self.canaries_count = self.canaries_count.wrapping_add(1);
+        self.wire.send(&speech::farewell(self.canaries_count, None, self.server_mac))?;
+        if !self.try_canary(CANARY_WAIT)? {
+            bail!("it has fallen silent:\n    {}", process.last_words());
         }
         Ok(process)
     }

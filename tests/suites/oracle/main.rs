@@ -3,8 +3,8 @@
 //! Each case runs in namespaces that the suite makes; without root or dhcpd the suite says SKIPPED.
 
 use tests::lab;
-use tests::oracle::{files, folder, play_file, script};
 use tests::need;
+use tests::oracle::{files, folder, play_file, script};
 
 /// Plays a case file.
 fn play(name: &str) {
@@ -53,9 +53,32 @@ fn every_case_file_is_played_and_every_name_is_there_once() {
     for file in files().unwrap() {
         let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
         assert!(PLAYED.contains(&stem.as_str()), "no test plays {stem}.case");
-        names.extend(script::parse(&std::fs::read_to_string(&file).unwrap()).unwrap().into_iter().map(|case| case.name));
+        names
+            .extend(script::parse(&std::fs::read_to_string(&file).unwrap()).unwrap().into_iter().map(|case| case.name));
     }
     names.sort();
     let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
     assert!(twice.is_empty(), "{twice:?}");
+}
+
+#[test]
+fn there_is_enough_to_compare_and_dhcpd_has_answered_all_of_it() {
+    let (mut messages_count, mut scripts_count) = (0, 0);
+    for file in files().unwrap() {
+        for case in script::parse(&std::fs::read_to_string(&file).unwrap()).unwrap() {
+            let messages: Vec<_> = case.steps.iter().filter(|step| step.is_message()).collect();
+            for step in &messages {
+                let at = format!("{}: line {}", file.display(), step.line);
+                assert_ne!(step.expected, script::Expected::Nothing, "{at}: nothing recorded");
+            }
+            if case.records_options {
+                messages_count += messages.len();
+            } else if messages.len() > 1 {
+                scripts_count += 1;
+            }
+        }
+    }
+    // Configurations x packets, and sequences: what the suite promises.
+    assert!(messages_count >= 150, "{messages_count} messages");
+    assert!(scripts_count >= 100, "{scripts_count} scripts");
 }

@@ -8,8 +8,8 @@ use std::{
 use bytemuck::Zeroable as _;
 use dhcp_ebpf::{
     abi::{
-        ABI_VERSION, BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, DigestKey, Entry, Event, Generation,
-        PEER_COUNT, Renewal, TAIL_LEN_MAX, Template,
+        ABI_VERSION, BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, DigestKey, Entry, Event,
+        Generation, PEER_COUNT, Renewal, TAIL_LEN_MAX, Template,
     },
     decide::Tables,
     question::{self, Question},

@@ -257,6 +257,8 @@ pub struct Opened {
     pub is_ip_sum_right: bool,
     /// Whether the UDP checksum is right or absent.
     pub is_udp_sum_right: bool,
+    /// Whether only the pseudo header is summed: the sender left the rest to the hardware.
+    pub is_udp_sum_partial: bool,
     /// The UDP checksum as it stands in the frame.
     pub udp_sum: u16,
     /// The UDP payload.
@@ -305,6 +307,7 @@ pub fn open(frame: &[u8]) -> Option<Opened> {
         tos: *ip.get(1)?,
         is_ip_sum_right: internet_checksum(ip.get(..header_len)?, 0) == 0,
         is_udp_sum_right: udp_sum == 0 || internet_checksum(udp, pseudo_sum(source, target, udp_len)) == 0,
+        is_udp_sum_partial: udp_sum == !internet_checksum(&[], pseudo_sum(source, target, udp_len)),
         udp_sum,
         payload: udp.get(8..)?.to_vec(),
     })

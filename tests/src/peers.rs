@@ -57,7 +57,7 @@ pub fn udhcpc(namespace: &Namespace, interface: &str, host_name: &str) -> Result
     let mut command = Command::new(installed("udhcpc")?);
     command.args(["-f", "-i", interface, "-t", "20", "-T", "1", "-s"]).arg(script(&folder, UDHCPC_SCRIPT)?);
     command.arg("-p").arg(folder.path().join("pid")).args(["-x", &format!("hostname:{host_name}")]);
-    Ok(Peer { process: namespace.spawn(&mut command)?, folder })
+    Ok(Peer { process: namespace.spawn_client(&mut command)?, folder })
 }
 
 /// Starts ISC's client. It renews at T1 by itself and says `bound to ADDRESS` for every ACK.
@@ -73,7 +73,7 @@ pub fn dhclient(namespace: &Namespace, interface: &str, host_name: &str) -> Resu
     )?;
     let mut command = dhclient_command(&folder, &configuration)?;
     command.args(["-d", "-v", interface]);
-    Ok(Peer { process: namespace.spawn(&mut command)?, folder })
+    Ok(Peer { process: namespace.spawn_client(&mut command)?, folder })
 }
 
 /// Lets dhclient give its lease back; the running one ends with it.
@@ -117,7 +117,7 @@ pub fn dhcpcd(namespace: &Namespace, interface: &str, host_name: &str) -> Result
     )?;
     let mut command = Command::new(installed("unshare")?);
     command.arg("--mount").arg("sh").arg(stage);
-    Ok(Peer { process: namespace.spawn(&mut command)?, folder })
+    Ok(Peer { process: namespace.spawn_client(&mut command)?, folder })
 }
 
 /// Sends a command to a running dhcpcd: `-N` renews, `-k` releases.

@@ -57,14 +57,8 @@ impl Pump {
         let table = Table::new(&engine::layout(&config, [1, 2]));
         let now = Now { boot: BootTime::from_secs(1000), wall: WallTime::from_secs(u64::from(START)) };
         let server = Server::new(config, table, EngineOptions::new(7, *key), now);
-        let mut pump = Self {
-            server,
-            now,
-            sent: Vec::new(),
-            armed: Vec::new(),
-            revoked: Vec::new(),
-            journal: Vec::new(),
-        };
+        let mut pump =
+            Self { server, now, sent: Vec::new(), armed: Vec::new(), revoked: Vec::new(), journal: Vec::new() };
         pump.input(Input::Interfaces(vec![Interface {
             index: INTERFACE,
             name: "eth0".to_owned(),

@@ -109,7 +109,7 @@ fn an_error_in_an_included_file_is_told_with_the_way_to_it() {
     let files = Files::new("");
     let included = files
         .folder
-        .write("pools.conf", "subnet 10.0.0.0 netmask 255.0.0.0 {\n  range 10.0.0.5 11.0.0.9;\n  rang 10.0.0.7;\n}\n")
+        .write("pools.conf", "subnet 10.0.0.0 netmask 255.0.0.0 {\n  range 10.0.0.5 10.0.0.9;\n  rang 10.0.0.7;\n}\n")
         .unwrap();
     files.folder.write("dhcpd.conf", &format!("authoritative;\ninclude \"{}\";\n", included.display())).unwrap();
     let output = files.check();

@@ -272,7 +272,9 @@ fn kernel_and_agent_answer_a_renewal_with_the_same_bytes_but_for_the_times() {
         let reply = client.renew(&mut wire, WAIT).unwrap();
         let since = answers_since(&agent, before, 1);
         assert_eq!(since.by_kernel, u64::from(fast_path != "off"), "{fast_path}: {since:?}");
-        assert!(reply.datagram.is_ip_sum_right && reply.datagram.is_udp_sum_right);
+        // What a UDP socket sends over a veth has a sum that nobody finishes: there is no wire.
+        let is_summed = reply.datagram.is_udp_sum_right || (fast_path == "off" && reply.datagram.is_udp_sum_partial);
+        assert!(reply.datagram.is_ip_sum_right && is_summed, "{fast_path}");
         replies.push((fast_path, without_times(&reply)));
     }
     for (fast_path, bytes) in &replies {
@@ -308,17 +310,18 @@ fn the_agent_answers_what_the_kernel_does_not() {
     let lease = client.acquire(&mut wire, WAIT).unwrap();
     settle(&lan, 0, lease.address);
 
-    let before = agent.answers().unwrap();
     let reboot = client.reboot(lease.address);
     assert_eq!(client.ask(&mut wire, &reboot, WAIT).unwrap().kind(), Some(MessageType::Ack), "INIT-REBOOT");
     let rebinding = client.rebinding().unwrap();
     assert_eq!(client.ask(&mut wire, &rebinding, WAIT).unwrap().kind(), Some(MessageType::Ack), "REBINDING");
+
+    let before = agent.answers().unwrap();
     let inform = client.inform(lease.address);
     let reply = client.ask(&mut wire, &inform, WAIT).unwrap();
     assert_eq!((reply.kind(), reply.lease_secs()), (Some(MessageType::Ack), None), "INFORM");
     let wrong = client.reboot(Ipv4Addr::new(10, 9, 8, 7));
     assert_eq!(client.ask(&mut wire, &wrong, WAIT).unwrap().kind(), Some(MessageType::Nak), "a foreign address");
-    assert_eq!(answers_since(&agent, before, 4).by_kernel, 0);
+    assert_eq!(answers_since(&agent, before, 2), Answers { by_kernel: 0, by_agent: 2 });
 
     let decline = client.decline().unwrap();
     wire.send(&decline).unwrap();
@@ -485,19 +488,19 @@ fn a_relayed_client_gets_its_lease_through_the_real_dhcrelay() {
     // server 192.168.150.1 -- relay 192.168.150.2 | 10.79.0.1 -- client
     let (server, relay, client) =
         (Namespace::new("server").unwrap(), Namespace::new("relay").unwrap(), Namespace::new("client").unwrap());
-    lab::veth(&server, "s0", &relay, "up").unwrap();
-    lab::veth(&relay, "down", &client, "c0").unwrap();
+    lab::veth(&server, "s0", &relay, "r0").unwrap();
+    lab::veth(&relay, "r1", &client, "c0").unwrap();
     server.ip("addr add 192.168.150.1/24 dev s0").unwrap();
     server.ip("route add 10.79.0.0/24 via 192.168.150.2").unwrap();
-    relay.ip("addr add 192.168.150.2/24 dev up").unwrap();
-    relay.ip("addr add 10.79.0.1/24 dev down").unwrap();
+    relay.ip("addr add 192.168.150.2/24 dev r0").unwrap();
+    relay.ip("addr add 10.79.0.1/24 dev r1").unwrap();
     relay.set("net/ipv4/ip_forward", "1");
     let configuration = format!(
         "{VISITORS}\nsubnet 10.79.0.0 netmask 255.255.255.0 {{ range 10.79.0.50 10.79.0.60; option routers 10.79.0.1; }}\n"
     );
     let agent = Agent::start(&server, "s0", "generic", &configuration, "").unwrap();
     let mut command = std::process::Command::new(program("dhcrelay").unwrap());
-    command.args(["-4", "-d", "--no-pid", "-a", "-m", "append", "-id", "down", "-iu", "up", "192.168.150.1"]);
+    command.args(["-4", "-d", "--no-pid", "-a", "-m", "append", "-id", "r1", "-iu", "r0", "192.168.150.1"]);
     let _relay = relay.spawn(&mut command).unwrap();
     until("dhcrelay to listen", WAIT, || relay.has_udp_port(67).then_some(())).unwrap();
 
@@ -508,8 +511,7 @@ fn a_relayed_client_gets_its_lease_through_the_real_dhcrelay() {
     client.ip(&format!("addr add {}/24 dev c0", lease.address)).unwrap();
     client.ip("route add default via 10.79.0.1").unwrap();
     // Its renewal is routed, not relayed (RFC 2131 4.3.2), so it goes to the router's MAC.
-    let lease =
-        model.lease.clone().map(|lease| tests::client::Lease { server_mac: relay.mac("down").unwrap(), ..lease });
+    let lease = model.lease.clone().map(|lease| tests::client::Lease { server_mac: relay.mac("r1").unwrap(), ..lease });
     model.lease = lease;
     let reply = model.renew(&mut wire, WAIT).unwrap();
     assert_eq!(reply.kind(), Some(MessageType::Ack));

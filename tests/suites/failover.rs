@@ -17,3 +17,7 @@ mod pair;
 mod pcap;
 #[path = "failover/simulation.rs"]
 mod simulation;
+#[path = "failover/store.rs"]
+mod store;
+#[path = "failover/watch.rs"]
+mod watch;

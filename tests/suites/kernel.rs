@@ -442,7 +442,11 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
         ("hlen 255", poked(42 + 2, 255), Counter::Hardware),
         ("htype 6", poked(42 + 1, 6), Counter::Hardware),
         ("a bad cookie", cookie, Counter::Cookie),
-        ("no address, from somewhere", changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED), Counter::OtherQuestion),
+        (
+            "no address, from somewhere",
+            changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED),
+            Counter::OtherQuestion,
+        ),
         ("no address, from a stranger", stranger, Counter::NoAddress),
         ("giaddr set", changed(&|message| message.giaddr = Ipv4Addr::new(10, 0, 0, 1)), Counter::OtherQuestion),
         ("too many options", changed(&|message| message.padded_to = 240 + 385), Counter::LongOptions),

@@ -68,9 +68,22 @@ impl Config {
             return membership;
         }
         let mut machine = Machine::new(self, context);
+        let mut values = vec![None; self.lookup.class_values.len()];
         for (place, class) in self.classes.iter().enumerate() {
             if let Some(condition) = &class.match_if {
-                if machine.boolean(condition) != Some(true) {
+                let holds = match self.lookup.class_tests.get(place) {
+                    Some(Some((at, wanted))) => {
+                        let wanted: &[u8] = wanted;
+                        match (values.get_mut(*at), self.lookup.class_values.get(*at)) {
+                            (Some(value), Some(expr)) => {
+                                value.get_or_insert_with(|| machine.data(expr)).as_deref() == Some(wanted)
+                            }
+                            _ => false,
+                        }
+                    }
+                    Some(None) | None => machine.boolean(condition) == Some(true),
+                };
+                if !holds {
                     continue;
                 }
                 if class.submatch.is_none() {

@@ -12,7 +12,10 @@ use super::ids::{HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
 use super::machine::Machine;
 use super::options::OptionRef;
 use super::param::{FACILITIES, Param};
-use super::statement::{Expr, StatementKind};
+use super::statement::{Expr, ExprKind, StatementKind};
+
+/// Hosts by a value they carry, in order of declaration.
+type HostsByValue = HashMap<Arc<[u8]>, Vec<HostId>>;
 
 /// Indexes over the model.
 #[derive(Debug, Clone, Default)]
@@ -22,9 +25,13 @@ pub(super) struct Lookup {
     /// Ranges by first address: last address and pool.
     ranges: Vec<(u32, u32, PoolId)>,
     by_hw: HashMap<HwAddr, Vec<HostId>>,
-    by_client_id: HashMap<Arc<[u8]>, Vec<HostId>>,
+    by_client_id: HostsByValue,
     /// For each option that identifies hosts, in order of appearance: hosts by value.
-    by_identifier: Vec<(OptionRef, HashMap<Arc<[u8]>, Vec<HostId>>)>,
+    by_identifier: Vec<(OptionRef, HostsByValue)>,
+    /// Left sides that classes compare with a constant: each is evaluated once per packet.
+    pub(super) class_values: Vec<Expr>,
+    /// For each class whose `match if` is such a comparison: the place of its left side, and the constant.
+    pub(super) class_tests: Vec<Option<(usize, Arc<[u8]>)>>,
 }
 
 impl Config {
@@ -34,6 +41,7 @@ impl Config {
         self.lookup = Lookup::default();
         self.index_networks();
         self.index_hosts();
+        self.index_classes();
         if let Some(root) = self.scopes.first() {
             for statement in &root.statements {
                 if let StatementKind::Define(name, function) = &statement.kind {
@@ -96,6 +104,26 @@ impl Config {
                     hosts.entry(Arc::clone(value)).or_default().push(id);
                 }
             }
+        }
+    }
+
+    fn index_classes(&mut self) {
+        for class in &self.classes {
+            let test = match &class.match_if {
+                Some(Expr::Equal(sides)) => match &**sides {
+                    [left, Expr::Const(bytes)] if left.kind() == ExprKind::Data => {
+                        let known = self.lookup.class_values.iter().position(|value| value == left);
+                        let place = known.unwrap_or_else(|| {
+                            self.lookup.class_values.push(left.clone());
+                            self.lookup.class_values.len().saturating_sub(1)
+                        });
+                        Some((place, Arc::clone(bytes)))
+                    }
+                    _ => None,
+                },
+                _ => None,
+            };
+            self.lookup.class_tests.push(test);
         }
     }
 

@@ -31,7 +31,7 @@ enum Flow {
 enum Slot<'c> {
     Ready(Arc<[u8]>),
     Lazy(&'c Expr),
-    Join(Vec<Slot<'c>>),
+    Join(Vec<Self>),
 }
 
 /// The state of one evaluation.
@@ -222,6 +222,11 @@ impl<'c> Machine<'c> {
             other => Slot::Lazy(other),
         };
         let Some(place) = self.out.place(target) else {
+            if self.slots.is_empty() {
+                // Most evaluations assign about this many.
+                self.slots.reserve(16);
+                self.out.entries.reserve(16);
+            }
             self.out.add_place(target, span);
             self.slots.push((new, span));
             return;
@@ -313,7 +318,7 @@ impl<'c> Machine<'c> {
         if let Some((_, value)) = self.locals.iter().rev().find(|(local, _)| *local == name) {
             return value.clone();
         }
-        if !self.assigned.iter().any(|known| *known == name) {
+        if !self.assigned.contains(&name) {
             self.out.depends.lease = true;
         }
         let variables = if self.out.has_variables {

@@ -11,6 +11,7 @@
 
 pub mod classify;
 pub mod context;
+pub mod convert;
 pub mod diagnostic;
 mod domain;
 pub mod evaluate;
@@ -29,6 +30,8 @@ mod print;
 mod received;
 pub mod span;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;

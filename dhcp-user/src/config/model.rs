@@ -294,6 +294,45 @@ pub enum StateName {
     Unknown,
 }
 
+impl StateName {
+    /// The name in configuration and leases files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Recover => "recover",
+            Self::RecoverWait => "recover-wait",
+            Self::RecoverDone => "recover-done",
+            Self::Normal => "normal",
+            Self::CommunicationsInterrupted => "communications-interrupted",
+            Self::PartnerDown => "partner-down",
+            Self::PotentialConflict => "potential-conflict",
+            Self::ConflictDone => "conflict-done",
+            Self::ResolutionInterrupted => "resolution-interrupted",
+            Self::Paused => "paused",
+            Self::Shutdown => "shutdown",
+            Self::Unknown => "unknown-state",
+        }
+    }
+
+    /// All states.
+    pub const ALL: [Self; 13] = [
+        Self::Startup,
+        Self::Recover,
+        Self::RecoverWait,
+        Self::RecoverDone,
+        Self::Normal,
+        Self::CommunicationsInterrupted,
+        Self::PartnerDown,
+        Self::PotentialConflict,
+        Self::ConflictDone,
+        Self::ResolutionInterrupted,
+        Self::Paused,
+        Self::Shutdown,
+        Self::Unknown,
+    ];
+}
+
 /// `failover peer "N" state { ... }` in the configuration: where to begin when the leases file does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateBootstrap {

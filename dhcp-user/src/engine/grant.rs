@@ -17,6 +17,7 @@ use super::{
     bills::Bill,
     compose::{self, Composed, Kind, Subject},
     find::{Choice, Found, Hosts, is_held_by},
+    limits::SELECTING_SHED_COUNT,
     peers::{Peer, Service},
     port::{Effect, JournalSeq, Level},
     request::Request,
@@ -125,6 +126,7 @@ impl Server {
         };
         if self.options.honours_server_id && self.is_for_another_server(config, request, now) {
             self.log(Level::Debug, format!("{line}: for another server"));
+            self.withdraw_offer(request, now);
             return Outcome::Ignored(Reason::OtherServer);
         }
         let subnet = config.subnet_of(address);
@@ -249,7 +251,7 @@ impl Server {
             }
             (Some(lease), None) => {
                 let lease = self.granted_lease(config, request, target, &terms, lease, granted, &composed, now);
-                let seq = self.commit(lease.clone());
+                let seq = self.commit_for(lease.clone(), Some(request.header.xid));
                 self.arm_granted(config, request, target, &terms, &lease, &composed, seq, now);
                 seq
             }
@@ -271,6 +273,15 @@ impl Server {
         }
         if self.gate.is_full() {
             return Some(Outcome::Ignored(Reason::JournalBusy));
+        }
+        // New clients are shed before those that already have an address (I6).
+        if request.server_id().is_some() && self.gate.waiting_count() >= SELECTING_SHED_COUNT {
+            return Some(Outcome::Ignored(Reason::Shed));
+        }
+        if self.is_under_way(target.address, request.header.xid)
+            && target.lease.is_some_and(|lease| lease.hw == Some(request.hw))
+        {
+            return Some(Outcome::Ignored(Reason::Repeated));
         }
         if let Some(token) = self.promises.revocation_of(target.address) {
             return Some(Outcome::Await(token));

@@ -216,6 +216,8 @@ impl Server {
             || !armed.takes_offers()
             || self.peer_of_pool(target.pool).is_some()
             || terms.evaluation.secs_or_default(Param::MinSecs) > 0
+            // Another address asked for may be free one day.
+            || request.requested().is_some_and(|requested| requested != lease.address)
         {
             return;
         }
@@ -385,7 +387,7 @@ impl Server {
         self.promises.extensions = self.promises.extensions.wrapping_add(moved.len() as u64);
         let seq = self.gate.append(record, &mut self.effects);
         for (address, _) in &moved {
-            self.records.insert(*address, seq);
+            self.records.insert(*address, (seq, None));
         }
         self.gate.hold(seq, Effect::Extend(moved), &mut self.effects);
     }

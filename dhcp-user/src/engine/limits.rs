@@ -18,6 +18,18 @@ pub const EXPIRY_BATCH_COUNT: usize = 1024;
 /// anything is promised.
 pub const GATED_COUNT_MAX: usize = 65_536;
 
+/// From so many waiting effects on, DISCOVERs are shed: whoever has no address yet can ask again.
+pub const DISCOVER_SHED_COUNT: usize = GATED_COUNT_MAX / 4;
+
+/// From so many waiting effects on, REQUESTs of new leases are shed as well; renewals come last.
+pub const SELECTING_SHED_COUNT: usize = GATED_COUNT_MAX / 2;
+
+/// Lines per second of what happens per packet; dhcpd writes two or three per exchange.
+pub const LINES_PER_SEC_MAX: u32 = 10_000;
+
+/// Lines per second of what somebody should look at; more are one line with their number.
+pub const COMPLAINTS_PER_SEC_MAX: u32 = 100;
+
 /// Conflict probes under way at once: each one is a client waiting for its OFFER.
 pub const PROBES_COUNT_MAX: usize = 1024;
 

@@ -26,6 +26,7 @@ mod inform;
 mod kernel;
 mod leasequery;
 pub mod limits;
+mod lines;
 mod offer;
 mod packet;
 mod peers;
@@ -59,11 +60,13 @@ use crate::{
 use bills::Bills;
 use find::Search;
 use gate::Gate;
+use lines::Lines;
 use peers::Peer;
 pub use peers::Service;
 use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
 use probe::Probes;
 use promise::Promises;
+pub use request::{Urgency, urgency};
 use route::Ports;
 pub use status::Status;
 use status::{FastPathStatus, JournalStatus, NotArmed, PeerStatus, PoolStatus, Reason, Received, Sent, Tally};
@@ -123,12 +126,13 @@ pub struct Server {
     interfaces: Vec<(Arc<Interface>, Option<SharedNetworkId>)>,
     effects: VecDeque<Effect>,
     gate: Gate,
-    /// The last record of an address, while it may not be durable.
-    records: HashMap<Ipv4Addr, JournalSeq>,
+    /// The last record of an address, while it may not be durable, and the exchange that it belongs to.
+    records: HashMap<Ipv4Addr, (JournalSeq, Option<[u8; 4]>)>,
     promises: Promises,
     probes: Probes,
     bills: Bills,
     peers: Vec<Peer>,
+    lines: Lines,
     next_token: u64,
     /// The clocks at the last input.
     clock: Now,
@@ -168,6 +172,7 @@ impl Server {
             probes: Probes::default(),
             bills: Bills::default(),
             peers: Vec::new(),
+            lines: Lines::default(),
             next_token: 1,
             clock: now,
             is_stopping: false,
@@ -264,12 +269,17 @@ impl Server {
 
     /// Stores a lease and hands its record out.
     fn commit(&mut self, lease: Lease) -> JournalSeq {
+        self.commit_for(lease, None)
+    }
+
+    /// Stores a lease that a client's exchange brought about.
+    fn commit_for(&mut self, lease: Lease, xid: Option<[u8; 4]>) -> JournalSeq {
         let mut record = Vec::with_capacity(320);
         journal::write_lease(&lease, self.options.format, &mut record);
         let address = lease.address;
         self.keep(lease);
         let seq = self.gate.append(record, &mut self.effects);
-        self.records.insert(address, seq);
+        self.records.insert(address, (seq, xid));
         seq
     }
 
@@ -292,11 +302,20 @@ impl Server {
 
     /// The record that everything said about an address rests on.
     fn record_of(&self, address: Ipv4Addr) -> JournalSeq {
-        self.records.get(&address).copied().unwrap_or_default()
+        self.records.get(&address).map(|(seq, _)| *seq).unwrap_or_default()
     }
 
+    /// Whether the ACK of this very exchange waits for the disk.
+    fn is_under_way(&self, address: Ipv4Addr, xid: [u8; 4]) -> bool {
+        let (_, durable) = self.gate.seqs();
+        self.records.get(&address).is_some_and(|(seq, of)| *seq > durable && *of == Some(xid))
+    }
+
+    /// Writes a line, as long as there are not too many of its kind in this second.
     fn log(&mut self, level: Level, line: String) {
-        self.effects.push_back(Effect::Log(level, line));
+        for (level, line) in self.lines.admit(level, line, self.clock.boot) {
+            self.effects.push_back(Effect::Log(level, line));
+        }
     }
 
     fn draw_token(&mut self) -> Token {

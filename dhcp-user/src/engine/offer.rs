@@ -8,7 +8,7 @@ use crate::{
     config::{Config, Evaluation, Param, Variables},
     lease::{
         BindingState, Lease,
-        time::{BootTime, Now},
+        time::{BootTime, Now, WallTime},
     },
 };
 
@@ -17,7 +17,7 @@ use super::{
     compose::{self, Kind},
     find::{Choice, is_held_by},
     grant::{Target, recorded_client_id},
-    limits::OFFER_HOLD_SECS,
+    limits::{DISCOVER_SHED_COUNT, OFFER_HOLD_SECS},
     port::{JournalSeq, Level},
     request::Request,
     status::{Reason, Sent},
@@ -33,6 +33,9 @@ impl Server {
         now: Now,
     ) -> Outcome {
         let Some(network) = request.network else { return Outcome::Ignored(Reason::UnknownNetwork) };
+        if self.gate.waiting_count() >= DISCOVER_SHED_COUNT {
+            return Outcome::Ignored(Reason::Shed);
+        }
         let line = format!("DHCPDISCOVER from {} via {}", request.who(), request.via());
         let search = self.search(config, now);
         let hosts = search.hosts(request, Some(network));
@@ -124,6 +127,18 @@ impl Server {
         self.teach_offer(config, request, target, &terms, now);
         self.sent.add(Sent::Offer);
         Outcome::Done
+    }
+
+    /// The client has chosen another server: what it was offered here is free for others at once (RFC 2131 3.1).
+    pub(super) fn withdraw_offer(&mut self, request: &Request<'_>, now: Now) {
+        let by_id = request.client_id().map_or_else(Vec::new, |id| self.table.by_client_id(id));
+        let by_hw = if request.client_id().is_none() { self.table.by_hw(&request.hw) } else { Vec::new() };
+        for address in by_id.into_iter().chain(by_hw) {
+            let is_offered = self.table.held_until(address).is_some_and(|until| until > now.wall);
+            if is_offered && !self.probes.is_probing(address) {
+                self.table.hold(address, WallTime::NONE);
+            }
+        }
     }
 
     /// Keeps an offered address for its client, in memory only (dhcpd: a soft offer of two minutes).

@@ -4,7 +4,7 @@ use std::{fmt, net::Ipv4Addr};
 
 use dhcp_ebpf::wire::{
     dhcp::{BOOTREQUEST, COOKIE, COOKIE_AT, Header, HwAddr, MessageType, OPTIONS_AT, TAIL_AT},
-    option::code,
+    option::{Options, code},
 };
 
 use crate::config::{Config, Malformed, Membership, ReceivedOptions, SharedNetworkId, SubnetId};
@@ -182,6 +182,40 @@ impl<'a> Request<'a> {
     fn address_option(&self, code: u8) -> Option<Ipv4Addr> {
         let bytes: [u8; 4] = self.options.get(code)?.try_into().ok()?;
         Some(Ipv4Addr::from(bytes))
+    }
+}
+
+/// How urgent a message is when there are more than can be answered: who has an address goes first (I6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Urgency {
+    /// A client that keeps, gives back or refuses an address.
+    Holder,
+    /// A client that takes what it was offered.
+    Selecting,
+    /// A client that looks for an address.
+    Seeking,
+    /// Anything else, and what cannot be read.
+    Other,
+}
+
+/// Tells how urgent a message is, by a look at `ciaddr` and option 53; for whoever has to choose what to read first.
+#[must_use]
+pub fn urgency(message: &[u8]) -> Urgency {
+    let Some(header) = Header::parse(message, 0).filter(|header| header.op == BOOTREQUEST) else {
+        return Urgency::Other;
+    };
+    let mut options = Options::new(message.get(OPTIONS_AT..).unwrap_or_default());
+    let kind = options.find_map(|option| match option {
+        Ok((code::MESSAGE_TYPE, &[kind])) => Some(MessageType::from_number(kind)),
+        Ok(_) => None,
+        Err(_) => Some(None),
+    });
+    match kind.flatten() {
+        Some(MessageType::Request) if header.ciaddr != [0; 4] => Urgency::Holder,
+        Some(MessageType::Release | MessageType::Decline) => Urgency::Holder,
+        Some(MessageType::Request) => Urgency::Selecting,
+        Some(MessageType::Discover) => Urgency::Seeking,
+        Some(_) | None => Urgency::Other,
     }
 }
 

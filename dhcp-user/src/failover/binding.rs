@@ -191,7 +191,7 @@ pub trait Leases {
     fn pool_of(&self, address: Ipv4Addr) -> Option<usize>;
 
     /// Visits the unreserved leases of a pool in one of the allocatable states (free, backup), oldest `ends` first,
-    /// of equal ones the one that came last first, until the visitor says `false`.
+    /// of equal ones the one that came last first, until the visitor says `false`. Often only the head is looked at.
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool);
 
     /// Visits every lease of a pool in dhcpd's order (free, active, expired/released/reset, abandoned, backup,
@@ -207,4 +207,58 @@ pub trait Leases {
     /// Takes what [`Leases::extra`] wrote on the other side; called right before the [`Leases::store`] of the same
     /// address.
     fn take_extra(&mut self, _address: Ipv4Addr, _extra: &[u8]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leased() -> Lease {
+        Lease {
+            state: BindingState::Active,
+            rewind_state: BindingState::Free,
+            ends: WallTime::from_secs(2000),
+            tstp: WallTime::from_secs(3000),
+            hw: HwAddr::new(1, &[2, 0xaa, 0, 0, 0, 2]),
+            client_id: Some(Box::from(&[0xff, 0, 0, 0, 1][..])),
+            hostname: Some(Box::from(&b"portable1"[..])),
+            ..Lease::free(Ipv4Addr::new(10, 77, 0, 100))
+        }
+    }
+
+    #[test]
+    fn a_binding_written_back_changes_nothing() {
+        let lease = leased();
+        let binding = Binding::from(&lease);
+        assert_eq!(binding.chaddr, [1, 2, 0xaa, 0, 0, 0, 2]);
+        assert_eq!(binding.balance_key(), Some(&[0xff, 0, 0, 0, 1][..]));
+        let mut again = lease.clone();
+        binding.write_to(&mut again);
+        assert_eq!(Binding::from(&again), binding);
+        assert_eq!(again.hostname, lease.hostname);
+        assert_eq!(again.next_state, BindingState::Expired);
+    }
+
+    #[test]
+    fn what_belongs_to_a_client_goes_with_it() {
+        let mut lease = leased();
+        let mut binding = Binding::from(&lease);
+        binding.client_id = vec![1];
+        binding.write_to(&mut lease);
+        assert_eq!(lease.hostname, None);
+        let mut given = leased();
+        let mut binding = Binding::from(&given);
+        binding.state = BindingState::Backup;
+        binding.write_to(&mut given);
+        assert_eq!((given.hostname, given.next_state), (None, BindingState::Backup));
+    }
+
+    #[test]
+    fn without_an_identifier_the_address_without_its_type_is_hashed() {
+        let mut binding = Binding::from(&leased());
+        binding.client_id.clear();
+        assert_eq!(binding.balance_key(), Some(&[2, 0xaa, 0, 0, 0, 2][..]));
+        binding.chaddr = vec![1];
+        assert_eq!(binding.balance_key(), None);
+    }
 }

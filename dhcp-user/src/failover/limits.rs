@@ -38,6 +38,8 @@ pub const REFUSED_RETRY: Duration = Duration::from_secs(60);
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Random spread of the pool balance timer, seconds (ISC: 0..4).
 pub const BALANCE_JITTER_SECS: u32 = 5;
+/// Time between two runs of pool balancing that the partner may ask for; dhcpd asks once a minute at most.
+pub const POOL_REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest vendor option between two of ours: leaves room for the rest of a message.
 pub const EXTRA_LEN_MAX: usize = 1400;
 /// Bytes of one [`super::Effect::Send`] before the next one is begun.

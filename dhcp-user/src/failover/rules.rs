@@ -151,7 +151,9 @@ impl Alone {
     #[must_use]
     pub fn reuse_at(self, binding: &Binding) -> WallTime {
         if binding.starts > self.since {
-            self.since.after(self.mclt_secs.saturating_add(self.slack_secs)).max(binding.ends)
+            self.since
+                .after(self.mclt_secs.saturating_add(self.slack_secs))
+                .max(binding.ends)
         } else {
             self.partner_promise(binding).max(binding.ends)
         }
@@ -276,7 +278,11 @@ mod tests {
             for (to, letter) in BindingState::ALL.into_iter().zip(row.bytes()) {
                 for (time, is_over) in [(PAST, true), (NOW.after(600), false)] {
                     let verdict = check_transition(role, true, &binding(from, time), to, time, NOW);
-                    assert_eq!(verdict, expected(letter, is_over), "{role:?} {from:?} to {to:?}, over: {is_over}");
+                    assert_eq!(
+                        verdict,
+                        expected(letter, is_over),
+                        "{role:?} {from:?} to {to:?}, over: {is_over}"
+                    );
                 }
             }
         }
@@ -286,11 +292,19 @@ mod tests {
     fn outside_normal_only_an_active_lease_refuses() {
         for role in [Role::Primary, Role::Secondary] {
             for from in BindingState::ALL {
-                let row = if from == BindingState::Active { "RAeAAAR" } else { "AAAAAAA" };
+                let row = if from == BindingState::Active {
+                    "RAeAAAR"
+                } else {
+                    "AAAAAAA"
+                };
                 for (to, letter) in BindingState::ALL.into_iter().zip(row.bytes()) {
                     for (time, is_over) in [(PAST, true), (NOW.after(600), false)] {
                         let verdict = check_transition(role, false, &binding(from, time), to, time, NOW);
-                        assert_eq!(verdict, expected(letter, is_over), "{from:?} to {to:?}, over: {is_over}");
+                        assert_eq!(
+                            verdict,
+                            expected(letter, is_over),
+                            "{from:?} to {to:?}, over: {is_over}"
+                        );
                     }
                 }
             }
@@ -306,7 +320,10 @@ mod tests {
         ] {
             let mine = binding(BindingState::Active, NOW.after(ahead));
             let role = Role::Secondary;
-            assert_eq!(check_transition(role, true, &mine, BindingState::Expired, PAST, NOW), verdict);
+            assert_eq!(
+                check_transition(role, true, &mine, BindingState::Expired, PAST, NOW),
+                verdict
+            );
         }
     }
 
@@ -325,7 +342,10 @@ mod tests {
                         (mine, theirs),
                         (BindingState::Active, BindingState::Expired) | (BindingState::Expired, BindingState::Active)
                     );
-                    assert!(on_p != on_s || is_expiry, "P {mine:?} {a}, S {theirs:?} {b}: {on_p} {on_s}");
+                    assert!(
+                        on_p != on_s || is_expiry,
+                        "P {mine:?} {a}, S {theirs:?} {b}: {on_p} {on_s}"
+                    );
                     if mine == BindingState::Active && theirs != BindingState::Active && !is_expiry {
                         assert!(on_p, "active wins over {theirs:?}");
                     }
@@ -336,8 +356,14 @@ mod tests {
             }
         }
         let active = BindingState::Active;
-        assert!(is_mine_better(Role::Secondary, claim(active, 3), claim(active, 2)), "later contact");
-        assert!(!is_mine_better(Role::Secondary, claim(active, 2), claim(active, 2)), "equal: the primary's");
+        assert!(
+            is_mine_better(Role::Secondary, claim(active, 3), claim(active, 2)),
+            "later contact"
+        );
+        assert!(
+            !is_mine_better(Role::Secondary, claim(active, 2), claim(active, 2)),
+            "equal: the primary's"
+        );
     }
 
     #[test]
@@ -365,9 +391,21 @@ mod tests {
             (p, Reset, false, false, true),
         ] {
             let lease = binding(state, PAST);
-            assert_eq!(is_mine_to_allocate(role, None, &lease, NOW), normal, "{role:?} {state:?}");
-            assert_eq!(is_mine_to_allocate(role, just_not, &lease, NOW), too_early, "{role:?} {state:?}");
-            assert_eq!(is_mine_to_allocate(role, long_ago, &lease, NOW), in_time, "{role:?} {state:?}");
+            assert_eq!(
+                is_mine_to_allocate(role, None, &lease, NOW),
+                normal,
+                "{role:?} {state:?}"
+            );
+            assert_eq!(
+                is_mine_to_allocate(role, just_not, &lease, NOW),
+                too_early,
+                "{role:?} {state:?}"
+            );
+            assert_eq!(
+                is_mine_to_allocate(role, long_ago, &lease, NOW),
+                in_time,
+                "{role:?} {state:?}"
+            );
         }
         let mut rewound = binding(Expired, PAST);
         rewound.rewind = Free;
@@ -376,7 +414,10 @@ mod tests {
         let mut declined = binding(BindingState::Abandoned, PAST);
         assert!(is_mine_to_allocate(p, None, &declined, NOW), "as a last resort");
         declined.told_partner = NOW;
-        assert!(!is_mine_to_allocate(p, None, &declined, NOW), "the partner does not know yet");
+        assert!(
+            !is_mine_to_allocate(p, None, &declined, NOW),
+            "the partner does not know yet"
+        );
     }
 
     #[test]
@@ -389,11 +430,23 @@ mod tests {
         let mut lease = binding(BindingState::Expired, PAST);
         assert_eq!(alone.partner_promise(&lease), NOW.after(42));
         lease.from_partner = NOW.after(100);
-        assert_eq!(alone.partner_promise(&lease), NOW.after(142), "dhcpd frees it at entry + MCLT");
+        assert_eq!(
+            alone.partner_promise(&lease),
+            NOW.after(142),
+            "dhcpd frees it at entry + MCLT"
+        );
         lease.told_partner = NOW.after(200);
-        assert_eq!(alone.reuse_at(&lease), NOW.after(242), "its acknowledgement may have been lost");
+        assert_eq!(
+            alone.reuse_at(&lease),
+            NOW.after(242),
+            "its acknowledgement may have been lost"
+        );
         lease.starts = NOW.after(1);
-        assert_eq!(alone.reuse_at(&lease), NOW.after(42), "began after the partner was gone");
+        assert_eq!(
+            alone.reuse_at(&lease),
+            NOW.after(42),
+            "began after the partner was gone"
+        );
         lease.ends = NOW.after(500);
         assert_eq!(alone.reuse_at(&lease), NOW.after(500));
     }
@@ -407,7 +460,10 @@ mod tests {
         let elsewhere = retired(lease.clone(), BindingState::Expired, Role::Primary, true, NOW);
         assert_eq!(elsewhere.state, BindingState::Expired);
         let released = retired(lease, BindingState::Released, Role::Secondary, false, NOW);
-        assert_eq!((released.state, released.ends, released.told_partner), (BindingState::Released, NOW, NOW));
+        assert_eq!(
+            (released.state, released.ends, released.told_partner),
+            (BindingState::Released, NOW, NOW)
+        );
         assert!(needs_update(&released));
     }
 

@@ -15,6 +15,7 @@
 //!   log.rs        dhcpd's plain lines, or syslog
 //!   neighbours.rs keeps neighbours that do not answer from blocking the others
 //!   network.rs    all sockets together: datagrams in, replies out
+//!   plan.rs       paths and settings: who wins
 //!   probe.rs      does somebody use this address already?
 //!   signals.rs    stop, reload
 //!   snapshot.rs   pictures for operators
@@ -40,6 +41,7 @@ pub mod journal;
 pub mod log;
 mod neighbours;
 pub mod network;
+mod plan;
 pub mod probe;
 pub mod signals;
 mod snapshot;

@@ -18,7 +18,7 @@ const SENT_MAX: usize = 512;
 
 /// Which datagrams may leave.
 #[derive(Debug, Default)]
-pub struct Neighbours {
+pub(super) struct Neighbours {
     unanswered: BTreeSet<Ipv4Addr>,
     read_at: Option<BootTime>,
     sent: usize,
@@ -26,7 +26,7 @@ pub struct Neighbours {
 
 impl Neighbours {
     /// Looks how full the send buffer of `socket` is, which holds `room` bytes, before `count` datagrams are sent.
-    pub fn look(&mut self, socket: &impl AsRawFd, room: usize, count: usize) {
+    pub(super) fn look(&mut self, socket: &impl AsRawFd, room: usize, count: usize) {
         if waiting(socket) < room / 2 {
             self.unanswered.clear();
             self.read_at = None;
@@ -44,7 +44,7 @@ impl Neighbours {
 
     /// Whether a datagram to this address may leave now.
     #[must_use]
-    pub fn allow(&self, destination: Ipv4Addr) -> bool {
+    pub(super) fn allow(&self, destination: Ipv4Addr) -> bool {
         !self.unanswered.contains(&destination)
     }
 }

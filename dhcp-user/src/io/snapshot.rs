@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
 
-use dhcp_ebpf::{abi::Counter, wire::dhcp::HwAddr};
+use dhcp_ebpf::{
+    abi::{Counter, Renewal},
+    wire::dhcp::HwAddr,
+};
 
 use crate::{
     control::message::{
@@ -138,15 +141,19 @@ pub(super) fn leases(
 ) -> Answer {
     let count = limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let (leases, next) = server.table().slice(from.unwrap_or(Ipv4Addr::UNSPECIFIED), count);
-    Answer::Leases(Page { rows: leases.iter().map(|lease| row(lease, fast_path, now)).collect(), next })
+    Answer::Leases(Page {
+        rows: leases.iter().map(|lease| with_kernel(lease, fast_path.renewal(lease.address), now)).collect(),
+        next,
+    })
 }
 
-fn row(lease: &Lease, fast_path: &dyn FastPath, now: Now) -> Row {
+/// A lease with what the kernel did last for it.
+fn with_kernel(lease: &Lease, renewal: Option<Renewal>, now: Now) -> Row {
     let mut ends = lease.ends;
     let mut contact = lease.cltt;
     let mut starts = lease.starts;
     let mut answered_by = "agent";
-    if let Some(renewal) = fast_path.renewal(lease.address).filter(|renewal| renewal.at.secs() != 0) {
+    if let Some(renewal) = renewal.filter(|renewal| renewal.at.secs() != 0) {
         let at = now.wall_of(renewal.at);
         // The two clocks are rounded to seconds apart from each other.
         if at.after(1) >= lease.cltt {
@@ -177,4 +184,109 @@ fn hexadecimal(bytes: &[u8]) -> String {
         let _ = write!(text, "{}{byte:02x}", if text.is_empty() { "" } else { ":" });
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config,
+        engine::{self, EngineOptions},
+        io::fastpath::Off,
+        lease::{BindingState, Table, time::BootTime},
+    };
+    use dhcp_ebpf::abi::{BootSecs, DigestKey};
+
+    const CONFIG: &str = "subnet 10.0.0.0 netmask 255.255.0.0 { range 10.0.1.0 10.0.9.255; }";
+
+    fn now() -> Now {
+        Now { boot: BootTime::from_secs(5000), wall: WallTime::from_secs(1_700_000_000) }
+    }
+
+    fn server(leases: impl IntoIterator<Item = Lease>) -> Server {
+        let loaded = config::load("dhcpd.conf", &mut |_| Ok(CONFIG.as_bytes().to_vec()));
+        let config = loaded.config.unwrap();
+        let mut table = Table::new(&engine::layout(&config, [1, 2]));
+        for lease in leases {
+            table.put(lease);
+        }
+        Server::new(config, table, EngineOptions::new(1, DigestKey::draw(|| 7)), now())
+    }
+
+    fn lease(number: u32) -> Lease {
+        let start = now().wall.secs();
+        Lease {
+            state: BindingState::Active,
+            starts: WallTime::from_secs((start - 100).into()),
+            ends: WallTime::from_secs((start + 500).into()),
+            cltt: WallTime::from_secs((start - 100).into()),
+            hw: HwAddr::new(1, &[2, 0, 0, 0, (number >> 8) as u8, number as u8]),
+            hostname: Some(b"p\xe9c".to_vec().into()),
+            client_id: Some([1, 0xab].into()),
+            ..Lease::free(Ipv4Addr::from_bits(0x0a00_0100 + number))
+        }
+    }
+
+    fn page(server: &Server, from: Option<Ipv4Addr>, limit: Option<usize>) -> Page {
+        match leases(server, &Off::new("test"), from, limit, now()) {
+            Answer::Leases(page) => page,
+            Answer::Status(_) | Answer::Error(_) => panic!("no page"),
+        }
+    }
+
+    #[test]
+    fn pages_hold_every_lease_once_in_address_order() {
+        for count in [0, 1, 255, 256, 257, 700] {
+            let server = server((0..count).map(|number| lease(number * 3)));
+            let mut seen = Vec::new();
+            let mut from = None;
+            loop {
+                let page = page(&server, from, None);
+                assert!(page.rows.len() <= ROWS_MAX);
+                seen.extend(page.rows.iter().map(|row| row.address));
+                from = page.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+            let all: Vec<_> = (0..count).map(|number| lease(number * 3).address).collect();
+            assert_eq!(seen, all, "{count} leases");
+        }
+    }
+
+    #[test]
+    fn a_page_is_never_larger_than_asked_for_nor_than_allowed() {
+        let server = server((0..300).map(lease));
+        assert_eq!(page(&server, None, Some(10)).rows.len(), 10);
+        assert_eq!(page(&server, None, Some(0)).rows.len(), 1);
+        assert_eq!(page(&server, None, Some(usize::MAX)).rows.len(), ROWS_MAX);
+    }
+
+    #[test]
+    fn a_row_says_what_the_lease_says() {
+        let row = page(&server([lease(1)]), None, None).rows.remove(0);
+        assert_eq!((row.state.as_str(), row.answered_by.as_str()), ("active", "agent"));
+        assert_eq!((row.starts, row.ends), (Some(1_699_999_900), Some(1_700_000_500)));
+        assert_eq!(row.hardware.as_deref(), Some("02:00:00:00:00:01"));
+        assert_eq!(row.client_id.as_deref(), Some("01:ab"));
+        assert_eq!(row.hostname.as_deref(), Some("p\u{fffd}c"));
+    }
+
+    #[test]
+    fn what_the_kernel_granted_meanwhile_is_in_the_visible_times() {
+        let lease = lease(1);
+        // Five seconds ago, for ten minutes.
+        let renewal = Renewal { at: BootSecs::new(4995), until: BootSecs::new(5595) };
+        let row = with_kernel(&lease, Some(renewal), now());
+        assert_eq!(row.answered_by, "kernel");
+        assert_eq!((row.starts, row.ends), (Some(1_699_999_995), Some(1_700_000_595)));
+        assert_eq!(row.last_contact, Some(1_699_999_995));
+        // Before the agent's last word: that counts.
+        let stale = Renewal { at: BootSecs::new(4000), until: BootSecs::new(4600) };
+        for renewal in [Some(stale), Some(Renewal::default()), None] {
+            let row = with_kernel(&lease, renewal, now());
+            assert_eq!(row.answered_by, "agent");
+            assert_eq!(row.ends, Some(1_700_000_500));
+        }
+    }
 }

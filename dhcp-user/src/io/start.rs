@@ -14,7 +14,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _},
     os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -39,15 +39,16 @@ use crate::{
         fastpath::{FastPath, Mode, Off},
         interfaces::{self, Found, Selection},
         journal::{Journal, JournalOptions},
-        log::{self, Log},
-        network::{self, Network},
+        log::Log,
+        network::Network,
+        plan::{Plan, absolute, chosen},
         signals::Signals,
         socket,
         xdp::{Kernel, Wanted},
     },
     lease::{
         Table,
-        journal::{self as dialect, Format, PeerState, Record},
+        journal::{self as dialect, PeerState, Record},
     },
 };
 
@@ -131,59 +132,6 @@ fn read_config(file: &Path) -> Loaded {
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Paths and settings after command line, environment and configuration have had their say.
-#[derive(Debug)]
-struct Plan {
-    config: PathBuf,
-    leases: PathBuf,
-    pid: Option<PathBuf>,
-    control: PathBuf,
-    port: u16,
-    format: Format,
-    facility: u8,
-}
-
-impl Plan {
-    fn new(serve: &Serve, file: PathBuf, config: &mut Config) -> Result<Self, String> {
-        let process = &mut config.process;
-        let port = serve.port.or(process.local_port).unwrap_or(dhcp_ebpf::wire::ethernet::PORT_SERVER);
-        // dhcpd: with -p clients are answered on the next port, whatever the configuration says.
-        let remote = process.remote_port.filter(|_| serve.port.is_none());
-        process.local_port = Some(port);
-        process.remote_port = Some(remote.unwrap_or(network::client_port(port)));
-        let facility = match &process.log_facility {
-            None => 3,
-            Some(name) => log::facility(name).ok_or_else(|| format!("log-facility {name}: no such facility"))?,
-        };
-        let of_config = |name: &Option<String>| name.as_ref().map(PathBuf::from);
-        let leases = of_config(&process.lease_file)
-            .or_else(|| chosen(serve.leases.as_ref(), "PATH_DHCPD_DB"))
-            .unwrap_or_else(|| command::LEASES_DEFAULT.into());
-        let pid = of_config(&process.pid_file)
-            .or_else(|| chosen(serve.pid.as_ref(), "PATH_DHCPD_PID"))
-            .unwrap_or_else(|| command::PID_DEFAULT.into());
-        Ok(Self {
-            config: file,
-            leases: absolute(leases)?,
-            pid: if serve.no_pid { None } else { Some(absolute(pid)?) },
-            control: absolute(command::control_path(serve.control.as_ref(), serve.state_dir.as_ref()))?,
-            port,
-            format: engine::format(config, clock::utc_offset_secs()),
-            facility,
-        })
-    }
-}
-
-/// What the command line says, else the environment (dhcpd reads the same variables).
-fn chosen(option: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
-    option.cloned().or_else(|| env::var_os(variable).map(PathBuf::from))
-}
-
-/// A daemon leaves its directory: paths must not depend on it.
-fn absolute(path: PathBuf) -> Result<PathBuf, String> {
-    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
@@ -561,5 +509,22 @@ fn notify_ready() {
     let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(b"READY=1", &address?));
     if let Err(error) = sent {
         warn!(%error, "systemd was not told that the server is ready");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_told_with_what_to_do() {
+        let first = socket::open_udp(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let port = first.local_addr().unwrap().as_socket().unwrap().port();
+        let error = socket::open_udp(Ipv4Addr::LOCALHOST, port).unwrap_err();
+        let text = port_error(Ipv4Addr::LOCALHOST, port, &error);
+        assert!(text.contains(&format!("UDP port {port} is in use")) && text.contains("-p"), "{text}");
+        let nowhere = Ipv4Addr::new(203, 0, 113, 7);
+        let error = socket::open_udp(nowhere, port).unwrap_err();
+        assert!(port_error(nowhere, port, &error).contains("local-address 203.0.113.7"));
     }
 }

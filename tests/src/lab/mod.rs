@@ -10,6 +10,7 @@
 //! a killed run left behind. Commands enter a namespace by `setns` on a thread of their own: the file system stays
 //! the machine's, and the process id is the program's.
 
+mod latency;
 mod packet;
 mod pass;
 mod process;
@@ -193,6 +194,19 @@ impl Namespace {
         self.enter(|| Process::spawn(command))?.with_context(|| format!("cannot start {shown}"))
     }
 
+    /// Starts a client in it, on another processor than its answers' way back (see `latency`).
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_client(&self, command: &mut Command) -> Result<Process> {
+        let shown = format!("{command:?}");
+        self.enter(|| {
+            latency::Processor::First.bind(0)?;
+            Process::spawn(command)
+        })?
+        .with_context(|| format!("cannot start {shown}"))
+    }
+
     /// Runs a program in it to its end.
     ///
     /// # Errors
@@ -303,12 +317,15 @@ impl Switch {
         &self.namespace
     }
 
-    /// Makes a server's native XDP_TX arrive at its port of the bridge.
+    /// Makes a server's native XDP_TX arrive at its port of the bridge, after the time a cable takes.
     ///
     /// # Errors
     /// When the kernel refuses the program.
     pub fn attach_pass(&self, interface: &str) -> Result<PassProgram> {
-        self.namespace.attach_pass(&format!("port-{interface}"))
+        let port = format!("port-{interface}");
+        let pass = self.namespace.attach_pass(&port)?;
+        latency::add(&self.namespace, &port)?;
+        Ok(pass)
     }
 }
 

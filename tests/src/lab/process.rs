@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -54,7 +54,20 @@ impl Signal {
 pub struct Process {
     name: String,
     child: Child,
-    said: Arc<Mutex<Vec<String>>>,
+    said: Arc<Said>,
+}
+
+/// What a process has said, line by line, and a bell for the next one.
+#[derive(Debug, Default)]
+struct Said {
+    lines: Mutex<Vec<String>>,
+    bell: Condvar,
+}
+
+impl Said {
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Process {
@@ -65,7 +78,7 @@ impl Process {
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let said = Arc::default();
+        let said: Arc<Said> = Arc::default();
         if let Some(output) = child.stdout.take() {
             collect(output, &said);
         }
@@ -84,7 +97,7 @@ impl Process {
     /// Everything it has said so far.
     #[must_use]
     pub fn said(&self) -> Vec<String> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.said.lines().clone()
     }
 
     /// The last lines it has said, for an error message.
@@ -102,18 +115,21 @@ impl Process {
         let deadline = now() + wait;
         loop {
             let ended = self.child.try_wait()?;
-            let said = self.said();
-            let found = said.iter().enumerate().skip(from).find(|(_, line)| line.contains(words));
+            let lines = self.said.lines();
+            let found = lines.iter().enumerate().skip(from).find(|(_, line)| line.contains(words));
             if let Some((index, line)) = found {
                 return Ok((line.clone(), index + 1));
             }
+            if ended.is_none() && now() < deadline {
+                // The bell rings for every line; the timeout is for the end of the process, which rings none.
+                drop(self.said.bell.wait_timeout(lines, Duration::from_millis(20)));
+                continue;
+            }
+            drop(lines);
             if let Some(status) = ended {
                 bail!("{} ended with {status} before it said {words:?}:\n    {}", self.name, self.last_words());
             }
-            if now() >= deadline {
-                bail!("{} did not say {words:?} within {wait:?}:\n    {}", self.name, self.last_words());
-            }
-            thread::sleep(Duration::from_millis(5));
+            bail!("{} did not say {words:?} within {wait:?}:\n    {}", self.name, self.last_words());
         }
     }
 
@@ -176,14 +192,15 @@ impl Drop for Process {
 }
 
 /// Collects lines on a thread, until the other end closes.
-fn collect(output: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
+fn collect(output: impl Read + Send + 'static, said: &Arc<Said>) {
     let said = Arc::clone(said);
     thread::spawn(move || {
         let mut lines = BufReader::new(output);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            said.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            said.lines().push(text);
+            said.bell.notify_all();
             line.clear();
         }
     });

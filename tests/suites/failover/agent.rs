@@ -45,7 +45,9 @@ impl World {
         if !endpoint.service().is_responding() {
             return None;
         }
-        let known = this.lease_of(client).filter(|binding| self.may_have(node, binding, client));
+        let known = this
+            .lease_of(client)
+            .filter(|binding| self.may_have(node, binding, client));
         let address = known.map(|binding| binding.address).or_else(|| {
             let mut best: Option<&Binding> = None;
             for binding in this.store.all() {
@@ -68,9 +70,23 @@ impl World {
         (endpoint.is_my_client(&client_id(client), secs, false) || !has_partner_some).then_some(address)
     }
 
+    /// The head of the own list.
+    pub(crate) fn discover_first(&self, node: usize) -> Option<Ipv4Addr> {
+        let this = &self.nodes[node];
+        let own = this.endpoint.as_ref()?.role().own_state();
+        let mut first = None;
+        this.store.visit_allocatable(0, own, &mut |binding| {
+            first = Some(binding.address);
+            false
+        });
+        first
+    }
+
     /// Whether a REQUEST of this client for this lease is answered with an ACK.
     fn may_have(&self, node: usize, binding: &Binding, client: u32) -> bool {
-        let Some(endpoint) = self.nodes[node].endpoint.as_ref() else { return false };
+        let Some(endpoint) = self.nodes[node].endpoint.as_ref() else {
+            return false;
+        };
         let is_clients = binding.client_id == client_id(client);
         match binding.state {
             BindingState::Active => is_clients,
@@ -107,7 +123,12 @@ impl World {
         binding.chaddr = chaddr(client);
         endpoint.stamp(&mut binding);
         let seq = self.change(node, binding);
-        Some(Ack { address, secs: grant.secs, until, seq })
+        Some(Ack {
+            address,
+            secs: grant.secs,
+            until,
+            seq,
+        })
     }
 
     /// RELEASE.
@@ -117,8 +138,16 @@ impl World {
         }
         let now = self.now(node);
         let this = &self.nodes[node];
-        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else { return };
-        let Some(binding) = this.store.binding(address) else { return };
+        let Some(endpoint) = this
+            .endpoint
+            .as_ref()
+            .filter(|endpoint| endpoint.service().is_responding())
+        else {
+            return;
+        };
+        let Some(binding) = this.store.binding(address) else {
+            return;
+        };
         if binding.state == BindingState::Active && binding.client_id == client_id(client) {
             let binding = endpoint.retired(binding, BindingState::Released, now.wall);
             self.change(node, binding);
@@ -132,8 +161,16 @@ impl World {
         }
         let now = self.now(node);
         let this = &self.nodes[node];
-        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else { return };
-        let Some(binding) = this.store.binding(address) else { return };
+        let Some(endpoint) = this
+            .endpoint
+            .as_ref()
+            .filter(|endpoint| endpoint.service().is_responding())
+        else {
+            return;
+        };
+        let Some(binding) = this.store.binding(address) else {
+            return;
+        };
         if binding.state == BindingState::Active && binding.client_id == client_id(client) {
             let binding = endpoint.abandoned(binding, now.wall.after(secs), now.wall);
             self.change(node, binding);

@@ -3,6 +3,8 @@
 //! The test starts itself again inside a namespace of its own; there a holder process keeps a second one, joined by a
 //! veth pair, in which dhcpd runs. Clients reach dhcpd as a relay would (giaddr), so no raw socket is needed.
 
+#![expect(clippy::disallowed_methods, reason = "a real partner lives on the real clock")]
+
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -23,7 +25,12 @@ const MCLT: u32 = 10;
 const INSIDE: &str = "XDHCPD_TEST_INSIDE";
 
 fn has(tool: &str, argument: &str) -> bool {
-    Command::new(tool).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    Command::new(tool)
+        .arg(argument)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 /// Runs the test of this name again in a network namespace; SKIPPED where that is not possible.
@@ -32,7 +39,10 @@ fn enter(test: &str, inside: impl FnOnce()) {
         inside();
         return;
     }
-    let can = Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success());
+    let can = Command::new("unshare")
+        .args(["-n", "true"])
+        .status()
+        .is_ok_and(|status| status.success());
     if !can || !has("dhcpd", "--version") || !has("ip", "-V") || !has("nsenter", "-V") {
         eprintln!("SKIPPED: needs root, unshare, nsenter, ip and dhcpd");
         return;
@@ -44,7 +54,11 @@ fn enter(test: &str, inside: impl FnOnce()) {
         .env(INSIDE, "1")
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr)
+    );
     assert!(run.status.success(), "{text}");
 }
 
@@ -70,7 +84,7 @@ impl Drop for Isc {
 }
 
 impl Isc {
-    fn new(is_primary: bool) -> Self {
+    fn new(is_primary: bool, range: (Ipv4Addr, u32), window: u32) -> Self {
         let holder = Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap();
         let name = format!("xdhcpd-isc-{}-{is_primary}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -78,27 +92,50 @@ impl Isc {
         std::thread::sleep(Duration::from_millis(300));
         let pid = holder.id();
         sh(&format!(
-            "ip link set lo up && ip link add v0 type veth peer name v1 && ip addr add {OURS}/24 dev v1 && ip link set v1 up \
+            "ip link set lo up && ip link add v0 type veth peer name v1 && ip addr add {OURS}/16 dev v1 && ip link set v1 up \
              && ip link set v0 netns {pid} && nsenter -t {pid} -n ip link set lo up \
-             && nsenter -t {pid} -n ip addr add {THEIRS}/24 dev v0 && nsenter -t {pid} -n ip link set v0 up"
+             && nsenter -t {pid} -n ip addr add {THEIRS}/16 dev v0 && nsenter -t {pid} -n ip link set v0 up"
         ));
-        let role = if is_primary { format!("primary; mclt {MCLT}; split 128;") } else { "secondary;".to_owned() };
+        let role = if is_primary {
+            format!("primary; mclt {MCLT}; split 128;")
+        } else {
+            "secondary;".to_owned()
+        };
+        let first = range.0;
+        let last = Ipv4Addr::from(u32::from(first) + range.1 - 1);
         let config = format!(
             "authoritative;\ndefault-lease-time 300;\nmax-lease-time 300;\nmin-lease-time 10;\nping-check false;\n\
              failover peer \"lab-fo\" {{\n  {role}\n  address {THEIRS}; port 847;\n  peer address {OURS}; peer port 647;\n  \
-             max-response-delay 6; max-unacked-updates 10; load balance max seconds 3;\n}}\n\
-             subnet 10.77.0.0 netmask 255.255.255.0 {{\n  pool {{ failover peer \"lab-fo\"; range 10.77.0.100 10.77.0.119; }}\n}}\n"
+             max-response-delay 6; max-unacked-updates {window}; load balance max seconds 3;\n}}\n\
+             subnet 10.77.0.0 netmask 255.255.0.0 {{\n  pool {{ failover peer \"lab-fo\"; range {first} {last}; }}\n}}\n"
         );
         std::fs::write(directory.join("dhcpd.conf"), config).unwrap();
         std::fs::write(directory.join("dhcpd.leases"), "").unwrap();
-        Self { holder, server: None, directory }
+        Self {
+            holder,
+            server: None,
+            directory,
+        }
     }
 
     fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("log"))
+            .unwrap();
         let path = |name: &str| self.directory.join(name).into_os_string();
         let server = Command::new("nsenter")
-            .args(["-t", &self.holder.id().to_string(), "-n", "dhcpd", "-4", "-f", "-d", "-cf"])
+            .args([
+                "-t",
+                &self.holder.id().to_string(),
+                "-n",
+                "dhcpd",
+                "-4",
+                "-f",
+                "-d",
+                "-cf",
+            ])
             .arg(path("dhcpd.conf"))
             .arg("-lf")
             .arg(path("dhcpd.leases"))
@@ -120,7 +157,9 @@ impl Isc {
     }
 
     fn is_alive(&mut self) -> bool {
-        self.server.as_mut().is_some_and(|server| server.try_wait().unwrap().is_none())
+        self.server
+            .as_mut()
+            .is_some_and(|server| server.try_wait().unwrap().is_none())
     }
 
     fn log(&self) -> String {
@@ -128,7 +167,10 @@ impl Isc {
     }
 
     fn append_lease_file(&self, text: &str) {
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.directory.join("dhcpd.leases")).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.directory.join("dhcpd.leases"))
+            .unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
@@ -146,7 +188,10 @@ impl Isc {
 
     fn state_of(&self, address: Ipv4Addr) -> Option<String> {
         let leases = self.leases();
-        let line = leases.get(&address)?.lines().find_map(|line| line.trim().strip_prefix("binding state "))?;
+        let line = leases
+            .get(&address)?
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("binding state "))?;
         Some(line.trim_end_matches(';').to_owned())
     }
 
@@ -171,14 +216,15 @@ struct Lab {
 }
 
 impl Lab {
-    fn new(node: usize) -> Self {
-        let isc = Isc::new(node == S);
+    fn new(node: usize, range: (Ipv4Addr, u32), window: u32) -> Self {
+        let isc = Isc::new(node == S, range, window);
         let mut both: [Settings; 2] = settings();
         both[P].mclt_secs = MCLT;
         for settings in &mut both {
             settings.receive_timer_secs = 6;
+            settings.updates_unacked_max = window;
         }
-        let mut world = World::new(both, &[(FIRST, 20)], 1);
+        let mut world = World::new(both, &[range], 1);
         world.outward = Some(std::collections::VecDeque::new());
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         world.nodes[node].skew_secs = unix.as_secs() as i64 - EPOCH as i64;
@@ -189,7 +235,16 @@ impl Lab {
         listener.set_nonblocking(true).unwrap();
         let relay = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67)).unwrap();
         relay.set_nonblocking(true).unwrap();
-        Self { world, node, isc, begin, listener, links: BTreeMap::new(), link_next: 1, relay }
+        Self {
+            world,
+            node,
+            isc,
+            begin,
+            listener,
+            links: BTreeMap::new(),
+            link_next: 1,
+            relay,
+        }
     }
 
     fn adopt(&mut self, stream: TcpStream, dialled: bool) {
@@ -198,7 +253,10 @@ impl Lab {
         let link = self.link_next;
         self.link_next += 1;
         self.links.insert(link, stream);
-        self.world.handle(self.node, |_| Input::Connected { link: Link(link), dialled });
+        self.world.handle(self.node, |_| Input::Connected {
+            link: Link(link),
+            dialled,
+        });
     }
 
     /// One turn of the loop.
@@ -213,7 +271,10 @@ impl Lab {
             let got = self.links.get_mut(&name).map(|stream| stream.read(&mut buffer));
             match got {
                 Some(Ok(count)) if count > 0 => {
-                    self.world.handle(self.node, |_| Input::Bytes { link: Link(name), bytes: &buffer[..count] });
+                    self.world.handle(self.node, |_| Input::Bytes {
+                        link: Link(name),
+                        bytes: &buffer[..count],
+                    });
                 }
                 Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
                 Some(Ok(_) | Err(_)) => {
@@ -294,7 +355,9 @@ impl Lab {
         let address = self.world.discover(self.node, client, 100).expect("an address of ours");
         let ack = self.world.request(self.node, client, address, 300).unwrap();
         assert!(ack.secs >= MCLT);
-        self.wait_for("our lease in dhcpd's file", 5, |lab| lab.isc.state_of(address).as_deref() == Some("active"));
+        self.wait_for("our lease in dhcpd's file", 5, |lab| {
+            lab.isc.state_of(address).as_deref() == Some("active")
+        });
         self.wait_for("its acknowledgement", 5, |lab| {
             let lease = lab.world.nodes[lab.node].store.get(address);
             lease.acked_partner == lease.told_partner
@@ -327,11 +390,18 @@ impl Lab {
         while Instant::now() < end {
             self.turn();
             let mut buffer = [0; 1500];
-            let Ok((count, _)) = self.relay.recv_from(&mut buffer) else { continue };
+            let Ok((count, _)) = self.relay.recv_from(&mut buffer) else {
+                continue;
+            };
             let reply = &buffer[..count];
             if reply[4..8] == client.to_be_bytes() {
-                let kind = reply.windows(3).skip(240).find(|option| option[0] == 53 && option[1] == 1);
-                let kind = kind.or_else(|| reply[240..].windows(3).find(|option| option[..2] == [53, 1])).unwrap()[2];
+                let kind = reply
+                    .windows(3)
+                    .skip(240)
+                    .find(|option| option[0] == 53 && option[1] == 1);
+                let kind = kind
+                    .or_else(|| reply[240..].windows(3).find(|option| option[..2] == [53, 1]))
+                    .unwrap()[2];
                 return Some((kind, Ipv4Addr::new(reply[16], reply[17], reply[18], reply[19])));
             }
         }
@@ -354,25 +424,31 @@ impl Lab {
 
 /// The whole life of a pair, with dhcpd in the other role.
 fn live(node: usize) {
-    let mut lab = Lab::new(node);
+    let mut lab = Lab::new(node, (FIRST, 20), 10);
     lab.isc.start();
     lab.run(1);
     lab.world.start(node);
     lab.wait_normal(25);
-    lab.wait_for("the split", 10, |lab| {
-        lab.count(BindingState::Free) == 10 && lab.count(BindingState::Backup) == 10
-    });
+    lab.wait_for("the split", 10, |lab| lab.count(BindingState::Free) == 10 && lab.count(BindingState::Backup) == 10);
 
     // Leases on either side are seen on the other, renewed, released, expired.
     let ours = lab.lease_ours(1);
-    assert_eq!(lab.world.request(node, 1, ours, 300).unwrap().secs, 300, "acknowledged: the renewal is whole");
+    assert_eq!(
+        lab.world.request(node, 1, ours, 300).unwrap().secs,
+        300,
+        "acknowledged: the renewal is whole"
+    );
     let theirs = lab.lease_theirs(1001);
     lab.world.release(node, 1, ours);
     lab.wait_for("our release", 6, |lab| {
-        lab.isc.state_of(ours).is_some_and(|state| state == "free" || state == "backup")
+        lab.isc
+            .state_of(ours)
+            .is_some_and(|state| state == "free" || state == "backup")
             && matches!(lab.state_of(ours), BindingState::Free | BindingState::Backup)
     });
-    lab.wait_for("the expiry of its first lease", 40, |lab| lab.state_of(theirs) != BindingState::Active);
+    lab.wait_for("the expiry of its first lease", 40, |lab| {
+        lab.state_of(theirs) != BindingState::Active
+    });
     lab.wait_for("both agree", 10, |lab| {
         lab.isc.state_of(theirs).as_deref() == Some(lab.state_of(theirs).name())
             && matches!(lab.state_of(theirs), BindingState::Free | BindingState::Backup)
@@ -381,11 +457,15 @@ fn live(node: usize) {
     // It is killed and comes back.
     let kept = lab.lease_ours(2);
     lab.isc.kill();
-    lab.wait_for("interruption", 8, |lab| lab.world.state(node) == Some(State::CommunicationsInterrupted));
+    lab.wait_for("interruption", 8, |lab| {
+        lab.world.state(node) == Some(State::CommunicationsInterrupted)
+    });
     assert_eq!(lab.world.request(node, 2, kept, 300).unwrap().secs, 300);
     lab.isc.start();
     lab.wait_normal(25);
-    lab.wait_for("our renewal there", 6, |lab| lab.isc.state_of(kept).as_deref() == Some("active"));
+    lab.wait_for("our renewal there", 6, |lab| {
+        lab.isc.state_of(kept).as_deref() == Some("active")
+    });
 
     // We are killed and come back.
     let alone = lab.lease_theirs(1002);
@@ -405,7 +485,10 @@ fn live(node: usize) {
     lab.wait_normal(25 + u64::from(MCLT));
     assert_eq!(lab.state_of(kept), BindingState::Active);
     let waited = lab.world.own_states(node);
-    assert_eq!(waited, [State::Recover, State::RecoverWait, State::RecoverDone, State::Normal]);
+    assert_eq!(
+        waited,
+        [State::Recover, State::RecoverWait, State::RecoverDone, State::Normal]
+    );
 
     // It is away for long; we serve alone, then it recovers.
     lab.isc.kill();
@@ -415,13 +498,16 @@ fn live(node: usize) {
     assert_eq!(lab.world.request(node, 3, while_down, 300).unwrap().secs, 300);
     lab.isc.start();
     lab.wait_normal(40 + u64::from(MCLT));
-    lab.wait_for("what it missed", 5, |lab| lab.isc.state_of(while_down).as_deref() == Some("active"));
+    lab.wait_for("what it missed", 5, |lab| {
+        lab.isc.state_of(while_down).as_deref() == Some("active")
+    });
 
     // Both have served alone: conflicts are resolved.
     lab.isc.kill();
     lab.run(2);
     lab.world.handle(node, |_| Input::Command(Order::PartnerDown));
-    lab.isc.append_lease_file("\nfailover peer \"lab-fo\" state {\n  my state partner-down;\n}\n");
+    lab.isc
+        .append_lease_file("\nfailover peer \"lab-fo\" state {\n  my state partner-down;\n}\n");
     lab.isc.start();
     lab.wait_normal(40);
     let states = lab.world.own_states(node);
@@ -434,7 +520,10 @@ fn live(node: usize) {
         lab.turn();
     }
     lab.wait_for("everything acknowledged", 10, |lab| {
-        let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
+        let status = lab
+            .world
+            .endpoint(node)
+            .status(&lab.world.nodes[node].store, lab.world.now(node));
         status.updates_in_flight + status.updates_queued == 0
     });
     assert!(lab.isc.is_alive(), "dhcpd has survived us: {}", lab.isc.log());
@@ -448,4 +537,67 @@ fn a_pair_with_dhcpd_as_secondary() {
 #[test]
 fn a_pair_with_dhcpd_as_primary() {
     enter("isc::a_pair_with_dhcpd_as_primary", || live(S));
+}
+
+/// It has lost its file; every lease comes from us, and service goes on.
+fn resync(node: usize) {
+    let count = 10_000;
+    let mut lab = Lab::new(node, (Ipv4Addr::new(10, 77, 64, 0), count), 1000);
+    lab.isc.start();
+    lab.run(1);
+    lab.world.start(node);
+    lab.wait_normal(60);
+    let own = if node == P {
+        BindingState::Free
+    } else {
+        BindingState::Backup
+    };
+    lab.wait_for("the split", 60, |lab| lab.count(own) == count as usize / 2);
+    for client in 0..4000 {
+        let address = lab.world.discover_first(node).unwrap();
+        lab.world.request(node, client, address, 3000).unwrap();
+        if client % 50 == 0 {
+            lab.turn();
+        }
+    }
+    lab.wait_for("all leases told", 60, |lab| {
+        let status = lab
+            .world
+            .endpoint(node)
+            .status(&lab.world.nodes[node].store, lab.world.now(node));
+        status.updates_in_flight + status.updates_queued == 0
+    });
+    lab.isc.kill();
+    std::fs::write(lab.isc.directory.join("dhcpd.leases"), "").unwrap();
+    lab.run(1);
+    lab.isc.start();
+    let begin = Instant::now();
+    lab.wait_for("its recovery", 60, |lab| lab.isc.own_state() == "recover-wait");
+    eprintln!("{count} leases to dhcpd in {:?}", begin.elapsed());
+    lab.wait_normal(40);
+    let active = lab
+        .isc
+        .leases()
+        .values()
+        .filter(|text| text.contains("\n  binding state active"))
+        .count();
+    assert!(
+        active >= lab.count(BindingState::Active),
+        "{active} of {}",
+        lab.count(BindingState::Active)
+    );
+}
+
+#[test]
+fn ten_thousand_leases_are_resynced_to_dhcpd_as_secondary() {
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_secondary", || {
+        resync(P)
+    });
+}
+
+#[test]
+fn ten_thousand_leases_are_resynced_to_dhcpd_as_primary() {
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_primary", || {
+        resync(S)
+    });
 }

@@ -3,14 +3,13 @@
 //! A connection keeps order, takes time, and survives nothing: a killed process resets it, a lost power supply leaves
 //! it hanging, a cut holds its bytes back until it is healed.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use dhcp_user::failover::{
-    Binding, BindingState, Counts, Effect, Endpoint, Input, Leases, Link, Seq, Settings, State, StateRecord, Token,
-};
+use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Leases, Link, Seq, Settings, State, Token};
 use dhcp_user::lease::time::{BootTime, Now, WallTime};
+
+use crate::store::Store;
 
 /// Wall time when every world begins.
 pub(crate) const EPOCH: u64 = 1_795_336_788;
@@ -39,167 +38,14 @@ impl Rng {
     }
 }
 
-#[derive(Debug, Clone)]
-pub(crate) enum Record {
-    Lease(Binding),
-    State(StateRecord),
-}
-
-/// Leases in memory over a journal whose tail may not be on disk yet.
-#[derive(Debug, Clone)]
-pub(crate) struct Store {
-    pools: Vec<Vec<Ipv4Addr>>,
-    leases: BTreeMap<Ipv4Addr, (usize, u64, Binding)>,
-    allocatable: BTreeSet<(usize, BindingState, WallTime, Reverse<u64>, Ipv4Addr)>,
-    insertions: u64,
-    pub(crate) journal: Vec<Record>,
-    pub(crate) durable: usize,
-    pub(crate) armed: BTreeSet<Ipv4Addr>,
-    /// `ends` of what may have to be ended.
-    pub(crate) due: BTreeSet<(WallTime, Ipv4Addr)>,
-}
-
-impl Store {
-    pub(crate) fn new(pools: &[(Ipv4Addr, u32)]) -> Self {
-        let list = |&(first, count): &(Ipv4Addr, u32)| (0..count).map(|n| Ipv4Addr::from(u32::from(first) + n)).collect();
-        let mut store = Self {
-            pools: pools.iter().map(list).collect(),
-            leases: BTreeMap::new(),
-            allocatable: BTreeSet::new(),
-            insertions: 0,
-            journal: Vec::new(),
-            durable: 0,
-            armed: BTreeSet::new(),
-            due: BTreeSet::new(),
-        };
-        for (pool, addresses) in store.pools.clone().iter().enumerate() {
-            for address in addresses.iter().rev() {
-                store.put(pool, Binding::virgin(*address));
-            }
-        }
-        store
-    }
-
-    /// What a restart finds: everything that was durable.
-    pub(crate) fn after_crash(&self) -> Self {
-        let mut store = Self {
-            leases: BTreeMap::new(),
-            allocatable: BTreeSet::new(),
-            journal: Vec::new(),
-            due: BTreeSet::new(),
-            armed: BTreeSet::new(),
-            ..self.clone()
-        };
-        for (pool, addresses) in self.pools.iter().enumerate() {
-            for address in addresses.iter().rev() {
-                store.put(pool, Binding::virgin(*address));
-            }
-        }
-        for record in &self.journal[..self.durable] {
-            if let Record::Lease(binding) = record {
-                let pool = store.pool_of(binding.address).unwrap();
-                store.put(pool, binding.clone());
-            }
-        }
-        store.journal = self.journal[..self.durable].to_vec();
-        store
-    }
-
-    pub(crate) fn state_record(&self) -> Option<StateRecord> {
-        self.journal.iter().rev().find_map(|record| match record {
-            Record::State(record) => Some(*record),
-            Record::Lease(_) => None,
-        })
-    }
-
-    fn put(&mut self, pool: usize, binding: Binding) {
-        let is_allocatable = |state| matches!(state, BindingState::Free | BindingState::Backup);
-        if let Some((pool, at, old)) = self.leases.get(&binding.address) {
-            self.allocatable.remove(&(*pool, old.state, old.ends, Reverse(*at), old.address));
-            self.due.remove(&(old.ends, old.address));
-        }
-        self.insertions += 1;
-        let at = self.insertions;
-        if is_allocatable(binding.state) && !binding.is_reserved {
-            self.allocatable.insert((pool, binding.state, binding.ends, Reverse(at), binding.address));
-        } else {
-            self.due.insert((binding.ends, binding.address));
-        }
-        self.leases.insert(binding.address, (pool, at, binding));
-    }
-
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Binding> {
-        self.leases.values().map(|(_, _, binding)| binding)
-    }
-
-    pub(crate) fn get(&self, address: Ipv4Addr) -> Binding {
-        self.binding(address).unwrap()
-    }
-
-    pub(crate) fn in_state(&self, state: BindingState) -> usize {
-        self.all().filter(|binding| binding.state == state).count()
-    }
-}
-
-impl Leases for Store {
-    fn binding(&self, address: Ipv4Addr) -> Option<Binding> {
-        self.leases.get(&address).map(|(_, _, binding)| binding.clone())
-    }
-
-    fn store(&mut self, binding: Binding) -> Seq {
-        let pool = self.pool_of(binding.address).unwrap();
-        self.put(pool, binding.clone());
-        self.journal.push(Record::Lease(binding));
-        Seq(self.journal.len() as u64)
-    }
-
-    fn store_state(&mut self, record: &StateRecord) -> Seq {
-        self.journal.push(Record::State(*record));
-        Seq(self.journal.len() as u64)
-    }
-
-    fn is_armed(&self, address: Ipv4Addr) -> bool {
-        self.armed.contains(&address)
-    }
-
-    fn pool_count(&self) -> usize {
-        self.pools.len()
-    }
-
-    fn counts(&self, pool: usize) -> Counts {
-        let count = |state| self.allocatable.iter().filter(|entry| entry.0 == pool && entry.1 == state).count() as u32;
-        let (free, backup) = (count(BindingState::Free), count(BindingState::Backup));
-        Counts { free, backup, other: self.pools[pool].len() as u32 - free - backup }
-    }
-
-    fn pool_of(&self, address: Ipv4Addr) -> Option<usize> {
-        self.leases.get(&address).map(|(pool, _, _)| *pool).or_else(|| {
-            self.pools.iter().position(|pool| pool.contains(&address))
-        })
-    }
-
-    fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {
-        for entry in self.allocatable.iter().filter(|entry| entry.0 == pool && entry.1 == state) {
-            if !visitor(&self.leases[&entry.4].2) {
-                return;
-            }
-        }
-    }
-
-    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding)) {
-        for address in &self.pools[pool] {
-            visitor(&self.leases[address].2);
-        }
-    }
-}
-
 /// What the kernel may answer for one lease.
 #[derive(Debug, Clone)]
 pub(crate) struct Armed {
     pub(crate) client_id: Vec<u8>,
     pub(crate) horizon: WallTime,
-    /// `ends` of the last renewal that the agent has not heard of.
+    /// `ends` of the last renewal. Stays in the map after a revocation: the record that holds it may not be durable yet.
     pub(crate) renewed: Option<WallTime>,
+    pub(crate) is_armed: bool,
 }
 
 /// One server: what survives a crash and what does not.
@@ -227,11 +73,30 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 enum Event {
-    Dialled { from: usize, life: u32 },
-    Bytes { connection: u64, to: usize, bytes: Vec<u8> },
-    Closed { connection: u64, to: usize },
-    Durable { node: usize, life: u32, upto: usize },
-    Revoked { node: usize, life: u32, token: Token, addresses: Vec<Ipv4Addr> },
+    Dialled {
+        from: usize,
+        life: u32,
+    },
+    Bytes {
+        connection: u64,
+        to: usize,
+        bytes: Vec<u8>,
+    },
+    Closed {
+        connection: u64,
+        to: usize,
+    },
+    Durable {
+        node: usize,
+        life: u32,
+        upto: usize,
+    },
+    Revoked {
+        node: usize,
+        life: u32,
+        token: Token,
+        addresses: Vec<Ipv4Addr>,
+    },
     Custom(u64),
 }
 
@@ -248,9 +113,19 @@ struct Connection {
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     /// Bytes left a node.
-    Sent { from: usize, connection: u64, bytes: Vec<u8>, durable: usize },
+    Sent {
+        from: usize,
+        connection: u64,
+        bytes: Vec<u8>,
+        durable: usize,
+    },
     /// Bytes reached a node; reported before the node acts on them.
-    Delivered { to: usize, connection: u64, bytes: Vec<u8>, written: usize },
+    Delivered {
+        to: usize,
+        connection: u64,
+        bytes: Vec<u8>,
+        written: usize,
+    },
 }
 
 /// How the world treats messages and disks.
@@ -265,7 +140,11 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    pub(crate) const FAIR: Self = Self { delay_ms: 1, disk_ms: 1, revoke_ms: 1 };
+    pub(crate) const FAIR: Self = Self {
+        delay_ms: 1,
+        disk_ms: 1,
+        revoke_ms: 1,
+    };
 }
 
 #[derive(Debug)]
@@ -275,6 +154,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) weather: Weather,
     pub(crate) is_cut: bool,
+    /// Nothing becomes durable any more; by node.
+    pub(crate) hangs: [bool; 2],
     pub(crate) seen: VecDeque<Seen>,
     pub(crate) watches: bool,
     pub(crate) uses_kernel: bool,
@@ -312,6 +193,7 @@ impl World {
             rng: Rng::new(seed),
             weather: Weather::FAIR,
             is_cut: false,
+            hangs: [false; 2],
             seen: VecDeque::new(),
             watches: false,
             uses_kernel: false,
@@ -326,7 +208,10 @@ impl World {
 
     pub(crate) fn now(&self, node: usize) -> Now {
         let wall = (EPOCH + self.now_ms / 1000) as i64 + self.nodes[node].skew_secs;
-        Now { boot: BootTime::from_nanos(self.now_ms * 1_000_000), wall: WallTime::from_secs(wall as u64) }
+        Now {
+            boot: BootTime::from_nanos(self.now_ms * 1_000_000),
+            wall: WallTime::from_secs(wall as u64),
+        }
     }
 
     pub(crate) fn is_up(&self, node: usize) -> bool {
@@ -364,10 +249,15 @@ impl World {
                 }
             }
         }
-        for (address, armed) in &mut this.kernel {
+        for (address, armed) in &this.kernel {
             let mut binding = this.store.get(*address);
-            this.store.armed.insert(*address);
-            if let Some(ends) = armed.renewed.take().filter(|ends| *ends > binding.ends) {
+            if armed.is_armed {
+                this.store.armed.insert(*address);
+            }
+            if binding.state != BindingState::Active || binding.client_id != armed.client_id {
+                continue;
+            }
+            if let Some(ends) = armed.renewed.filter(|ends| *ends > binding.ends) {
                 binding.ends = ends;
                 this.store.store(binding);
             }
@@ -392,12 +282,23 @@ impl World {
         if power {
             self.nodes[node].kernel.clear();
         }
-        let links: Vec<u64> =
-            self.connections.iter().filter(|(_, link)| link.open[node]).map(|(name, _)| *name).collect();
+        let links: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, link)| link.open[node])
+            .map(|(name, _)| *name)
+            .collect();
         for name in links {
             self.connections.get_mut(&name).unwrap().open[node] = false;
             if !power {
-                self.send_event(name, 1 - node, Event::Closed { connection: name, to: 1 - node });
+                self.send_event(
+                    name,
+                    1 - node,
+                    Event::Closed {
+                        connection: name,
+                        to: 1 - node,
+                    },
+                );
             }
         }
     }
@@ -460,8 +361,20 @@ impl World {
                             durable: self.nodes[node].store.durable,
                         });
                     }
-                    if self.connections.get(&link.0).is_some_and(|connection| connection.open[node]) {
-                        self.send_event(link.0, 1 - node, Event::Bytes { connection: link.0, to: 1 - node, bytes });
+                    if self
+                        .connections
+                        .get(&link.0)
+                        .is_some_and(|connection| connection.open[node])
+                    {
+                        self.send_event(
+                            link.0,
+                            1 - node,
+                            Event::Bytes {
+                                connection: link.0,
+                                to: 1 - node,
+                                bytes,
+                            },
+                        );
                     }
                 }
                 Effect::Dial => {
@@ -472,7 +385,14 @@ impl World {
                 Effect::Close { link } => {
                     if let Some(connection) = self.connections.get_mut(&link.0).filter(|link| link.open[node]) {
                         connection.open[node] = false;
-                        self.send_event(link.0, 1 - node, Event::Closed { connection: link.0, to: 1 - node });
+                        self.send_event(
+                            link.0,
+                            1 - node,
+                            Event::Closed {
+                                connection: link.0,
+                                to: 1 - node,
+                            },
+                        );
                     }
                 }
                 Effect::Revoke { token, addresses } => {
@@ -482,13 +402,23 @@ impl World {
                     let addresses = addresses.clone();
                     let delay = 1 + self.rng.below(self.weather.revoke_ms);
                     let life = self.nodes[node].life;
-                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
+                    self.plan(
+                        self.now_ms + delay,
+                        Event::Revoked {
+                            node,
+                            life,
+                            token,
+                            addresses,
+                        },
+                    );
                 }
                 Effect::Service(service) => self.nodes[node].is_kernel_serving = service.is_responding(),
                 Effect::Moved(addresses) => {
                     if self.uses_kernel {
                         let upto = self.nodes[node].store.journal.len();
-                        self.nodes[node].to_arm.extend(addresses.into_iter().map(|address| (upto, address)));
+                        self.nodes[node]
+                            .to_arm
+                            .extend(addresses.into_iter().map(|address| (upto, address)));
                     }
                 }
                 Effect::Log(level, text) => self.nodes[node].log.push(format!("{} {level:?} {text}", self.now_ms)),
@@ -500,7 +430,14 @@ impl World {
             this.durable_asked = written;
             let life = this.life;
             let delay = 1 + self.rng.below(self.weather.disk_ms);
-            self.plan(self.now_ms + delay, Event::Durable { node, life, upto: written });
+            self.plan(
+                self.now_ms + delay,
+                Event::Durable {
+                    node,
+                    life,
+                    upto: written,
+                },
+            );
         }
     }
 
@@ -588,7 +525,9 @@ impl World {
         match event {
             Event::Dialled { from, life } => self.connect(from, life),
             Event::Bytes { connection, to, bytes } => {
-                let Some(link) = self.connections.get_mut(&connection) else { return };
+                let Some(link) = self.connections.get_mut(&connection) else {
+                    return;
+                };
                 if !link.open[to] {
                     // A process that does not know the connection resets it; a machine without power does not.
                     if self.nodes[to].has_power && link.open[1 - to] {
@@ -598,25 +537,40 @@ impl World {
                 }
                 if self.watches {
                     let written = self.nodes[to].store.journal.len();
-                    self.seen.push_back(Seen::Delivered { to, connection, bytes: bytes.clone(), written });
+                    self.seen.push_back(Seen::Delivered {
+                        to,
+                        connection,
+                        bytes: bytes.clone(),
+                        written,
+                    });
                 }
-                self.handle(to, |_| Input::Bytes { link: Link(connection), bytes: &bytes });
+                self.handle(to, |_| Input::Bytes {
+                    link: Link(connection),
+                    bytes: &bytes,
+                });
             }
             Event::Closed { connection, to } => {
-                let Some(link) = self.connections.get_mut(&connection) else { return };
+                let Some(link) = self.connections.get_mut(&connection) else {
+                    return;
+                };
                 if std::mem::take(&mut link.open[to]) {
                     self.handle(to, |_| Input::Closed { link: Link(connection) });
                 }
             }
             Event::Durable { node, life, upto } => {
                 let this = &mut self.nodes[node];
-                if this.life == life && this.endpoint.is_some() {
+                if this.life == life && this.endpoint.is_some() && !self.hangs[node] {
                     this.store.durable = this.store.durable.max(upto);
                     self.handle(node, |_| Input::Durable(Seq(upto as u64)));
                     self.arm(node);
                 }
             }
-            Event::Revoked { node, life, token, addresses } => {
+            Event::Revoked {
+                node,
+                life,
+                token,
+                addresses,
+            } => {
                 if self.nodes[node].life == life {
                     for address in addresses {
                         self.disarm(node, address);
@@ -640,10 +594,23 @@ impl World {
             }
             return;
         }
-        self.connections.insert(name, Connection { dialler: from, open: [true; 2], last_ms: [0; 2] });
+        self.connections.insert(
+            name,
+            Connection {
+                dialler: from,
+                open: [true; 2],
+                last_ms: [0; 2],
+            },
+        );
         assert_eq!(self.connections[&name].dialler, from);
-        self.handle(from, |_| Input::Connected { link: Link(name), dialled: true });
-        self.handle(1 - from, |_| Input::Connected { link: Link(name), dialled: false });
+        self.handle(from, |_| Input::Connected {
+            link: Link(name),
+            dialled: true,
+        });
+        self.handle(1 - from, |_| Input::Connected {
+            link: Link(name),
+            dialled: false,
+        });
     }
 
     /// Arms what has become durable, never further than the partner agreed.
@@ -657,9 +624,19 @@ impl World {
             if binding.state != BindingState::Active || !binding.from_partner.is_some() {
                 continue;
             }
-            let renewed = this.kernel.get(&address).and_then(|armed| armed.renewed);
+            let before = this
+                .kernel
+                .get(&address)
+                .filter(|armed| armed.client_id == binding.client_id);
+            let renewed = before.and_then(|armed| armed.renewed);
             let horizon = binding.from_partner.after(mclt);
-            this.kernel.insert(address, Armed { client_id: binding.client_id, horizon, renewed });
+            let armed = Armed {
+                client_id: binding.client_id,
+                horizon,
+                renewed,
+                is_armed: true,
+            };
+            this.kernel.insert(address, armed);
             this.store.armed.insert(address);
         }
     }
@@ -668,8 +645,14 @@ impl World {
     pub(crate) fn disarm(&mut self, node: usize, address: Ipv4Addr) {
         let this = &mut self.nodes[node];
         this.store.armed.remove(&address);
-        let renewed = this.kernel.remove(&address).and_then(|armed| armed.renewed);
-        self.learn(node, address, renewed);
+        let Some(armed) = this.kernel.get_mut(&address) else {
+            return;
+        };
+        armed.is_armed = false;
+        let (renewed, client_id) = (armed.renewed, armed.client_id.clone());
+        if this.store.get(address).client_id == client_id {
+            self.learn(node, address, renewed);
+        }
     }
 
     /// The agent hears of a renewal by the kernel.
@@ -677,7 +660,10 @@ impl World {
         let wall = self.now(node).wall;
         let this = &mut self.nodes[node];
         let mut binding = this.store.get(address);
-        let Some(ends) = renewed.filter(|ends| *ends > binding.ends) else { return };
+        let is_active = binding.state == BindingState::Active;
+        let Some(ends) = renewed.filter(|ends| is_active && *ends > binding.ends) else {
+            return;
+        };
         let Some(endpoint) = &this.endpoint else { return };
         binding.ends = ends;
         binding.told_partner = binding.told_partner.max(wall.after(ends.since(wall) / 2).max(ends));
@@ -694,7 +680,10 @@ impl World {
     pub(crate) fn kernel_renews(&mut self, node: usize, client_id: &[u8], address: Ipv4Addr, want: u32) -> Option<u32> {
         let wall = self.now(node).wall;
         let this = &mut self.nodes[node];
-        let armed = this.kernel.get_mut(&address).filter(|_| this.is_kernel_serving)?;
+        let armed = this
+            .kernel
+            .get_mut(&address)
+            .filter(|armed| this.is_kernel_serving && armed.is_armed)?;
         let secs = want.min(armed.horizon.since(wall));
         if armed.client_id != client_id || secs < want / 2 {
             return None;
@@ -720,10 +709,18 @@ impl World {
     pub(crate) fn transitions(&self, node: usize) -> Vec<(bool, State, State)> {
         let this = &self.nodes[node];
         let status = this.endpoint.as_ref().unwrap().status(&this.store, self.now(node));
-        status.timeline.iter().map(|step| (step.is_mine, step.from, step.to)).collect()
+        status
+            .timeline
+            .iter()
+            .map(|step| (step.is_mine, step.from, step.to))
+            .collect()
     }
 
     pub(crate) fn own_states(&self, node: usize) -> Vec<State> {
-        self.transitions(node).into_iter().filter(|step| step.0).map(|step| step.2).collect()
+        self.transitions(node)
+            .into_iter()
+            .filter(|step| step.0)
+            .map(|step| step.2)
+            .collect()
     }
 }

@@ -9,13 +9,14 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use dhcp_user::failover::codec::{BndUpd, Body, Decoder, Message};
 use dhcp_user::failover::{BindingState, Buckets, Command, Input, Settings, State};
 use dhcp_user::lease::time::WallTime;
 
 use crate::agent::{Ack, client_id};
 use crate::flows::{FIRST, settings};
-use crate::pair::{EPOCH, P, Record, Rng, S, Seen, Weather, World};
+use crate::pair::{EPOCH, P, Rng, S, Weather, World};
+use crate::store::Record;
+use crate::watch::Watch;
 
 /// Seeds in the suite.
 const SEEDS: u64 = 2000;
@@ -54,29 +55,10 @@ struct Answer {
     is_lost: bool,
 }
 
-/// What the wire told.
-#[derive(Default)]
-struct Watch {
-    sent: BTreeMap<(u64, usize), Decoder>,
-    delivered: BTreeMap<(u64, usize), Decoder>,
-    /// Updates by connection, sender and xid.
-    updates: BTreeMap<(u64, usize, u32), BndUpd>,
-    /// How many records the receiver had written when the update came; same key.
-    arrived: BTreeMap<(u64, usize, u32), usize>,
-    /// The last update that came in for an address, and how many records there were before; by receiver.
-    heard: [BTreeMap<Ipv4Addr, (u32, usize)>; 2],
-    /// What each side may rely on, by address.
-    agreed: [BTreeMap<Ipv4Addr, u32>; 2],
-    messages: u64,
-    /// When each update was sent, counted in messages; and when an update of the partner was last accepted.
-    sent_at: BTreeMap<(u64, usize, u32), u64>,
-    accepted_at: [BTreeMap<Ipv4Addr, u64>; 2],
-}
-
-struct Simulation {
-    world: World,
+pub(crate) struct Simulation {
+    pub(crate) world: World,
     rng: Rng,
-    watch: Watch,
+    pub(crate) watch: Watch,
     want: u32,
     mclt: u32,
     promises: BTreeMap<Ipv4Addr, Vec<Promise>>,
@@ -85,11 +67,11 @@ struct Simulation {
     is_storming: bool,
     may_cut: bool,
     planned_start: [bool; 2],
-    failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
     acks: u64,
     /// Lines for whoever has to understand a failing seed; only on its second run.
-    trace: Vec<String>,
-    is_tracing: bool,
+    pub(crate) trace: Vec<String>,
+    pub(crate) is_tracing: bool,
 }
 
 impl Simulation {
@@ -163,19 +145,35 @@ impl Simulation {
         match self.failures.first() {
             Some(first) => {
                 // Only what is about the address that the failure names, if it names one.
-                let address = first.split(|c: char| c != '.' && !c.is_ascii_digit()).find(|word| word.starts_with("10."));
+                let address = first
+                    .split(|c: char| c != '.' && !c.is_ascii_digit())
+                    .find(|word| word.starts_with("10."));
                 let is_about = |line: &&String| {
-                    !line.contains("10.77.0.") || address.is_none_or(|address| line.contains(&format!("{address} ")) || line.ends_with(address))
+                    !line.contains("10.77.0.")
+                        || address
+                            .is_none_or(|address| line.contains(&format!("{address} ")) || line.ends_with(address))
                 };
-                let mut tail: Vec<&str> = self.trace.iter().filter(is_about).rev().take(80).map(String::as_str).collect();
+                let mut tail: Vec<&str> = self
+                    .trace
+                    .iter()
+                    .filter(is_about)
+                    .rev()
+                    .take(80)
+                    .map(String::as_str)
+                    .collect();
                 tail.reverse();
-                Err(format!("{first}\n{}\n{:#?}\n{:#?}", tail.join("\n"), self.logs(P), self.logs(S)))
+                Err(format!(
+                    "{first}\n{}\n{:#?}\n{:#?}",
+                    tail.join("\n"),
+                    self.logs(P),
+                    self.logs(S)
+                ))
             }
             None => Ok(self.acks),
         }
     }
 
-    fn note(&mut self, line: impl FnOnce(u64) -> String) {
+    pub(crate) fn note(&mut self, line: impl FnOnce(u64) -> String) {
         if self.is_tracing {
             self.trace.push(line(self.world.now_ms));
         }
@@ -211,7 +209,10 @@ impl Simulation {
             || self.world.state(other) == Some(State::PartnerDown);
         let mine = self.world.nodes[node].store.state_record().map(|record| record.mine);
         let may_serve = mine.is_none_or(|mine| {
-            matches!(mine, State::Normal | State::CommunicationsInterrupted | State::PartnerDown)
+            matches!(
+                mine,
+                State::Normal | State::CommunicationsInterrupted | State::PartnerDown
+            )
         });
         is_alone && may_serve
     }
@@ -333,26 +334,33 @@ impl Simulation {
             }
             let is_lost = self.rng.chance(10);
             let is_renewal = self.clients[&client].is_some();
-            if is_renewal
-                && let Some(secs) = self.world.kernel_renews(node, &client_id(client), address, self.want)
-            {
+            if is_renewal && let Some(secs) = self.world.kernel_renews(node, &client_id(client), address, self.want) {
                 let until = self.world.now(node).wall.after(secs);
                 self.check_time(node, address, until, "kernel");
                 self.hand_out(node, client, address, asked_ms, secs, is_lost);
+                // The event comes, or does not; the map keeps the last renewal either way.
                 if self.rng.chance(50) {
-                    let renewed = self.world.nodes[node].kernel.get_mut(&address).and_then(|armed| armed.renewed.take());
-                    if self.world.is_up(node) {
-                        self.world.learn(node, address, renewed);
-                    } else if let Some(armed) = self.world.nodes[node].kernel.get_mut(&address) {
-                        armed.renewed = renewed;
-                    }
+                    let renewed = self.world.nodes[node]
+                        .kernel
+                        .get(&address)
+                        .and_then(|armed| armed.renewed);
+                    self.world.learn(node, address, renewed);
                 }
                 continue;
             }
-            let Some(ack) = self.world.request(node, client, address, self.want) else { continue };
+            let Some(ack) = self.world.request(node, client, address, self.want) else {
+                continue;
+            };
             self.check_time(node, address, ack.until, "agent");
             let life = self.world.nodes[node].life;
-            self.answers.push(Answer { node, life, client, asked_ms, ack, is_lost });
+            self.answers.push(Answer {
+                node,
+                life,
+                client,
+                asked_ms,
+                ack,
+                is_lost,
+            });
             self.world.plan_custom(self.world.weather.disk_ms + 1, ANSWER);
         }
     }
@@ -370,7 +378,14 @@ impl Simulation {
                 continue;
             }
             let (node, secs) = (answer.node, answer.ack.secs);
-            self.hand_out(node, answer.client, answer.ack.address, answer.asked_ms, secs, answer.is_lost);
+            self.hand_out(
+                node,
+                answer.client,
+                answer.ack.address,
+                answer.asked_ms,
+                secs,
+                answer.is_lost,
+            );
         }
         if !self.answers.is_empty() {
             self.world.plan_custom(10, ANSWER);
@@ -398,7 +413,18 @@ impl Simulation {
         }
         if !is_lost && is_wanted {
             // A client has one address; another one that it held is given up silently.
-            let before = self.clients.insert(client, Some(Held { address, node, asked_ms, secs })).flatten();
+            let before = self
+                .clients
+                .insert(
+                    client,
+                    Some(Held {
+                        address,
+                        node,
+                        asked_ms,
+                        secs,
+                    }),
+                )
+                .flatten();
             if let Some(before) = before.filter(|before| before.address != address) {
                 self.end_promise(client, before.address);
             }
@@ -410,14 +436,19 @@ impl Simulation {
             promises.retain(|promise| promise.client != client);
         }
         // An answer on its way finds a client that does not want it any more.
-        self.answers.retain(|answer| answer.client != client || answer.ack.address != address);
+        self.answers
+            .retain(|answer| answer.client != client || answer.ack.address != address);
     }
 
     /// I7: outside partner-down, never further than agreed and MCLT.
     fn check_time(&mut self, node: usize, address: Ipv4Addr, until: WallTime, who: &str) {
         self.watch_wire();
         let this = &self.world.nodes[node];
-        if this.store.state_record().is_some_and(|record| record.mine == State::PartnerDown) {
+        if this
+            .store
+            .state_record()
+            .is_some_and(|record| record.mine == State::PartnerDown)
+        {
             return;
         }
         let wall = self.world.now(node).wall;
@@ -440,143 +471,6 @@ impl Simulation {
         }
     }
 
-    // ---- the wire -----------------------------------------------------------------------------------------------
-
-    fn watch_wire(&mut self) {
-        while let Some(seen) = self.world.seen.pop_front() {
-            match seen {
-                Seen::Sent { from, connection, bytes, durable } => {
-                    for message in messages(self.watch.sent.entry((connection, from)).or_default(), &bytes) {
-                        self.watch.messages += 1;
-                        self.check_sent(from, connection, durable, message);
-                    }
-                }
-                Seen::Delivered { to, connection, bytes, written } => {
-                    for message in messages(self.watch.delivered.entry((connection, to)).or_default(), &bytes) {
-                        self.note_delivered(to, connection, written, message);
-                    }
-                }
-            }
-        }
-    }
-
-    /// I8, and the list of what makes a dhcpd abort.
-    fn check_sent(&mut self, from: usize, connection: u64, durable: usize, message: Message) {
-        self.note_message(from, &message);
-        let disk = &self.world.nodes[from].store.journal[..durable];
-        match message.body {
-            Body::BndUpd(update) => {
-                let address = update.address.unwrap();
-                let virgin = update.known_status() == Some(BindingState::Free) && update.potential_expiry == Some(0);
-                let is_on_disk = disk.iter().rev().any(|record| match record {
-                    Record::Lease(binding) => {
-                        binding.address == address
-                            && Some(binding.state) == update.known_status()
-                            && Some(binding.told_partner.secs()) == update.potential_expiry
-                            && binding.rewind == binding.state
-                    }
-                    Record::State(_) => false,
-                });
-                if !is_on_disk && !virgin {
-                    self.failures.push(format!("I8: {from} announces what is not on its disk: {update:?}"));
-                }
-                let has_client = update.chaddr.is_some();
-                let is_legal = match update.known_status() {
-                    Some(BindingState::Active | BindingState::Expired | BindingState::Released) => has_client,
-                    Some(BindingState::Abandoned) => !has_client && update.client_id.is_none(),
-                    Some(BindingState::Free | BindingState::Backup | BindingState::Reset) => true,
-                    None => false,
-                };
-                if !is_legal || message.xid == 0 {
-                    self.failures.push(format!("a dhcpd could not take {update:?}"));
-                }
-                self.watch.sent_at.insert((connection, from, message.xid), self.watch.messages);
-                self.watch.updates.insert((connection, from, message.xid), update);
-            }
-            Body::BndAck(ack) if ack.refusal.reason.is_none() => {
-                let key = (connection, 1 - from, message.xid);
-                let (Some(update), Some(&since)) = (self.watch.updates.get(&key), self.watch.arrived.get(&key)) else {
-                    self.failures.push(format!("{from} acknowledges what was never sent"));
-                    return;
-                };
-                let is_on_disk = disk.iter().skip(since).any(|record| match record {
-                    Record::Lease(binding) => {
-                        Some(binding.address) == update.address
-                            && Some(binding.from_partner.secs()) == update.potential_expiry
-                    }
-                    Record::State(_) => false,
-                });
-                if !is_on_disk {
-                    self.failures.push(format!("I8: {from} acknowledges before its record is on disk: {update:?}"));
-                }
-                if let (Some(address), Some(potential)) = (update.address, update.potential_expiry) {
-                    self.watch.agreed[from].insert(address, potential);
-                    self.watch.accepted_at[from].insert(address, self.watch.messages);
-                }
-            }
-            Body::State(state) => {
-                let last = disk.iter().rev().find_map(|record| match record {
-                    Record::State(record) => Some(record.mine.wire()),
-                    Record::Lease(_) => None,
-                });
-                if last.is_some_and(|last| last != state.state) && !state.startup {
-                    // A later transition may be on disk already; an earlier one must not be all there is.
-                    let ever = disk.iter().any(|record| matches!(record, Record::State(r) if r.mine.wire() == state.state));
-                    if !ever {
-                        self.failures.push(format!("I8: {from} announces a state that is not on its disk"));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A line for whoever has to understand a failing seed.
-    fn note_message(&mut self, from: usize, message: &Message) {
-        if !self.is_tracing {
-            return;
-        }
-        let (now, xid) = (self.world.now_ms, message.xid);
-        let after = |secs: Option<u32>| i64::from(secs.unwrap_or(0)) - EPOCH as i64;
-        let text = match &message.body {
-            Body::BndUpd(update) => {
-                let address = update.address.unwrap();
-                let client = update.client_id.as_ref().map(|id| id[4]);
-                let (state, ends) = (update.known_status(), after(update.lease_expiry));
-                let (potential, cltt) = (after(update.potential_expiry), after(update.cltt));
-                format!("{address} BNDUPD {state:?} client {client:?} ends {ends} potential {potential} cltt {cltt}")
-            }
-            Body::BndAck(ack) => format!("{} BNDACK {:?}", ack.address.unwrap(), ack.refusal.reason),
-            Body::State(state) => format!("STATE {:?} startup {}", state.known_state(), state.startup),
-            Body::UpdReq | Body::UpdReqAll | Body::UpdDone => format!("{:?}", message.body),
-            _ => return,
-        };
-        self.note(|_| format!("{now} {from} sends xid {xid} {text}"));
-    }
-
-    fn note_delivered(&mut self, to: usize, connection: u64, written: usize, message: Message) {
-        match message.body {
-            Body::BndUpd(update) => {
-                if let (Some(address), Some(potential)) = (update.address, update.potential_expiry) {
-                    self.watch.heard[to].insert(address, (potential, written));
-                }
-                self.watch.arrived.insert((connection, 1 - to, message.xid), written);
-            }
-            Body::BndAck(ack) if ack.refusal.reason.is_none() => {
-                if let Some(update) = self.watch.updates.get(&(connection, to, message.xid))
-                    && let (Some(address), Some(potential)) = (update.address, update.potential_expiry)
-                {
-                    // Where both told each other at once, each holds itself to the later one.
-                    let sent = self.watch.sent_at[&(connection, to, message.xid)];
-                    let crossed = self.watch.accepted_at[to].get(&address).is_some_and(|accepted| *accepted > sent);
-                    let before = self.watch.agreed[to].get(&address).copied().filter(|_| crossed).unwrap_or(0);
-                    self.watch.agreed[to].insert(address, potential.max(before));
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// I3: at the end every address is free, and both sides say whose.
     fn check_leaks(&mut self) {
         if !self.failures.is_empty() {
@@ -585,7 +479,10 @@ impl Simulation {
         if !self.world.is_settled() {
             let states = [P, S].map(|node| self.world.state(node));
             let status = [P, S].map(|node| {
-                self.world.nodes[node].endpoint.as_ref().map(|e| e.status(&self.world.nodes[node].store, self.world.now(node)))
+                self.world.nodes[node]
+                    .endpoint
+                    .as_ref()
+                    .map(|e| e.status(&self.world.nodes[node].store, self.world.now(node)))
             });
             self.failures.push(format!("I3: not settled: {states:?} {status:#?}"));
             return;
@@ -602,11 +499,6 @@ impl Simulation {
     }
 }
 
-fn messages(decoder: &mut Decoder, bytes: &[u8]) -> Vec<Message> {
-    decoder.push(bytes);
-    std::iter::from_fn(|| decoder.take_message().unwrap()).collect()
-}
-
 /// Runs a range of seeds: how many answers the clients got, and which seeds failed.
 fn run_seeds(seeds: impl Iterator<Item = u64>) -> (u64, Vec<u64>) {
     let mut acks = 0;
@@ -620,14 +512,31 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> (u64, Vec<u64>) {
     (acks, failed)
 }
 
+/// Seeds that once failed.
+fn regressions() -> Vec<u64> {
+    let text = include_str!("../../regressions/failover-seeds.txt");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once(' ').expect("seed, lesson").0.parse().unwrap())
+        .collect()
+}
+
 #[test]
 fn the_invariants_hold_whatever_happens() {
-    let single = std::env::var("XDHCPD_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let single = std::env::var("XDHCPD_SEED")
+        .ok()
+        .map(|seed| seed.parse::<u64>().unwrap());
     let count = std::env::var("XDHCPD_SEEDS").map_or(SEEDS, |count| count.parse().unwrap());
     let (first, last) = single.map_or((1, count), |seed| (seed, seed));
+    let mut seeds: Vec<u64> = (first..=last).collect();
+    if single.is_none() {
+        seeds.extend(regressions().into_iter().filter(|seed| *seed > last));
+    }
+    let seeds = &seeds;
     let halves: Vec<(u64, Vec<u64>)> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..2).map(|part| scope.spawn(move || run_seeds((first + part..=last).step_by(2)))).collect();
+        let threads: Vec<_> = (0..2)
+            .map(|part| scope.spawn(move || run_seeds(seeds.iter().skip(part).step_by(2).copied())))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let acks: u64 = halves.iter().map(|half| half.0).sum();
@@ -637,6 +546,11 @@ fn the_invariants_hold_whatever_happens() {
         let why = Simulation::new(seed, true).run().unwrap_err();
         eprintln!("seed {seed} (XDHCPD_SEED={seed} cargo test -p tests --test failover invariants): {why}");
     }
-    assert!(failed.is_empty(), "{} failing seeds: {:?}", failed.len(), &failed[..failed.len().min(40)]);
+    assert!(
+        failed.is_empty(),
+        "{} failing seeds: {:?}",
+        failed.len(),
+        &failed[..failed.len().min(40)]
+    );
     assert!(acks > (last - first + 1) * 50, "the clients were served: {acks}");
 }

@@ -43,6 +43,7 @@ const STATEMENTS: &[&str] = &[
     "set",
     "unset",
     "define",
+    "server-identifier",
     "log",
     "execute",
     "on",
@@ -62,8 +63,9 @@ const STATEMENTS: &[&str] = &[
 impl Parser<'_> {
     /// Reads one statement of a block; after an error goes on behind it.
     pub(super) fn statement(&mut self, frame: &mut Frame) {
+        let before = self.last;
         if self.dispatch(frame) == Err(Reported) {
-            self.skip_statement();
+            self.recover(before);
         }
     }
 
@@ -117,6 +119,20 @@ impl Parser<'_> {
             return self.eval_statement(frame, token.span);
         }
         self.next();
+        if self.at(b'=') {
+            // dhcpd takes this as an expression whose value nobody asks for.
+            self.next();
+            self.any_expression()?;
+            self.semicolon()?;
+            let span = token.span.to(self.last);
+            self.warning(
+                span,
+                format!("this compares `{text}` with a value and does nothing"),
+                "",
+            );
+            self.note(format!("a variable is set with `set {text} = ...;`"));
+            return Ok(());
+        }
         self.error(
             token.span,
             format!("unknown statement `{text}`"),
@@ -124,7 +140,7 @@ impl Parser<'_> {
         );
         let known = STATEMENTS.iter().copied().chain(PARAMS.iter().map(|info| info.name));
         self.suggest(&word, known);
-        if let Some(option) = self.config.spaces.option_by_name(crate::config::SpaceId::DHCP, &word) {
+        if let Some(option) = self.config.spaces.option_by_name(SpaceId::DHCP, &word) {
             let name = self.config.spaces.option_name(option);
             self.note(format!("an option is set with `option {name} ...;`"));
         }

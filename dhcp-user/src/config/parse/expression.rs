@@ -298,6 +298,21 @@ impl Parser<'_> {
     }
 
     fn primary(&mut self, want: Want) -> Parsed<Expr> {
+        if self.depth >= EXPRESSION_DEPTH_MAX {
+            let span = self.peek().span;
+            return self.fail(
+                span,
+                "expression is nested too deep",
+                format!("at most {EXPRESSION_DEPTH_MAX} deep"),
+            );
+        }
+        self.depth = self.depth.saturating_add(1);
+        let result = self.operand(want);
+        self.depth = self.depth.saturating_sub(1);
+        result
+    }
+
+    fn operand(&mut self, want: Want) -> Parsed<Expr> {
         let token = self.peek();
         match token.kind {
             Kind::Punct(b'(') => {
@@ -314,8 +329,9 @@ impl Parser<'_> {
                 let number = self.number(0, i64::from(u32::MAX))?;
                 Ok(Expr::Number(u64::try_from(number).unwrap_or(0)))
             }
-            Kind::Number => self.octets().map(|bytes| Expr::Const(bytes.into())),
-            Kind::NumberOrName => self.octets().map(|bytes| Expr::Const(bytes.into())),
+            // A function whose name happens to be of hexadecimal digits.
+            Kind::NumberOrName if self.peek_at(1).kind == Kind::Punct(b'(') => self.named(),
+            Kind::Number | Kind::NumberOrName => self.octets().map(|bytes| Expr::Const(bytes.into())),
             Kind::Name => self.named(),
             Kind::Punct(_) | Kind::End => {
                 let what = match want {

@@ -9,22 +9,6 @@ use crate::config::span::Span;
 /// Shortest `mclt` that does not earn a warning, in seconds.
 const MCLT_SENSIBLE_MIN: u32 = 60;
 
-const STATES: &[(&str, StateName)] = &[
-    ("startup", StateName::Startup),
-    ("recover", StateName::Recover),
-    ("recover-wait", StateName::RecoverWait),
-    ("recover-done", StateName::RecoverDone),
-    ("normal", StateName::Normal),
-    ("communications-interrupted", StateName::CommunicationsInterrupted),
-    ("partner-down", StateName::PartnerDown),
-    ("potential-conflict", StateName::PotentialConflict),
-    ("conflict-done", StateName::ConflictDone),
-    ("resolution-interrupted", StateName::ResolutionInterrupted),
-    ("paused", StateName::Paused),
-    ("shutdown", StateName::Shutdown),
-    ("unknown-state", StateName::Unknown),
-];
-
 const SETTINGS: &[&str] = &[
     "primary",
     "secondary",
@@ -161,8 +145,9 @@ impl Parser<'_> {
                 Kind::End => return self.unclosed(open),
                 Kind::Punct(_) | Kind::Name | Kind::Number | Kind::NumberOrName | Kind::String => {}
             }
+            let before = self.last;
             if self.failover_setting(&mut peer, &mut has_role) == Err(Reported) {
-                self.skip_statement();
+                self.recover(before);
             }
         }
         self.eat(b';');
@@ -363,8 +348,9 @@ impl Parser<'_> {
                 Kind::End => return self.unclosed(open),
                 Kind::Punct(_) | Kind::Name | Kind::Number | Kind::NumberOrName | Kind::String => {}
             }
+            let before = self.last;
             if self.state_line(&mut state, id) == Err(Reported) {
-                self.skip_statement();
+                self.recover(before);
             }
         }
         self.eat(b';');
@@ -417,7 +403,10 @@ impl Parser<'_> {
 
     fn state_name(&mut self) -> Parsed<StateName> {
         let (word, token) = self.word("the name of a state")?;
-        if let Some((_, state)) = STATES.iter().find(|(name, _)| name.eq_ignore_ascii_case(&word)) {
+        if let Some(state) = StateName::ALL
+            .iter()
+            .find(|state| state.name().eq_ignore_ascii_case(&word))
+        {
             return Ok(*state);
         }
         self.error(
@@ -425,7 +414,7 @@ impl Parser<'_> {
             format!("unknown state `{word}`"),
             "as in `normal` or `partner-down`",
         );
-        self.suggest(&word, STATES.iter().map(|(name, _)| *name));
+        self.suggest(&word, StateName::ALL.iter().map(|state| state.name()));
         Err(Reported)
     }
 

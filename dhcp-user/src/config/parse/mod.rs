@@ -147,7 +147,10 @@ impl<'r> Parser<'r> {
             scope.authoritative = frame.authoritative;
         }
         self.finish_scope(ScopeId(0));
-        self.check_peers();
+        // dhcpd, too, asks this only of a text that it understands.
+        if self.errors_count() == 0 {
+            self.check_peers();
+        }
         self.check_ranges();
         self.check_subnets();
         let does_ddns = self.config.scopes.first().is_some_and(|scope| {
@@ -416,6 +419,18 @@ impl<'r> Parser<'r> {
         if between.contains(&b'\n') { behind } else { found }
     }
 
+    /// Goes on after an error in a statement that began behind `before`: to the end of the statement, unless that has
+    /// been reached already.
+    fn recover(&mut self, before: Span) {
+        let is_at_end = matches!(
+            self.config.sources.text(self.last.file).get(self.last.start as usize),
+            Some(b';' | b'}')
+        ) && self.last.end == self.last.start.saturating_add(1);
+        if self.last == before || !is_at_end {
+            self.skip_statement();
+        }
+    }
+
     /// Skips to behind the next `;`, or over the next block, or before a `}` that ends the block we are in.
     fn skip_statement(&mut self) {
         let mut depth = 0_usize;
@@ -527,15 +542,6 @@ impl<'r> Parser<'r> {
 
     /// Reads `{ statements }` of a declaration.
     fn block(&mut self, frame: &mut Frame) -> Parsed<()> {
-        self.block_with(frame, &mut |_, _| Ok(false))
-    }
-
-    /// Reads `{ statements }`; `own` is offered each statement first and says whether it took it.
-    fn block_with(
-        &mut self,
-        frame: &mut Frame,
-        own: &mut dyn FnMut(&mut Self, &mut Frame) -> Parsed<bool>,
-    ) -> Parsed<()> {
         let open = self.expect(b'{')?;
         if self.nesting >= NESTING_MAX {
             return self.too_deep(open);
@@ -551,11 +557,7 @@ impl<'r> Parser<'r> {
                 Kind::End => break false,
                 Kind::Punct(_) | Kind::Name | Kind::Number | Kind::NumberOrName | Kind::String => {}
             }
-            match own(self, frame) {
-                Ok(true) => {}
-                Ok(false) => self.statement(frame),
-                Err(Reported) => self.skip_statement(),
-            }
+            self.statement(frame);
         };
         self.nesting = self.nesting.saturating_sub(1);
         if let Some(scope) = self.config.scopes.get_mut(frame.scope.0) {

@@ -287,10 +287,12 @@ impl Parser<'_> {
     fn ip6(&mut self, value: &mut Value) -> Parsed<()> {
         let start = self.peek().span;
         let mut text = String::new();
+        // Its colons belong to it only as long as nothing stands between.
         while matches!(
             self.peek().kind,
             Kind::Number | Kind::NumberOrName | Kind::Punct(b':' | b'.')
-        ) {
+        ) && (text.is_empty() || self.peek().span.start == self.last.end)
+        {
             let token = self.next();
             text.push_str(&self.text(token));
         }

@@ -107,3 +107,53 @@ fn an_unknown_interface_is_a_reason() {
     world.silent(&Message::discover(1));
     assert_eq!(world.ignored("unknown-interface"), 1);
 }
+
+#[test]
+fn in_a_storm_new_clients_are_shed_first_and_renewals_last() {
+    use super::super::limits::{DISCOVER_SHED_COUNT, SELECTING_SHED_COUNT};
+    let conf = VISITORS
+        .replace("255.255.255.0", "255.255.0.0")
+        .replace("192.168.150.0", "192.168.0.0")
+        .replace("192.168.150.50 192.168.150.100", "192.168.0.50 192.168.199.100");
+    let mut world = World::with(&conf, "", |options| options.fast_path = false);
+    world.syncs = false;
+    let mut client = 0_u32;
+    let mut flood = |world: &mut World, until: usize| {
+        while world.status().journal.waiting < until {
+            client += 1;
+            let [_, a, b, c] = client.to_be_bytes();
+            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 168, 0, 50)) + client);
+            world.silent(&Message { mac: [2, 1, 1, a, b, c], ..Message::renew(1, address) });
+        }
+    };
+    flood(&mut world, DISCOVER_SHED_COUNT);
+    world.silent(&Message::discover(1));
+    assert_eq!(world.ignored("shed"), 1);
+    let other = Ipv4Addr::new(192, 168, 199, 9);
+    world.silent(&Message::select(1, other));
+    assert_eq!(world.ignored("shed"), 1, "a chosen offer is still taken");
+    flood(&mut world, SELECTING_SHED_COUNT);
+    world.silent(&Message::select(2, Ipv4Addr::new(192, 168, 199, 10)));
+    assert_eq!(world.ignored("shed"), 2);
+    let before = world.status().journal.waiting;
+    world.silent(&Message::renew(3, Ipv4Addr::new(192, 168, 199, 11)));
+    assert!(world.status().journal.waiting > before, "a renewal is taken to the last");
+}
+
+#[test]
+fn urgency_puts_who_has_an_address_first() {
+    use super::super::{Urgency, urgency};
+    for (message, expected) in [
+        (Message::renew(1, ip(50)), Urgency::Holder),
+        (Message::release(1, ip(50)), Urgency::Holder),
+        (Message::select(1, ip(50)), Urgency::Selecting),
+        (Message::discover(1), Urgency::Seeking),
+        (Message::new(8, 1), Urgency::Other),
+    ] {
+        let bytes = message.bytes();
+        assert_eq!(urgency(&bytes), expected);
+        for cut in 0..240 {
+            assert_eq!(urgency(&bytes[..cut]), Urgency::Other);
+        }
+    }
+}

@@ -139,9 +139,23 @@ fn a_second_reply_never_overtakes_the_record_of_the_first() {
     world.ask(&Message::discover(1));
     world.syncs = false;
     world.silent(&Message::select(1, ip(50)));
-    world.silent(&Message::select(1, ip(50)));
+    world.silent(&Message { xid: [1; 4], ..Message::select(1, ip(50)) });
     world.sync();
     assert_eq!(world.sent.iter().filter(|reply| reply.kind() == 5).count(), 2);
+}
+
+#[test]
+fn a_retry_of_an_exchange_that_waits_for_the_disk_is_answered_once() {
+    let mut world = World::new(VISITORS);
+    world.ask(&Message::discover(1));
+    world.syncs = false;
+    for _ in 0..3 {
+        world.silent(&Message::select(1, ip(50)));
+    }
+    assert_eq!(world.ignored("repeated"), 2);
+    world.sync();
+    assert_eq!(world.sent.iter().filter(|reply| reply.kind() == 5).count(), 1);
+    world.ask(&Message::select(1, ip(50)));
 }
 
 #[test]

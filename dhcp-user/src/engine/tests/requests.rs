@@ -161,3 +161,25 @@ fn a_nak_echoes_the_relay_s_option_and_the_identifier_when_configured() {
     assert_eq!(nak.codes(), [53, 54, 56, 61, 82]);
     assert_eq!(*nak.destination.ip(), ip(3));
 }
+
+#[test]
+fn a_client_that_chose_another_server_frees_what_it_was_offered() {
+    let mut world = World::new(&VISITORS.replace("192.168.150.100", "192.168.150.50"));
+    world.ask(&Message::discover(1));
+    world.silent(&Message::discover(2));
+    world.silent(&Message::select(1, ip(50)).without(54).with(54, &[192, 168, 150, 3]));
+    assert_eq!(world.ask(&Message::discover(2)).yiaddr(), ip(50));
+}
+
+#[test]
+fn link_selection_and_the_server_id_override_are_honoured() {
+    // RFC 3527: the relay names the client's subnet; RFC 5107: and the server identifier that leads back to it.
+    let mut world = World::new(TWO_NETWORKS);
+    let agent = [5, 4, 10, 9, 0, 0, 11, 4, 192, 168, 150, 7];
+    let offer = world.ask(&Message::discover(1).with(82, &agent).via(ip(7)));
+    assert_eq!(offer.yiaddr(), other(50));
+    assert_eq!(offer.option(54).unwrap(), [192, 168, 150, 7]);
+    assert_eq!(offer.source, super::super::testing::SERVER, "the datagram's source stays this server");
+    let select = Message::select(1, other(50)).without(54).with(54, &[192, 168, 150, 7]);
+    assert_eq!(world.ask(&select.with(82, &agent).via(ip(7))).kind(), 5);
+}

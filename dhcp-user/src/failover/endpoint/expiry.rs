@@ -18,7 +18,9 @@ impl Endpoint {
         }
         let mut armed = Vec::new();
         for &address in addresses {
-            let Some(binding) = leases.binding(address) else { continue };
+            let Some(binding) = leases.binding(address) else {
+                continue;
+            };
             if binding.ends >= now.wall && binding.ends < WallTime::NEVER {
                 // The second of `ends` itself still belongs to the client.
                 self.later.insert((binding.ends, address));
@@ -60,7 +62,9 @@ impl Endpoint {
     /// comes back by each side's own timer, but not before the partner knows that it was abandoned: until then the
     /// partner may go on renewing it for its client (dhcpd does not wait).
     fn may_end(&self, address: Ipv4Addr, leases: &dyn Leases, now: Now) -> bool {
-        let Some(binding) = leases.binding(address) else { return false };
+        let Some(binding) = leases.binding(address) else {
+            return false;
+        };
         match binding.state {
             BindingState::Active => {
                 let is_partners = self.is_normal() && self.settings.role == Role::Secondary;
@@ -122,7 +126,12 @@ impl Endpoint {
             self.updates.enqueue(address, seq);
             self.plan_reuse_of(address, leases, now);
         }
-        if self.is_normal() {
+        // dhcpd looks at the lists at every change; once a second is as good for a timer of seconds.
+        let is_fresh = self
+            .schedule_checked_at
+            .is_some_and(|at| now.boot.since(at).as_secs() == 0);
+        if self.is_normal() && !is_fresh {
+            self.schedule_checked_at = Some(now.boot);
             self.schedule_balance(leases, now);
         }
     }
@@ -188,7 +197,10 @@ impl Endpoint {
     /// Leases that were reported in the last second of their time.
     fn poll_later(&mut self, leases: &mut dyn Leases, now: Now) {
         let rest = self.later.split_off(&(now.wall, Ipv4Addr::UNSPECIFIED));
-        let over: Vec<Ipv4Addr> = std::mem::replace(&mut self.later, rest).into_iter().map(|(_, at)| at).collect();
+        let over: Vec<Ipv4Addr> = std::mem::replace(&mut self.later, rest)
+            .into_iter()
+            .map(|(_, at)| at)
+            .collect();
         if !over.is_empty() {
             self.handle_due(&over, leases, now);
         }

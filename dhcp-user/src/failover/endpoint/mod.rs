@@ -9,6 +9,17 @@
 //!                                     outbox    what waits for the journal
 //! ```
 //!
+//! What the engine owes an endpoint:
+//!
+//! - at the start, [`Endpoint::record`] stored when the leases file had none, and how far the disk reaches
+//!   ([`Input::Durable`]);
+//! - every change of its own stored first, stamped ([`Endpoint::stamp`]), then reported ([`Input::Changed`]);
+//! - `ends` of a client's lease never shortened by a renewal: the answer may be lost, the client believes the longer
+//!   one;
+//! - each `ends` reported once ([`Input::Due`]), whoever may act on it: the endpoint remembers;
+//! - what the kernel had promised written into the lease, and reported as a change, before [`Input::Revoked`]; and kept
+//!   in the kernel's map until that record is durable.
+//!
 //! Everything that is sent after the handshake goes through one queue in which each message carries the journal
 //! record it rests on; the queue stops at the first record that is not on disk. So messages never overtake each
 //! other, and none overtakes its record (I8).
@@ -20,6 +31,7 @@ mod outbox;
 mod pools;
 mod session;
 mod status;
+mod table;
 mod updates;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -231,6 +243,7 @@ pub struct Endpoint {
     recover_wait_at: Option<BootTime>,
     balance_at: Option<BootTime>,
     balanced_at: Option<BootTime>,
+    schedule_checked_at: Option<BootTime>,
     /// The last update request we sent was for everything, and is not answered.
     is_asking_for_all: bool,
     moved: Vec<Ipv4Addr>,
@@ -297,6 +310,7 @@ impl Endpoint {
             recover_wait_at: None,
             balance_at: None,
             balanced_at: None,
+            schedule_checked_at: None,
             is_asking_for_all: false,
             moved: Vec::new(),
             token_next: 1,
@@ -507,7 +521,11 @@ impl Endpoint {
     }
 
     const fn alone_since(&self, since: WallTime) -> Alone {
-        Alone { since, mclt_secs: self.mclt_secs, slack_secs: self.slack_secs }
+        Alone {
+            since,
+            mclt_secs: self.mclt_secs,
+            slack_secs: self.slack_secs,
+        }
     }
 
     fn is_partners_key(&self, key: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use super::exchange::ends_binding;
 use super::{Endpoint, Level};
 use crate::failover::binding::{Binding, BindingState, Counts, Leases, Seq};
 use crate::failover::codec::{BndUpd, Body};
-use crate::failover::limits::BALANCE_JITTER_SECS;
+use crate::failover::limits::{BALANCE_JITTER_SECS, POOL_REQUEST_INTERVAL};
 use crate::failover::state::Role;
 use crate::lease::time::{Now, WallTime};
 
@@ -62,7 +62,11 @@ impl Endpoint {
 
     /// POOLREQ: gives what can be given and says how many, before the updates go out.
     pub(super) fn handle_pool_request(&mut self, xid: u32, leases: &mut dyn Leases, now: Now) {
-        let given = if self.is_normal() {
+        // A partner that asks all the time is told "none" all the time: a run may walk every address.
+        let is_fresh = self
+            .balanced_at
+            .is_some_and(|at| now.boot.since(at) < POOL_REQUEST_INTERVAL);
+        let given = if self.is_normal() && !is_fresh {
             self.balance(false, leases, now)
         } else {
             0

@@ -83,6 +83,8 @@ pub struct Status {
     pub updates_queued: usize,
     /// Updates sent and not acknowledged.
     pub updates_in_flight: usize,
+    /// How long the oldest update in flight has waited for its answer, seconds.
+    pub updates_lag_secs: u64,
     /// Updates of the partner that wait for a revocation or the end of a lease.
     pub updates_held: usize,
     /// Leases still to be answered for the partner's running update request.
@@ -134,6 +136,7 @@ impl Endpoint {
             pools,
             updates_queued: self.updates.queued_len(),
             updates_in_flight: self.updates.in_flight_len(),
+            updates_lag_secs: self.updates.lag(now.boot).as_secs(),
             updates_held: self.held_count,
             request_outstanding: self.updates.request_outstanding(),
             loss,

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::failover::binding::{BindingState, Seq};
 use crate::failover::limits::{ACK_TIMEOUT, REFUSED_MAX, REFUSED_RETRY};
@@ -69,6 +70,13 @@ impl Updates {
 
     pub(super) fn in_flight_len(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// How long the oldest update in flight has waited.
+    pub(super) fn lag(&self, now: BootTime) -> Duration {
+        self.in_flight
+            .first_key_value()
+            .map_or(Duration::ZERO, |(_, (_, sent))| now.since(*sent))
     }
 
     pub(super) fn in_flight(&self, address: Ipv4Addr) -> Option<InFlight> {

@@ -121,6 +121,9 @@ impl Feed {
     }
 }
 
+/// A file, an offset in it, and how many bytes there are.
+type Stretch = (Arc<dyn DiskFile>, u64, u64);
+
 /// Somebody who follows.
 #[derive(Debug)]
 pub struct Follower {
@@ -182,7 +185,7 @@ impl Follower {
     }
 
     /// The file, offset and length of what comes next; `None` when there is nothing yet.
-    fn locate(&self) -> Result<Option<(Arc<dyn DiskFile>, u64, u64)>, FollowError> {
+    fn locate(&self) -> Result<Option<Stretch>, FollowError> {
         let state = self.feed.state();
         if self.at == state.end {
             return Ok(None);

@@ -7,8 +7,11 @@
 //! ```
 //!
 //! Behind the records stands filler, written and synced beforehand, so that a commit changes bytes and no metadata:
-//! half the time of an append. Newlines, since they are white space to every reader of the file. A commit that does
-//! not fit goes out together with the next stretch of filler, in one write and one sync.
+//! half the time of an append. A commit that does not fit goes out together with the next stretch of filler, in one
+//! write and one sync.
+//!
+//! Filler is newlines, white space to every reader of the file; but dhcpd 4.4.3 exits with "whitespace too long, buffer
+//! overflow" at 1,500 of them, so every [`FILLER_LINE_LEN`] bytes of the file a `#` makes a comment.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -25,6 +28,10 @@ const FILLER_LEN: [u64; 2] = [64 * 1024, 256 * 1024];
 
 /// Files up to this length are small.
 const SMALL_LEN: u64 = 1024 * 1024;
+
+/// Distance of the comments in the filler; they stand at multiples of it. A disk sector of filler has several hundred
+/// newlines in a row, so the reader knows a lost write when it sees one.
+const FILLER_LINE_LEN: u64 = 512;
 
 /// Bytes copied at once.
 const COPY_LEN: usize = 64 * 1024;
@@ -179,7 +186,7 @@ impl Store {
             let filler = filler_len(end);
             let mut filled = Vec::with_capacity(bytes.len() + filler);
             filled.extend_from_slice(bytes);
-            filled.resize(bytes.len() + filler, b'\n');
+            push_filler(&mut filled, end, filler);
             match self.file.write_at(&filled, self.live_end) {
                 Ok(()) => self.filled_end = end + filler as u64,
                 Err(error) if error.kind() == ErrorKind::StorageFull => {
@@ -230,7 +237,8 @@ impl Store {
     /// What the system said. Before the rename nothing has changed; after it the store has failed.
     pub fn replace(&mut self, mut rewrite: Rewrite) -> io::Result<()> {
         let filler = filler_len(rewrite.len);
-        let filled = vec![b'\n'; filler];
+        let mut filled = Vec::with_capacity(filler);
+        push_filler(&mut filled, rewrite.len, filler);
         match rewrite.file.write_at(&filled, rewrite.len) {
             Ok(()) => rewrite.filled_end = rewrite.len + filler as u64,
             Err(error) if error.kind() == ErrorKind::StorageFull => {
@@ -497,7 +505,19 @@ fn text_end(file: &dyn DiskFile, limit: u64) -> io::Result<(u64, bool)> {
             .unwrap_or_default();
         let len = read_full(file, piece, start)?;
         let piece = piece.get(..len).unwrap_or_default();
-        if let Some(last) = piece.iter().rposition(|byte| !matches!(byte, b'\n' | 0)) {
+        let is_filler = |index: usize, byte: u8| match byte {
+            b'\n' | 0 => true,
+            b'#' => {
+                (start + index as u64).is_multiple_of(FILLER_LINE_LEN)
+                    && piece.get(index + 1).is_none_or(|next| *next == b'\n')
+            }
+            _ => false,
+        };
+        if let Some((last, _)) = piece
+            .iter()
+            .enumerate()
+            .rfind(|(index, byte)| !is_filler(*index, **byte))
+        {
             let after = start + last as u64 + 1;
             let mut next = [0; 2];
             let next_len = read_full(file, &mut next, after)?.min(usize::try_from(limit - after).unwrap_or(2));
@@ -510,6 +530,18 @@ fn text_end(file: &dyn DiskFile, limit: u64) -> io::Result<(u64, bool)> {
         end = start;
     }
     Ok((0, false))
+}
+
+/// Appends `len` bytes of filler that will stand at `at` in the file.
+fn push_filler(out: &mut Vec<u8>, at: u64, len: usize) {
+    let filler = (at..at + len as u64).map(|offset| {
+        if offset.is_multiple_of(FILLER_LINE_LEN) {
+            b'#'
+        } else {
+            b'\n'
+        }
+    });
+    out.extend(filler);
 }
 
 const fn filler_len(end: u64) -> usize {

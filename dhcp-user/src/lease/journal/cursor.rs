@@ -7,6 +7,9 @@
 /// Longest run of newlines that a record may contain. A lost disk sector shows at least several hundred.
 const NEWLINE_RUN_MAX: usize = 64;
 
+/// What is said of zeros and of long runs of newlines.
+const HOLE: &str = "a hole in the middle of a record";
+
 /// Why a walk stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -59,7 +62,7 @@ impl<'a> Cursor<'a> {
                     self.skip(1);
                     run += 1;
                     if run > NEWLINE_RUN_MAX {
-                        return Err(Fault::Bad("a hole in the middle of a record"));
+                        return Err(Fault::Bad(HOLE));
                     }
                     if is_record_start(self.rest()) {
                         return Err(Fault::Bad("a record begins in the middle of another"));
@@ -77,12 +80,16 @@ impl<'a> Cursor<'a> {
 
     /// Skips to the end of the line; the newline stays.
     pub(super) fn line_end(&mut self) -> Result<(), Fault> {
-        match self.rest().iter().position(|byte| *byte == b'\n') {
-            Some(len) => {
-                self.skip(len);
-                Ok(())
-            }
-            None => Err(Fault::End),
+        let rest = self.rest();
+        let len = rest
+            .iter()
+            .position(|byte| matches!(byte, b'\n' | 0))
+            .ok_or(Fault::End)?;
+        self.skip(len);
+        if rest.get(len) == Some(&0) {
+            Err(Fault::Bad(HOLE))
+        } else {
+            Ok(())
         }
     }
 
@@ -155,25 +162,22 @@ impl<'a> Cursor<'a> {
             let rest = self.rest();
             let len = rest
                 .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\' | b'\n'))
+                .position(|byte| is_string_special(*byte))
                 .ok_or(Fault::End)?;
             let (plain, after) = rest.split_at(len);
             out.extend_from_slice(plain);
             self.skip(len + 1);
             match after {
                 [b'"', ..] => return Ok(()),
-                [b'\n', after @ ..] => {
-                    if is_record_start(after) {
-                        return Err(Fault::Bad("a record begins in the middle of a string"));
-                    }
-                    out.push(b'\n');
-                }
-                [_, escape @ ..] => {
+                [b'\\', escape @ ..] => {
                     let (byte, len) = unescape(escape)?;
                     out.push(byte);
                     self.skip(len);
                 }
-                [] => return Err(Fault::End),
+                _ => {
+                    string_line_end(after)?;
+                    out.push(b'\n');
+                }
             }
         }
     }
@@ -260,19 +264,35 @@ impl<'a> Cursor<'a> {
             let rest = self.rest();
             let len = rest
                 .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\' | b'\n'))
+                .position(|byte| is_string_special(*byte))
                 .ok_or(Fault::End)?;
             self.skip(len + 1);
             match rest.get(len..) {
                 Some([b'"', ..]) => return Ok(()),
-                Some([b'\n', after @ ..]) if is_record_start(after) => {
-                    return Err(Fault::Bad("a record begins in the middle of a string"));
-                }
                 Some([b'\\', ..]) => self.skip(1),
-                _ => {}
+                Some(after) => string_line_end(after)?,
+                None => return Err(Fault::End),
             }
         }
     }
+}
+
+/// Bytes that a string does not simply consist of. dhcpd writes zeros as `\000`: one that stands there is a hole.
+const fn is_string_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | b'\n' | 0)
+}
+
+/// Whether a string may go on behind a newline (or a zero) that stands in it.
+fn string_line_end(text: &[u8]) -> Result<(), Fault> {
+    if text.first() == Some(&0)
+        || text.iter().take(NEWLINE_RUN_MAX + 1).filter(|b| **b == b'\n').count() > NEWLINE_RUN_MAX
+    {
+        return Err(Fault::Bad(HOLE));
+    }
+    if text.get(1..).is_some_and(is_record_start) {
+        return Err(Fault::Bad("a record begins in the middle of a string"));
+    }
+    Ok(())
 }
 
 /// The byte that an escape means, and its length without the backslash.
@@ -353,6 +373,13 @@ mod tests {
         let hole = [b"a".as_slice(), &[b'\n'; 65], b"b "].concat();
         let mut cursor = Cursor::new(&hole, 1);
         assert_eq!(cursor.space(), Err(Fault::Bad("a hole in the middle of a record")));
+        let mut out = Vec::new();
+        for hole in [[b'\n'; 70], [0; 70]] {
+            let string = [b"\"a".as_slice(), &hole, b"b\" "].concat();
+            assert_eq!(Cursor::new(&string, 0).string(&mut out), Err(Fault::Bad(HOLE)));
+            let comment = [b"# a".as_slice(), &hole, b"b\n x"].concat();
+            assert_eq!(Cursor::new(&comment, 0).space(), Err(Fault::Bad(HOLE)));
+        }
         let gap = [b"a".as_slice(), &[b'\n'; 64], b"b "].concat();
         assert_eq!(Cursor::new(&gap, 1).space(), Ok(()));
     }

@@ -9,17 +9,21 @@ const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 
-/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar.
-///
-/// The year is taken to begin in March, so that the leap day is its last.
-fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+/// Days before each month of a common year.
+const DAYS_BEFORE_MONTH: [u32; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+
+/// Days from 0000-01-01 to 1970-01-01.
+const EPOCH_DAYS: u32 = 719_528;
+
+/// Days from 1970-01-01 to a date; `None` before that.
+fn days_of(year: u32, month: u32, day: u32) -> Option<u32> {
+    let before = *DAYS_BEFORE_MONTH.get(month.checked_sub(1)? as usize)?;
+    // Leap days up to the end of the year before, year 0 among them.
+    let past = year.checked_sub(1)?;
+    let leaps = past / 4 - past / 100 + past / 400 + 1;
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap_day = u32::from(is_leap && month > 2);
+    (year * 365 + leaps + before + leap_day + day - 1).checked_sub(EPOCH_DAYS)
 }
 
 /// Year, month and day of a day since 1970-01-01, the way back of [`days_of`].
@@ -60,9 +64,11 @@ impl Civil {
         if !is_date || self.hour > 23 || self.minute > 59 || self.second > 60 {
             return None;
         }
-        let days = days_of(self.year.into(), self.month.into(), self.day.into());
+        let Some(days) = days_of(self.year, self.month, self.day) else {
+            return Some(WallTime::NONE);
+        };
         let secs = i64::from(self.hour * 3600 + self.minute * 60 + self.second);
-        let total = days * i64::from(DAY_SECS) + secs + offset_secs;
+        let total = i64::from(days) * i64::from(DAY_SECS) + secs + offset_secs;
         Some(u64::try_from(total).map_or(WallTime::NONE, WallTime::from_secs))
     }
 }

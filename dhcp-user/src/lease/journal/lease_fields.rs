@@ -30,7 +30,11 @@ pub(super) fn parse(cursor: &mut Cursor<'_>, now: WallTime, scratch: &mut Vec<u8
     cursor.byte(b'{', "left brace expected")?;
     let mut seen = Seen::default();
     loop {
-        cursor.space()?;
+        // dhcpd's indentation, before a field.
+        match cursor.rest() {
+            [b'\n', b' ', b' ', b'a'..=b'z', ..] => cursor.skip(3),
+            _ => cursor.space()?,
+        }
         if cursor.peek()? == b'}' {
             cursor.skip(1);
             break;
@@ -249,7 +253,25 @@ fn rare_time(cursor: &mut Cursor<'_>) -> Result<WallTime, Fault> {
     .ok_or(Fault::Bad(EXPECTED))
 }
 
+/// The state behind `before`, when it stands there exactly as dhcpd writes it.
+fn plain_state(cursor: &mut Cursor<'_>, before: &[u8]) -> Option<BindingState> {
+    let rest = cursor.rest().strip_prefix(before)?;
+    let (state, len) = match rest {
+        [b'a', b'c', b't', b'i', b'v', b'e', b';', ..] => (BindingState::Active, 7),
+        [b'f', b'r', b'e', b'e', b';', ..] => (BindingState::Free, 5),
+        [b'e', b'x', b'p', b'i', b'r', b'e', b'd', b';', ..] => (BindingState::Expired, 8),
+        [b'b', b'a', b'c', b'k', b'u', b'p', b';', ..] => (BindingState::Backup, 7),
+        _ => return None,
+    };
+    cursor.skip(before.len() + len);
+    Some(state)
+}
+
 fn binding(cursor: &mut Cursor<'_>, lease: &mut Lease, seen: &mut Seen) -> Result<(), Fault> {
+    if let Some(state) = plain_state(cursor, b" state ") {
+        seen.state = Some(state);
+        return Ok(());
+    }
     cursor.keyword("state", "binding state expected")?;
     let word = cursor.next_word("binding state expected")?;
     if let Some(state) = BindingState::from_name(word) {
@@ -267,6 +289,9 @@ fn binding(cursor: &mut Cursor<'_>, lease: &mut Lease, seen: &mut Seen) -> Resul
 }
 
 fn other_state(cursor: &mut Cursor<'_>) -> Result<BindingState, Fault> {
+    if let Some(state) = plain_state(cursor, b" binding state ") {
+        return Ok(state);
+    }
     cursor.keyword("binding", "binding state expected")?;
     cursor.keyword("state", "binding state expected")?;
     let word = cursor.next_word("binding state expected")?;
@@ -275,8 +300,29 @@ fn other_state(cursor: &mut Cursor<'_>) -> Result<BindingState, Fault> {
     Ok(state)
 }
 
+/// ` ethernet xx:xx:xx:xx:xx:xx;` when it stands exactly so.
+fn plain_ethernet(cursor: &mut Cursor<'_>) -> Option<HwAddr> {
+    const BEFORE: &[u8] = b" ethernet ";
+    const LEN: usize = 18;
+    let text = cursor.rest().strip_prefix(BEFORE)?.first_chunk::<LEN>()?;
+    let mut mac = [0_u8; 6];
+    for (octet, digits) in mac.iter_mut().zip(text.chunks_exact(3)) {
+        let [high, low, b':' | b';'] = digits else { return None };
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        *octet = (digit(high)? << 4 | digit(low)?) as u8;
+    }
+    if text.last() != Some(&b';') {
+        return None;
+    }
+    cursor.skip(BEFORE.len() + LEN);
+    Some(HwAddr::ethernet(mac))
+}
+
 fn hardware(cursor: &mut Cursor<'_>, scratch: &mut Vec<u8>) -> Result<HwAddr, Fault> {
     const EXPECTED: &str = "hardware address expected";
+    if let Some(hw) = plain_ethernet(cursor) {
+        return Ok(hw);
+    }
     let word = cursor.next_word("hardware type expected")?;
     let named = HARDWARE
         .iter()

@@ -152,8 +152,8 @@ impl Reader {
                 end,
             ));
         }
-        let kept_len = statements_len(region);
-        if let Some(kept) = region.get(..kept_len).filter(|_| kept_len > 0 && !starts_known(region)) {
+        let kept_len = if may_be_kept(region) { statements_len(region) } else { 0 };
+        if let Some(kept) = region.get(..kept_len).filter(|kept| !kept.is_empty()) {
             let end = start + kept_len;
             let span = self.span(start, end);
             return Some((
@@ -265,7 +265,7 @@ impl Reader {
 
     fn complaint(&self, text: &[u8], at: usize, what: &str) -> Complaint {
         let before = text.get(..at).unwrap_or_default();
-        let lines = before.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = count_newlines(before);
         let column = match before.iter().rposition(|byte| *byte == b'\n') {
             Some(newline) => (at - newline) as u64,
             None => self.column + at as u64 + 1,
@@ -280,7 +280,7 @@ impl Reader {
 
     fn advance(&mut self, done: &[u8]) {
         self.offset += done.len() as u64;
-        self.lines += done.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.lines += count_newlines(done);
         self.column = match done.iter().rposition(|byte| *byte == b'\n') {
             Some(newline) => (done.len() - newline - 1) as u64,
             None => self.column + done.len() as u64,
@@ -288,7 +288,17 @@ impl Reader {
     }
 }
 
-/// Skips white space, comments and the zeros that some file systems leave behind a torn end; up to the end of the
+/// Counts lines in blocks that fit into a byte, which the compiler turns into vector code.
+fn count_newlines(text: &[u8]) -> u64 {
+    let count_block = |block: &[u8]| {
+        block
+            .iter()
+            .fold(0_u8, |sum, byte| sum.wrapping_add(u8::from(*byte == b'\n')))
+    };
+    text.chunks(255).map(|block| u64::from(count_block(block))).sum()
+}
+
+/// Skips white space, comments, and zeros with nothing but filler behind them; up to the end of the
 /// text or to a comment that may go on.
 fn skip_blank(text: &[u8], mut at: usize, is_last: bool) -> usize {
     while let Some(byte) = text.get(at) {
@@ -305,7 +315,7 @@ fn skip_blank(text: &[u8], mut at: usize, is_last: bool) -> usize {
             0 if is_last
                 && text
                     .get(at..)
-                    .is_some_and(|rest| rest.iter().all(|byte| matches!(byte, 0 | b'\n'))) =>
+                    .is_some_and(|rest| rest.iter().all(|byte| matches!(byte, 0 | b'\n' | b'#'))) =>
             {
                 return text.len();
             }
@@ -355,9 +365,11 @@ fn statements_len(region: &[u8]) -> usize {
     }
 }
 
-fn starts_known(region: &[u8]) -> bool {
-    let word = Cursor::new(region, 0).word("").unwrap_or_default();
-    KNOWN.iter().any(|known| known.eq_ignore_ascii_case(word))
+/// Whether a statement begins with a word of its own: neither one that is known (then it is a broken record), nor the
+/// end of one (then its beginning is lost).
+fn may_be_kept(region: &[u8]) -> bool {
+    let word = Cursor::new(region, 0).word("").unwrap_or_default().to_ascii_lowercase();
+    !word.is_empty() && !KNOWN.iter().any(|known| known.ends_with(&word))
 }
 
 fn is_blank_behind(region: &[u8], at: usize) -> bool {
@@ -365,5 +377,5 @@ fn is_blank_behind(region: &[u8], at: usize) -> bool {
         .get(at..)
         .unwrap_or_default()
         .iter()
-        .all(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t'))
+        .all(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t' | b'#'))
 }

@@ -212,6 +212,21 @@ fn a_foreign_file_is_recognised() {
     }
 }
 
+#[test]
+fn a_record_without_its_beginning_is_damage_and_no_unknown_statement() {
+    for beginning in [
+        "ease 10.0.0.1 {",
+        "e 10.0.0.1 {",
+        " 10.0.0.1 {",
+        "10.0.0.1 {",
+        "starts 4 2017/10/05 15:22:29;",
+    ] {
+        let text = format!("{beginning} ends epoch 5;\n}}\nlease 10.0.0.2 {{ binding state free; }}\n");
+        let (records, complaints) = read_all(text.as_bytes());
+        assert_eq!((records.len(), complaints.len()), (1, 1), "{beginning}");
+    }
+}
+
 /// A hole of filler joins the head of one record to the tail of another: neither may come out.
 #[test]
 fn a_record_pieced_together_from_two_does_not_come_out() {
@@ -227,9 +242,12 @@ fn a_record_pieced_together_from_two_does_not_come_out() {
     };
     let whole: Vec<(Vec<u8>, Lease)> = (1..=20).map(record).collect();
     let text: Vec<u8> = whole.iter().flat_map(|(text, _)| text.clone()).collect();
-    for start in (0..text.len().saturating_sub(600)).step_by(7) {
+    for (start, filler) in (0..text.len().saturating_sub(600))
+        .step_by(7)
+        .flat_map(|start| [(start, b'\n'), (start, 0)])
+    {
         let mut cut = text.clone();
-        cut[start..start + 512].fill(b'\n');
+        cut[start..start + 512].fill(filler);
         let (records, _) = read_all(&cut);
         assert!(records.len() >= 15);
         for record in records {

@@ -3,6 +3,7 @@
 
 use dhcp_ebpf::wire::dhcp::HwAddr;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::hash::hash;
 use super::slot::{Links, NO_SLOT, Slot, Slots};
@@ -84,11 +85,10 @@ impl Index {
                     .and_then(|head| key.with(head, |f, b| f == first && b == bytes))
                     .unwrap_or(false)
             };
-            match self.heads.find_mut(hash, is_same) {
-                Some(head) => Some(std::mem::replace(head, index)),
-                None => {
-                    self.heads
-                        .insert_unique(hash, index, |head| hash_of(key, hash_key, slots, *head));
+            match self.heads.entry(hash, is_same, |head| hash_of(key, hash_key, slots, *head)) {
+                Entry::Occupied(mut head) => Some(std::mem::replace(head.get_mut(), index)),
+                Entry::Vacant(place) => {
+                    place.insert(index);
                     None
                 }
             }

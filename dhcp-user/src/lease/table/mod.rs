@@ -559,7 +559,8 @@ impl Table {
         let Some(pool) = self.pools.get_mut(pool.0) else { return };
         *pool.count(old_state, old_reserved) -= 1;
         *pool.count(state, is_reserved) += 1;
-        let belongs = !is_blank && !(is_reserved && state != BindingState::Abandoned);
+        let is_apart = is_reserved && state != BindingState::Abandoned;
+        let belongs = !is_blank && !is_apart;
         let was_there = at != NOWHERE;
         let mut places = InQueue(&mut self.slots);
         if was_there

@@ -115,7 +115,7 @@ impl Model {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Put(Lease),
+    Put(Box<Lease>),
     Hold(u8, u32),
     Timer(u8, u32),
     Expire(u32),
@@ -141,7 +141,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         }
     });
     prop_oneof![
-        6 => put.prop_map(Step::Put),
+        6 => put.prop_map(|lease| Step::Put(Box::new(lease))),
         2 => (any_address(), 0_u32..6).prop_map(|(last, until)| Step::Hold(last, until)),
         1 => (any_address(), 0_u32..6).prop_map(|(last, at)| Step::Timer(last, at)),
         2 => (0_u32..6).prop_map(Step::Expire),
@@ -157,7 +157,7 @@ proptest! {
             match step {
                 Step::Put(lease) => {
                     let address = lease.address;
-                    let place = table.put(lease.clone());
+                    let place = table.put((*lease).clone());
                     match table.pool_of(address) {
                         None => prop_assert_eq!(place, Place::Aside),
                         Some(pool) => {
@@ -169,7 +169,7 @@ proptest! {
                             }
                         }
                     }
-                    model.leases.insert(address, lease);
+                    model.leases.insert(address, *lease);
                 }
                 Step::Hold(last, until) => {
                     table.hold(ip(last), secs(until));

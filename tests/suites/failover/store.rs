@@ -1,0 +1,197 @@
+//! Leases in memory over a journal: what one server keeps.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use dhcp_user::failover::{Binding, BindingState, Counts, Leases, Seq, StateRecord};
+use dhcp_user::lease::time::WallTime;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Record {
+    Lease(Binding),
+    State(StateRecord),
+}
+
+/// Leases in memory over a journal whose tail may not be on disk yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    pools: Vec<Vec<Ipv4Addr>>,
+    leases: BTreeMap<Ipv4Addr, (usize, u64, Binding)>,
+    allocatable: BTreeSet<(usize, BindingState, WallTime, Reverse<u64>, Ipv4Addr)>,
+    insertions: u64,
+    pub(crate) journal: Vec<Record>,
+    pub(crate) durable: usize,
+    last_state: Option<StateRecord>,
+    /// What only two of ours replicate, by address.
+    pub(crate) extras: BTreeMap<Ipv4Addr, Vec<u8>>,
+    pub(crate) armed: BTreeSet<Ipv4Addr>,
+    /// `ends` of what may have to be ended.
+    pub(crate) due: BTreeSet<(WallTime, Ipv4Addr)>,
+}
+
+impl Store {
+    pub(crate) fn new(pools: &[(Ipv4Addr, u32)]) -> Self {
+        let list =
+            |&(first, count): &(Ipv4Addr, u32)| (0..count).map(|n| Ipv4Addr::from(u32::from(first) + n)).collect();
+        let mut store = Self {
+            pools: pools.iter().map(list).collect(),
+            leases: BTreeMap::new(),
+            allocatable: BTreeSet::new(),
+            insertions: 0,
+            journal: Vec::new(),
+            durable: 0,
+            last_state: None,
+            extras: BTreeMap::new(),
+            armed: BTreeSet::new(),
+            due: BTreeSet::new(),
+        };
+        for (pool, addresses) in store.pools.clone().iter().enumerate() {
+            for address in addresses.iter().rev() {
+                store.put(pool, Binding::virgin(*address));
+            }
+        }
+        store
+    }
+
+    /// What a restart finds: everything that was durable.
+    pub(crate) fn after_crash(&self) -> Self {
+        let mut store = Self {
+            leases: BTreeMap::new(),
+            allocatable: BTreeSet::new(),
+            journal: self.journal[..self.durable].to_vec(),
+            due: BTreeSet::new(),
+            armed: BTreeSet::new(),
+            last_state: None,
+            extras: self.extras.clone(),
+            pools: self.pools.clone(),
+            insertions: self.insertions,
+            durable: self.durable,
+        };
+        for (pool, addresses) in self.pools.iter().enumerate() {
+            for address in addresses.iter().rev() {
+                store.put(pool, Binding::virgin(*address));
+            }
+        }
+        for record in &self.journal[..self.durable] {
+            match record {
+                Record::Lease(binding) => {
+                    let pool = store.pool_of(binding.address).unwrap();
+                    store.put(pool, binding.clone());
+                }
+                Record::State(state) => store.last_state = Some(*state),
+            }
+        }
+        store
+    }
+
+    pub(crate) fn state_record(&self) -> Option<StateRecord> {
+        self.last_state
+    }
+
+    fn put(&mut self, pool: usize, binding: Binding) {
+        let is_allocatable = |state| matches!(state, BindingState::Free | BindingState::Backup);
+        if let Some((pool, at, old)) = self.leases.get(&binding.address) {
+            self.allocatable
+                .remove(&(*pool, old.state, old.ends, Reverse(*at), old.address));
+            self.due.remove(&(old.ends, old.address));
+        }
+        self.insertions += 1;
+        let at = self.insertions;
+        if is_allocatable(binding.state) && !binding.is_reserved {
+            self.allocatable
+                .insert((pool, binding.state, binding.ends, Reverse(at), binding.address));
+        } else {
+            self.due.insert((binding.ends, binding.address));
+        }
+        self.leases.insert(binding.address, (pool, at, binding));
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Binding> {
+        self.leases.values().map(|(_, _, binding)| binding)
+    }
+
+    pub(crate) fn get(&self, address: Ipv4Addr) -> Binding {
+        self.binding(address).unwrap()
+    }
+
+    pub(crate) fn in_state(&self, state: BindingState) -> usize {
+        self.all().filter(|binding| binding.state == state).count()
+    }
+}
+
+impl Leases for Store {
+    fn binding(&self, address: Ipv4Addr) -> Option<Binding> {
+        self.leases.get(&address).map(|(_, _, binding)| binding.clone())
+    }
+
+    fn store(&mut self, binding: Binding) -> Seq {
+        let pool = self.pool_of(binding.address).unwrap();
+        self.put(pool, binding.clone());
+        self.journal.push(Record::Lease(binding));
+        Seq(self.journal.len() as u64)
+    }
+
+    fn store_state(&mut self, record: &StateRecord) -> Seq {
+        self.last_state = Some(*record);
+        self.journal.push(Record::State(*record));
+        Seq(self.journal.len() as u64)
+    }
+
+    fn is_armed(&self, address: Ipv4Addr) -> bool {
+        self.armed.contains(&address)
+    }
+
+    fn pool_count(&self) -> usize {
+        self.pools.len()
+    }
+
+    fn counts(&self, pool: usize) -> Counts {
+        let count = |state| {
+            self.allocatable
+                .iter()
+                .filter(|entry| entry.0 == pool && entry.1 == state)
+                .count() as u32
+        };
+        let (free, backup) = (count(BindingState::Free), count(BindingState::Backup));
+        Counts {
+            free,
+            backup,
+            other: self.pools[pool].len() as u32 - free - backup,
+        }
+    }
+
+    fn pool_of(&self, address: Ipv4Addr) -> Option<usize> {
+        self.leases
+            .get(&address)
+            .map(|(pool, _, _)| *pool)
+            .or_else(|| self.pools.iter().position(|pool| pool.contains(&address)))
+    }
+
+    fn extra(&self, address: Ipv4Addr) -> Vec<u8> {
+        self.extras.get(&address).cloned().unwrap_or_default()
+    }
+
+    fn take_extra(&mut self, address: Ipv4Addr, extra: &[u8]) {
+        self.extras.insert(address, extra.to_vec());
+    }
+
+    fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {
+        let first = (pool, state, WallTime::NONE, Reverse(u64::MAX), Ipv4Addr::UNSPECIFIED);
+        for entry in self
+            .allocatable
+            .range(first..)
+            .take_while(|entry| entry.0 == pool && entry.1 == state)
+        {
+            if !visitor(&self.leases[&entry.4].2) {
+                return;
+            }
+        }
+    }
+
+    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding)) {
+        for address in &self.pools[pool] {
+            visitor(&self.leases[address].2);
+        }
+    }
+}

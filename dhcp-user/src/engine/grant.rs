@@ -341,8 +341,8 @@ impl Server {
                 lease.atsfp = WallTime::NONE;
             }
             None => {
-                let may_be_armed = self.options.fast_path
-                    && self.is_armable(config, request, &terms.evaluation, composed, target, terms.want, now).is_ok();
+                let may_be_armed =
+                    self.is_armable(config, request, &terms.evaluation, composed, target, terms.want, now).is_ok();
                 let promised = if self.promises.is_armed(lease.address) { old.tstp } else { WallTime::NONE };
                 let horizon = Peer::potential_expiry(terms.want, granted, now.wall);
                 lease.tstp = if may_be_armed { horizon.max(promised) } else { promised };

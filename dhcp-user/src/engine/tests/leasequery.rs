@@ -20,7 +20,7 @@ fn an_active_lease_is_described() {
     world.pass(100);
     let reply = world.ask(&query().from(ip(50)));
     assert_eq!(reply.kind(), 13);
-    assert_eq!(reply.codes(), [53, 54, 51, 58, 59, 60, 61, 91, 82]);
+    assert_eq!(reply.codes(), [53, 54, 51, 58, 59, 91, 60, 61, 82]);
     assert_eq!(reply.message[12..16], ip(50).octets());
     assert_eq!(reply.message[28..34], mac(1));
     let secs = |code| u32::from_be_bytes(reply.option(code).unwrap().try_into().unwrap());

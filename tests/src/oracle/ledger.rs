@@ -132,8 +132,9 @@ pub fn differences(theirs: &Ledger, ours: &Ledger, documented: &BTreeMap<Ipv4Add
         keys.dedup();
         for key in keys {
             let (theirs, ours) = (left.get(key), right.get(key));
-            // Ours may say what was promised where dhcpd does not, and the other way round after a rewrite.
-            let is_free_to_differ = key == "tstp" && (theirs.is_none() || ours.is_none());
+            // In an active record ours says how far the kernel may have promised, dhcpd's after a rewrite when it ends.
+            let is_active = right.get("binding state").is_some_and(|state| state == "active");
+            let is_free_to_differ = key == "tstp" && (is_active || theirs.is_none() || ours.is_none());
             if !is_free_to_differ && !is_same(key, theirs, ours) {
                 let show = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
                 found.push(format!("{address}: {key}: dhcpd {}; xdhcpd {}", show(theirs), show(ours)));

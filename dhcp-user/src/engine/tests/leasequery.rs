@@ -32,7 +32,9 @@ fn an_active_lease_is_described() {
     assert_eq!(by_id.message[12..16], ip(50).octets());
     let by_mac = world.ask(&Message { mac: mac(1), ..query() });
     assert_eq!(by_mac.message[12..16], ip(50).octets());
-    assert_eq!(world.ask(&query().from(ip(50)).with(55, &[51])).codes(), [53, 54, 51]);
+    // dhcpd: whatever the list says.
+    let listed = world.ask(&query().from(ip(50)).with(55, &[51]));
+    assert_eq!(listed.codes(), reply.codes());
 }
 
 #[test]

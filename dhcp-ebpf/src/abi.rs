@@ -469,7 +469,7 @@ const _: () = {
     assert!(size_of::<Template>() == 40 + TAIL_LEN_MAX);
     assert!(size_of::<DigestKey>() == KEY_WORD_COUNT * 8);
     assert!(size_of::<Control>() == 24 + PEER_COUNT + KEY_WORD_COUNT * 8);
-    assert!(TAIL_LEN_MAX % 8 == 0);
+    assert!(TAIL_LEN_MAX.is_multiple_of(8));
 };
 
 #[cfg(test)]

@@ -288,8 +288,7 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     if frame.resize(At::<TAGS>::DHCP.wrapping_add(message_len)).is_none() {
         return Verdict::Pass(Counter::Resize);
     }
-    let renewal =
-        Renewal { at: answer.now, until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)) };
+    let renewal = Renewal { at: answer.now, until: BootSecs::new(answer.now.secs().wrapping_add(answer.granted)) };
     let is_promise = answer.template.is_offer == 0;
     if is_promise {
         // Known before it is said: from here on the agent finds the promise (design: revocation).

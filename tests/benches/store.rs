@@ -27,10 +27,7 @@ const ROUNDS: usize = 5;
 const STARTS: u64 = 1_795_337_328;
 
 fn main() {
-    let count = std::env::args()
-        .skip(1)
-        .find_map(|word| word.parse().ok())
-        .unwrap_or(1_000_000_u32);
+    let count = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(1_000_000_u32);
     let folder = std::env::temp_dir().join(format!("xdhcpd-bench-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder for temporary files");
     let result = std::panic::catch_unwind(|| {
@@ -90,10 +87,7 @@ fn million(folder: &Path, count: u32) -> PathBuf {
 fn open(path: &Path, apply: &mut dyn FnMut(Record)) -> (Journal, Receiver<JournalEvent>) {
     let (sender, events) = channel();
     let report = Box::new(move |event| drop(sender.send(event)));
-    let options = JournalOptions {
-        create: true,
-        ..JournalOptions::default()
-    };
+    let options = JournalOptions { create: true, ..JournalOptions::default() };
     let (journal, replay) = Journal::open(path, options, apply, report).expect("the journal opens");
     assert_eq!(replay.complaints, []);
     (journal, events)
@@ -102,10 +96,7 @@ fn open(path: &Path, apply: &mut dyn FnMut(Record)) -> (Journal, Receiver<Journa
 fn table(count: u32) -> Table {
     let last = Ipv4Addr::from(u32::from(FIRST) + count - 1);
     let mut table = Table::new(&Layout {
-        pools: vec![PoolLayout {
-            ranges: vec![(FIRST, last)],
-            is_failover: false,
-        }],
+        pools: vec![PoolLayout { ranges: vec![(FIRST, last)], is_failover: false }],
         hash_key: [1, 2],
     });
     table.reserve(count as usize);
@@ -120,16 +111,8 @@ fn median(mut times: Vec<f64>) -> f64 {
 /// The value of a line of /proc/self/status, in MiB.
 fn memory_mib(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .unwrap_or_default();
-    line.chars()
-        .filter(char::is_ascii_digit)
-        .collect::<String>()
-        .parse::<u64>()
-        .unwrap_or(0)
-        / 1024
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.chars().filter(char::is_ascii_digit).collect::<String>().parse::<u64>().unwrap_or(0) / 1024
 }
 
 fn start(folder: &Path, count: u32) {
@@ -146,10 +129,7 @@ fn start(folder: &Path, count: u32) {
         times.push(begin.elapsed().as_secs_f64());
         if round == 0 {
             println!("leases in the file              {count:>10}");
-            println!(
-                "heap of the table, a lease      {:>10} bytes",
-                table.heap_len() / count as usize
-            );
+            println!("heap of the table, a lease      {:>10} bytes", table.heap_len() / count as usize);
             println!(
                 "resident with all of them       {:>10} MiB (peak {})",
                 memory_mib("VmRSS:"),
@@ -163,11 +143,8 @@ fn start(folder: &Path, count: u32) {
     println!("replay into the table           {:>10.3} s", ours);
     let config = folder.join("dhcpd.conf");
     let last = Ipv4Addr::from(u32::from(FIRST) + count - 1);
-    fs::write(
-        &config,
-        format!("subnet 10.0.0.0 netmask 255.0.0.0 {{ pool {{ range {FIRST} {last}; }} }}\n"),
-    )
-    .expect("room");
+    fs::write(&config, format!("subnet 10.0.0.0 netmask 255.0.0.0 {{ pool {{ range {FIRST} {last}; }} }}\n"))
+        .expect("room");
     let begin = Instant::now();
     let mut dhcpd = Command::new("/usr/sbin/dhcpd");
     dhcpd
@@ -180,10 +157,7 @@ fn start(folder: &Path, count: u32) {
     match dhcpd.status() {
         Ok(status) if status.success() => {
             let theirs = begin.elapsed().as_secs_f64();
-            println!(
-                "the same in dhcpd -T            {theirs:>10.3} s ({:.1} times)",
-                theirs / ours
-            );
+            println!("the same in dhcpd -T            {theirs:>10.3} s ({:.1} times)", theirs / ours);
         }
         Ok(status) => println!("the same in dhcpd -T              it failed: {status}"),
         Err(error) => println!("the same in dhcpd -T              SKIPPED: {error}"),
@@ -223,12 +197,7 @@ fn alone(folder: &Path) {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let path = folder.join("bare");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .open(&path)
-            .expect("a file");
+        let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path).expect("a file");
         let begin = Instant::now();
         for number in 0..COUNT {
             file.write_all_at(&record, number * record.len() as u64).expect("room");
@@ -259,14 +228,8 @@ fn compaction(folder: &Path, count: u32) {
     let mut seq = 0;
     let quiet = longest_wait(&journal, &events, &mut seq, count, false);
     let busy = longest_wait(&journal, &events, &mut seq, count, true);
-    println!(
-        "10,000 commits/s, longest wait  {:>10.2} ms ({:.2} p99.9)",
-        quiet.0, quiet.1
-    );
-    println!(
-        "the same during a compaction    {:>10.2} ms ({:.2} p99.9), which took {:.1} s",
-        busy.0, busy.1, busy.2
-    );
+    println!("10,000 commits/s, longest wait  {:>10.2} ms ({:.2} p99.9)", quiet.0, quiet.1);
+    println!("the same during a compaction    {:>10.2} ms ({:.2} p99.9), which took {:.1} s", busy.0, busy.1, busy.2);
 }
 
 /// Milliseconds: the longest, the 99.9th percentile; and how long it all took, in seconds.

@@ -36,6 +36,10 @@ fn main() -> ExitCode {
     let began = Instant::now();
     match Settings::from_arguments().and_then(|settings| play(&settings, began)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if IS_INTERRUPTED.load(Ordering::Relaxed) => {
+            tell("\ninterrupted; everything it made is removed");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tell(&format!("\ndemo failed: {error:#}"));
             ExitCode::FAILURE

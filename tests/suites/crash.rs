@@ -323,6 +323,19 @@ fn a_full_disk_takes_what_still_fits_and_service_resumes_when_there_is_room() {
 }
 
 #[test]
+fn without_fsync_nothing_is_synced_and_everything_is_written() {
+    let disk = Liar::default();
+    let liar: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = JournalOptions { skip_sync: true, ..options() };
+    let (mut store, _) = Store::open(liar, path(), &options, &mut |_| {}).unwrap();
+    let syncs = disk.syncs();
+    store.commit(&text(&[lease(1, 1)])).unwrap();
+    assert_eq!(disk.syncs(), syncs);
+    drop(store);
+    assert_eq!(open(&disk).unwrap().2.len(), 1);
+}
+
+#[test]
 fn a_compaction_that_fails_leaves_the_journal_as_it_was() {
     let disk = Liar::default();
     let running = start(&disk);

@@ -328,7 +328,7 @@ fn a_relayed_renewal_is_answered_to_the_relay() {
 #[test]
 fn a_reply_longer_or_shorter_than_its_request_leaves_with_its_own_length() {
     let mut stage = need!("kernel::length", Stage::new());
-    let long = vec![7_u8; 200];
+    let long = [7_u8; 200];
     for padded_to in [0, 240, 300, 500, 576] {
         let mut message = renewal(CLIENT_MAC, ADDRESS, 1);
         message.padded_to = padded_to;

@@ -6,6 +6,7 @@ use super::Config;
 use super::context::Context;
 use super::evaluate::Depends;
 use super::ids::{ClassId, PoolId, SubclassId};
+use super::limits::{CALL_DEPTH_MAX, STEPS_MAX};
 use super::machine::Machine;
 use super::model::{Permit, PermitKind, PermitVerdict};
 
@@ -46,10 +47,7 @@ impl Membership {
     /// No classes.
     #[must_use]
     pub const fn none() -> Self {
-        Self {
-            members: Vec::new(),
-            depends: Depends::NOTHING,
-        }
+        Self { members: Vec::new(), depends: Depends::NOTHING }
     }
 
     /// Whether the packet is in the class or in one of its subclasses.
@@ -119,17 +117,29 @@ impl Config {
             membership.members.push(member);
         }
         membership.depends = machine.out.depends;
-        membership.depends.billing = membership
-            .members
-            .iter()
-            .any(|member| member.lease_limit.is_some() || member.via == Via::Spawned);
+        membership.depends.billing =
+            membership.members.iter().any(|member| member.lease_limit.is_some() || member.via == Via::Spawned);
         membership
     }
 
     /// Whether a packet is in one class (`check "NAME"`).
-    pub(super) fn is_member(&self, class: ClassId, context: &Context<'_>, depends: &mut Depends) -> bool {
+    pub(super) fn is_member(
+        &self,
+        class: ClassId,
+        context: &Context<'_>,
+        depends: &mut Depends,
+        depth: usize,
+        steps: &mut u32,
+    ) -> bool {
+        // Classes may ask for each other in a circle, and in many circles.
+        *steps = steps.saturating_add(1);
+        if depth >= CALL_DEPTH_MAX || *steps > STEPS_MAX {
+            return false;
+        }
         let class = self.class(class);
         let mut machine = Machine::new(self, context);
+        machine.checks = depth.saturating_add(1);
+        machine.steps = *steps;
         let holds = match &class.match_if {
             Some(condition) => machine.boolean(condition) == Some(true),
             None => class.submatch.is_some(),
@@ -141,6 +151,7 @@ impl Config {
             None => true,
         };
         *depends = depends.and(machine.out.depends);
+        *steps = machine.steps;
         holds && found
     }
 
@@ -148,11 +159,7 @@ impl Config {
     #[must_use]
     pub fn permits(&self, pool: PoolId, membership: &Membership, known: bool, bootp: bool, now: u32) -> PermitVerdict {
         let pool = self.pool(pool);
-        let until = [pool.valid_from, pool.valid_until]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at >= now)
-            .min();
+        let until = [pool.valid_from, pool.valid_until].into_iter().flatten().filter(|at| *at >= now).min();
         let matches = |permit: &Permit| match permit.kind {
             PermitKind::KnownClients => known,
             PermitKind::UnknownClients => !known,

@@ -55,10 +55,7 @@ impl ReceivedOptions {
         if overload & 2 != 0 {
             joined.walk(message.get(TAIL_AT..FILE_AT).unwrap_or_default())?;
         }
-        let mut this = Self {
-            overload,
-            ..Self::default()
-        };
+        let mut this = Self { overload, ..Self::default() };
         for (code, data) in joined.list {
             this.push(code, &data);
         }
@@ -113,10 +110,7 @@ struct Joined {
 
 impl Joined {
     fn get(&self, code: u8) -> Option<&[u8]> {
-        self.list
-            .iter()
-            .find(|(this, _)| *this == code)
-            .map(|(_, data)| &**data)
+        self.list.iter().find(|(this, _)| *this == code).map(|(_, data)| &**data)
     }
 
     fn walk(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
@@ -161,10 +155,7 @@ impl Variables {
     /// The value of a variable.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&VariableValue> {
-        self.list
-            .iter()
-            .find(|(this, _)| &**this == name)
-            .map(|(_, value)| value)
+        self.list.iter().find(|(this, _)| &**this == name).map(|(_, value)| value)
     }
 
     /// Creates a variable in front of the others, or replaces its value in place.

@@ -29,12 +29,7 @@ enum Owner {
 /// Writes a configuration.
 #[must_use]
 pub fn convert(config: &Config) -> String {
-    let mut writer = Writer {
-        config,
-        owners: HashMap::new(),
-        children: HashMap::new(),
-        out: String::new(),
-    };
+    let mut writer = Writer { config, owners: HashMap::new(), children: HashMap::new(), out: String::new() };
     writer.index();
     writer.root();
     writer.out
@@ -51,8 +46,7 @@ struct Writer<'c> {
 impl Writer<'_> {
     fn index(&mut self) {
         for (place, network) in self.config.shared_networks.iter().enumerate() {
-            self.owners
-                .insert(network.scope, Owner::Network(SharedNetworkId(place)));
+            self.owners.insert(network.scope, Owner::Network(SharedNetworkId(place)));
         }
         // A lone subnet shares its scope with the network that it implies, and is what is written.
         for (place, subnet) in self.config.subnets.iter().enumerate() {
@@ -109,10 +103,7 @@ impl Writer<'_> {
         for (_, space) in spaces.iter().filter(|(_, space)| space.is_custom) {
             let mut text = format!("option space {}", space.name);
             if (space.code_width, space.length_width) != (1, 1) {
-                text.push_str(&format!(
-                    " code width {} length width {}",
-                    space.code_width, space.length_width
-                ));
+                text.push_str(&format!(" code width {} length width {}", space.code_width, space.length_width));
             }
             lines.push(format!("{text};"));
         }
@@ -136,12 +127,7 @@ impl Writer<'_> {
     fn address(&self, address: &Address) -> String {
         match address {
             Address::Literal(address) => address.to_string(),
-            Address::Name(place) => self
-                .config
-                .names
-                .get(*place)
-                .map(|(name, _)| name.clone())
-                .unwrap_or_default(),
+            Address::Name(place) => self.config.names.get(*place).map(|(name, _)| name.clone()).unwrap_or_default(),
         }
     }
 
@@ -158,10 +144,8 @@ impl Writer<'_> {
             self.line(STEP, &format!("peer address {};", self.address(address)));
         }
         self.line(STEP, &format!("peer port {};", peer.peer_port));
-        let mut settings = vec![
-            ("max-response-delay", peer.max_response_delay),
-            ("max-unacked-updates", peer.max_unacked),
-        ];
+        let mut settings =
+            vec![("max-response-delay", peer.max_response_delay), ("max-unacked-updates", peer.max_unacked)];
         if peer.mclt != 0 {
             settings.push(("mclt", peer.mclt));
         }
@@ -182,10 +166,9 @@ impl Writer<'_> {
         self.line(0, "}");
         let Some(state) = peer.bootstrap else { return };
         self.line(0, &format!("failover peer {} state {{", quote(peer.name.as_bytes())));
-        for (whose, name, at) in [
-            ("my", state.my_state, state.my_at),
-            ("partner", state.partner_state, state.partner_at),
-        ] {
+        for (whose, name, at) in
+            [("my", state.my_state, state.my_at), ("partner", state.partner_state, state.partner_at)]
+        {
             if let Some(name) = name {
                 let at = at.map_or_else(String::new, |at| format!(" at {}", date(at)));
                 self.line(STEP, &format!("{whose} state {}{at};", name.name()));
@@ -201,23 +184,12 @@ impl Writer<'_> {
     fn scope(&mut self, id: ScopeId, indent: usize) {
         let config = self.config;
         let Some(scope) = config.scopes.get(id.0) else { return };
-        let around = scope
-            .parent
-            .and_then(|parent| config.scopes.get(parent.0))
-            .is_some_and(|scope| scope.authoritative);
-        let says = matches!(
-            scope.kind,
-            ScopeKind::Root | ScopeKind::SharedNetwork | ScopeKind::Subnet | ScopeKind::Group(_)
-        );
+        let around =
+            scope.parent.and_then(|parent| config.scopes.get(parent.0)).is_some_and(|scope| scope.authoritative);
+        let says =
+            matches!(scope.kind, ScopeKind::Root | ScopeKind::SharedNetwork | ScopeKind::Subnet | ScopeKind::Group(_));
         if says && scope.authoritative != around {
-            self.line(
-                indent,
-                if scope.authoritative {
-                    "authoritative;"
-                } else {
-                    "not authoritative;"
-                },
-            );
+            self.line(indent, if scope.authoritative { "authoritative;" } else { "not authoritative;" });
         }
         for statement in &scope.statements {
             write_statement(statement, config, indent, &mut self.out);
@@ -238,10 +210,7 @@ impl Writer<'_> {
                 if let Some(interface) = &network.interface
                     && !network.subnets.iter().any(|id| config.subnet(*id).interface.is_some())
                 {
-                    self.line(
-                        indent.saturating_add(STEP),
-                        &format!("interface {};", quote(interface.as_bytes())),
-                    );
+                    self.line(indent.saturating_add(STEP), &format!("interface {};", quote(interface.as_bytes())));
                 }
                 self.scope(id, indent.saturating_add(STEP));
                 self.line(indent, "}");
@@ -257,9 +226,7 @@ impl Writer<'_> {
             Some(Owner::Class(class)) => self.class(class, id, indent),
             None => {
                 if let Some(ScopeKind::Group(name)) = config.scopes.get(id.0).map(|scope| &scope.kind) {
-                    let name = name
-                        .as_ref()
-                        .map_or_else(String::new, |name| format!("{} ", quote(name.as_bytes())));
+                    let name = name.as_ref().map_or_else(String::new, |name| format!("{} ", quote(name.as_bytes())));
                     self.gap();
                     self.line(indent, &format!("group {name}{{"));
                     self.scope(id, indent.saturating_add(STEP));
@@ -279,12 +246,7 @@ impl Writer<'_> {
             self.line(inner, &format!("interface {};", quote(interface.as_bytes())));
         }
         let network = config.shared_network(subnet.shared_network);
-        for pool in network
-            .pools
-            .iter()
-            .map(|id| config.pool(*id))
-            .filter(|pool| pool.is_implicit)
-        {
+        for pool in network.pools.iter().map(|id| config.pool(*id)).filter(|pool| pool.is_implicit) {
             for range in pool
                 .ranges
                 .iter()
@@ -302,12 +264,9 @@ impl Writer<'_> {
         let inner = indent.saturating_add(STEP);
         self.gap();
         self.line(indent, "pool {");
-        match pool.failover {
-            Some(peer) => {
-                let name = quote(self.config.failover_peer(peer).name.as_bytes());
-                self.line(inner, &format!("failover peer {name};"));
-            }
-            None => {}
+        if let Some(peer) = pool.failover {
+            let name = quote(self.config.failover_peer(peer).name.as_bytes());
+            self.line(inner, &format!("failover peer {name};"));
         }
         for range in &pool.ranges {
             self.line(inner, &format!("range {} {};", range.first, range.last));
@@ -360,11 +319,7 @@ impl Writer<'_> {
             self.line(inner, &format!("host-identifier option {name} {text};"));
         }
         if !host.fixed_addresses.is_empty() {
-            let all: Vec<String> = host
-                .fixed_addresses
-                .iter()
-                .map(|address| self.address(address))
-                .collect();
+            let all: Vec<String> = host.fixed_addresses.iter().map(|address| self.address(address)).collect();
             self.line(inner, &format!("fixed-address {};", all.join(", ")));
         }
         self.scope(id, inner);
@@ -399,10 +354,7 @@ impl Writer<'_> {
                 continue;
             }
             self.line(indent, &format!("{head} {{"));
-            if let Some(limit) = subclass
-                .lease_limit
-                .filter(|_| subclass.lease_limit != class.lease_limit)
-            {
+            if let Some(limit) = subclass.lease_limit.filter(|_| subclass.lease_limit != class.lease_limit) {
                 self.line(inner, &format!("lease limit {limit};"));
             }
             if subclass.scope != id {
@@ -414,20 +366,12 @@ impl Writer<'_> {
 }
 
 fn octets(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<Vec<_>>()
-        .join(":")
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
 /// A date as the text takes it back.
 fn date(at: u32) -> String {
-    if at >= 0x7fff_ffff {
-        "never".to_owned()
-    } else {
-        format!("epoch {at}")
-    }
+    if at >= 0x7fff_ffff { "never".to_owned() } else { format!("epoch {at}") }
 }
 
 /// The name of an option with its space, for people.

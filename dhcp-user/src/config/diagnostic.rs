@@ -42,11 +42,7 @@ impl Diagnostics {
     /// Number of errors; a configuration with none is usable.
     #[must_use]
     pub fn errors_count(&self) -> usize {
-        self.list
-            .iter()
-            .filter(|one| one.severity == Severity::Error)
-            .count()
-            .saturating_add(self.suppressed)
+        self.list.iter().filter(|one| one.severity == Severity::Error).count().saturating_add(self.suppressed)
     }
 
     /// Number of warnings.
@@ -100,10 +96,7 @@ impl Diagnostics {
                 .line_start(line)
                 .annotation(AnnotationKind::Primary.span(range).label(one.label.as_str())),
         );
-        let other = one
-            .other
-            .as_ref()
-            .map(|(span, label)| (self.excerpt(*span), self.sources.locate(*span), label));
+        let other = one.other.as_ref().map(|(span, label)| (self.excerpt(*span), self.sources.locate(*span), label));
         let mut notes = one.notes.clone();
         if let Some(((_, other_line, _), place, label)) = &other
             && *other_line != line
@@ -126,25 +119,14 @@ impl Diagnostics {
     fn excerpt(&self, span: Span) -> (String, usize, std::ops::Range<usize>) {
         let place = self.sources.locate(span);
         let line = self.sources.line_text(span);
-        let start: usize = line
-            .chars()
-            .take(place.column.saturating_sub(1))
-            .map(char::len_utf8)
-            .sum();
-        let text = self
-            .sources
-            .text(span.file)
-            .get(span.start as usize..span.end as usize)
-            .unwrap_or_default();
+        let start: usize = line.chars().take(place.column.saturating_sub(1)).map(char::len_utf8).sum();
+        let text = self.sources.text(span.file).get(span.start as usize..span.end as usize).unwrap_or_default();
         let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let len = String::from_utf8_lossy(first).trim_end().len();
         let end = start.saturating_add(len).min(line.len());
         let start = start.min(line.len());
         // A span that ends inside a character that had to be replaced is drawn to the next boundary.
-        let end = (end..=line.len())
-            .find(|at| line.is_char_boundary(*at))
-            .unwrap_or(line.len())
-            .max(start);
+        let end = (end..=line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len()).max(start);
         (line, place.line, start..end)
     }
 }

@@ -38,15 +38,8 @@ pub struct Depends {
 
 impl Depends {
     /// Only the question and the configuration.
-    pub const NOTHING: Self = Self {
-        time: false,
-        hooks: false,
-        logs: false,
-        billing: false,
-        message: false,
-        lease: false,
-        names: false,
-    };
+    pub const NOTHING: Self =
+        Self { time: false, hooks: false, logs: false, billing: false, message: false, lease: false, names: false };
 
     /// Whether the answer depends on anything besides the question and the configuration.
     #[must_use]
@@ -195,10 +188,7 @@ impl Evaluation {
     }
 
     fn dhcp(code: u8) -> Target {
-        Target::Option(OptionRef {
-            space: SpaceId::DHCP,
-            code: u32::from(code),
-        })
+        Target::Option(OptionRef { space: SpaceId::DHCP, code: u32::from(code) })
     }
 
     /// The encoded bytes of an option of the message, 43 from its vendor space included.
@@ -277,9 +267,7 @@ impl Evaluation {
     /// An address (the first one of several), if configured.
     #[must_use]
     pub fn address(&self, param: Param) -> Option<Ipv4Addr> {
-        self.param(param)?
-            .first_chunk::<4>()
-            .map(|octets| Ipv4Addr::from(*octets))
+        self.param(param)?.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets))
     }
 
     /// Text, if configured.
@@ -303,10 +291,7 @@ impl Evaluation {
 
     /// Takes the value of an option away.
     pub fn remove_option(&mut self, code: u8) {
-        if let Some(entry) = self
-            .place(Self::dhcp(code))
-            .and_then(|place| self.entries.get_mut(place))
-        {
+        if let Some(entry) = self.place(Self::dhcp(code)).and_then(|place| self.entries.get_mut(place)) {
             entry.data = None;
         }
     }
@@ -330,24 +315,11 @@ impl Evaluation {
         if !self.has_spaces {
             return;
         }
-        if let Some(site) = self
-            .param(Param::SiteOptionSpace)
-            .and_then(|name| config.space_of_bytes(name))
-        {
+        if let Some(site) = self.param(Param::SiteOptionSpace).and_then(|name| config.space_of_bytes(name)) {
             self.site_options(site);
         }
-        let vendor = self
-            .param(Param::VendorOptionSpace)
-            .and_then(|name| config.space_of_bytes(name));
-        let vendor = vendor.map(|space| {
-            (
-                OptionRef {
-                    space: SpaceId::DHCP,
-                    code: 43,
-                },
-                space,
-            )
-        });
+        let vendor = self.param(Param::VendorOptionSpace).and_then(|name| config.space_of_bytes(name));
+        let vendor = vendor.map(|space| (OptionRef { space: SpaceId::DHCP, code: 43 }, space));
         for (option, space) in vendor.into_iter().chain(config.encapsulations.iter().copied()) {
             // Option 82 is the relay's, and option 81 belongs to dynamic DNS.
             if option.space != SpaceId::DHCP || matches!(space, SpaceId::AGENT | SpaceId::FQDN) {
@@ -385,10 +357,7 @@ impl Evaluation {
             if !(128..255).contains(&code) {
                 continue;
             }
-            let target = Target::Option(OptionRef {
-                space: SpaceId::DHCP,
-                code,
-            });
+            let target = Target::Option(OptionRef { space: SpaceId::DHCP, code });
             if self.place(target).is_none() {
                 self.add_place(target, entry.origin);
             }
@@ -491,10 +460,7 @@ impl Config {
     /// The scopes around `scope` and itself, from the outermost, without those at or outside of `limit`.
     fn below(&self, scope: ScopeId, limit: &[ScopeId]) -> &[ScopeId] {
         let path = self.path(scope);
-        let first = path
-            .iter()
-            .rposition(|scope| limit.contains(scope))
-            .map_or(0, |place| place.saturating_add(1));
+        let first = path.iter().rposition(|scope| limit.contains(scope)).map_or(0, |place| place.saturating_add(1));
         path.get(first..).unwrap_or_default()
     }
 

@@ -42,13 +42,7 @@ pub(super) enum LexError {
 
 /// Splits a file into tokens; the last one is [`Kind::End`].
 pub(super) fn tokenize(text: &[u8], file: FileId) -> (Vec<Token>, Vec<(LexError, Span)>) {
-    let mut lexer = Lexer {
-        text,
-        at: 0,
-        file,
-        tokens: Vec::with_capacity(text.len() / 6),
-        errors: Vec::new(),
-    };
+    let mut lexer = Lexer { text, at: 0, file, tokens: Vec::with_capacity(text.len() / 6), errors: Vec::new() };
     lexer.run();
     (lexer.tokens, lexer.errors)
 }
@@ -71,11 +65,7 @@ impl Lexer<'_> {
     }
 
     fn span_from(&self, start: usize) -> Span {
-        Span {
-            file: self.file,
-            start: start as u32,
-            end: self.at as u32,
-        }
+        Span { file: self.file, start: start as u32, end: self.at as u32 }
     }
 
     fn push(&mut self, kind: Kind, start: usize) {
@@ -150,10 +140,7 @@ impl Lexer<'_> {
             let is_hex_prefix = self.at == start.saturating_add(1)
                 && self.text.get(start) == Some(&b'0')
                 && matches!(byte, b'x' | b'X')
-                && self
-                    .text
-                    .get(self.at.saturating_add(1))
-                    .is_some_and(u8::is_ascii_hexdigit);
+                && self.text.get(self.at.saturating_add(1)).is_some_and(u8::is_ascii_hexdigit);
             kind = match byte {
                 b'0'..=b'9' => kind,
                 _ if is_hex_prefix => Kind::NumberOrName,
@@ -234,12 +221,7 @@ mod tests {
         assert_eq!(errors, []);
         tokens
             .iter()
-            .map(|token| {
-                (
-                    token.kind,
-                    text[token.span.start as usize..token.span.end as usize].to_owned(),
-                )
-            })
+            .map(|token| (token.kind, text[token.span.start as usize..token.span.end as usize].to_owned()))
             .collect()
     }
 
@@ -275,24 +257,7 @@ mod tests {
     fn a_dot_ends_a_name_and_a_number() {
         let all = kinds("agent.circuit-id 10.0.0.1;# tail \"\n}");
         let words: Vec<_> = all.iter().map(|(_, text)| text.as_str()).collect();
-        assert_eq!(
-            words,
-            [
-                "agent",
-                ".",
-                "circuit-id",
-                "10",
-                ".",
-                "0",
-                ".",
-                "0",
-                ".",
-                "1",
-                ";",
-                "}",
-                ""
-            ]
-        );
+        assert_eq!(words, ["agent", ".", "circuit-id", "10", ".", "0", ".", "0", ".", "1", ";", "}", ""]);
         assert_eq!(all.last().unwrap().0, Kind::End);
     }
 

@@ -66,14 +66,10 @@ impl Config {
                 nets.entry(net).or_insert(SubnetId(place));
             }
         }
-        self.lookup
-            .subnets
-            .sort_by_key(|(mask, _)| std::cmp::Reverse((mask.count_ones(), *mask)));
+        self.lookup.subnets.sort_by_key(|(mask, _)| std::cmp::Reverse((mask.count_ones(), *mask)));
         for (place, pool) in self.pools.iter().enumerate() {
             for range in &pool.ranges {
-                self.lookup
-                    .ranges
-                    .push((range.first.to_bits(), range.last.to_bits(), PoolId(place)));
+                self.lookup.ranges.push((range.first.to_bits(), range.last.to_bits(), PoolId(place)));
             }
         }
         self.lookup.ranges.sort_unstable();
@@ -86,11 +82,7 @@ impl Config {
                 self.lookup.by_hw.entry(hw).or_default().push(id);
             }
             if let Some(client_id) = &host.client_id {
-                self.lookup
-                    .by_client_id
-                    .entry(Arc::clone(client_id))
-                    .or_default()
-                    .push(id);
+                self.lookup.by_client_id.entry(Arc::clone(client_id)).or_default().push(id);
             }
             if let Some((option, value)) = &host.identifier {
                 let at = match self.lookup.by_identifier.iter().position(|(known, _)| known == option) {
@@ -139,11 +131,7 @@ impl Config {
             }
             machine.finish()
         };
-        let text = |param| {
-            evaluation
-                .text(param)
-                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        };
+        let text = |param| evaluation.text(param).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let port = |param| evaluation.secs(param).and_then(|port| u16::try_from(port).ok());
         let process = &mut self.process;
         process.lease_file = text(Param::LeaseFileName);
@@ -168,10 +156,7 @@ impl Config {
     #[must_use]
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<SubnetId> {
         let bits = address.to_bits();
-        self.lookup
-            .subnets
-            .iter()
-            .find_map(|(mask, nets)| nets.get(&(bits & mask)).copied())
+        self.lookup.subnets.iter().find_map(|(mask, nets)| nets.get(&(bits & mask)).copied())
     }
 
     /// The pool whose ranges contain the address.
@@ -186,16 +171,11 @@ impl Config {
     /// The network of an interface: by `interface NAME`, else the subnet that contains one of its addresses.
     #[must_use]
     pub fn shared_network_of_interface(&self, name: &str, addresses: &[(Ipv4Addr, u8)]) -> Option<SharedNetworkId> {
-        let named = self
-            .shared_networks
-            .iter()
-            .position(|network| network.interface.as_deref() == Some(name));
+        let named = self.shared_networks.iter().position(|network| network.interface.as_deref() == Some(name));
         if let Some(place) = named {
             return Some(SharedNetworkId(place));
         }
-        addresses
-            .iter()
-            .find_map(|(address, _)| self.subnet_of(*address).map(|id| self.subnet(id).shared_network))
+        addresses.iter().find_map(|(address, _)| self.subnet_of(*address).map(|id| self.subnet(id).shared_network))
     }
 
     /// Host declarations with this client identifier, in order of declaration.

@@ -18,6 +18,7 @@ pub mod evaluate;
 pub mod ids;
 mod lexer;
 pub mod limits;
+pub mod lint;
 mod lookup;
 mod machine;
 pub mod model;
@@ -65,30 +66,15 @@ pub struct Loaded {
 pub fn load(root: &str, read: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>) -> Loaded {
     let mut parser = parse::Parser::new(Config::new(Spaces::new()), read);
     parser.run(root);
-    let parse::Parser {
-        mut config,
-        diagnostics: mut list,
-        suppressed,
-        ..
-    } = parser;
+    let parse::Parser { mut config, diagnostics: mut list, suppressed, .. } = parser;
     list.sort_by_key(|one| one.span.start);
     list.sort_by_key(|one| one.span.file);
-    let diagnostics = Diagnostics {
-        list,
-        sources: config.sources.clone(),
-        suppressed,
-    };
+    let diagnostics = Diagnostics { list, sources: config.sources.clone(), suppressed };
     if diagnostics.errors_count() > 0 {
-        return Loaded {
-            config: None,
-            diagnostics,
-        };
+        return Loaded { config: None, diagnostics };
     }
     config.complete();
-    Loaded {
-        config: Some(config),
-        diagnostics,
-    }
+    Loaded { config: Some(config), diagnostics }
 }
 
 /// Reads the body of a hook in the world of a configuration.
@@ -100,22 +86,9 @@ fn parse_hook(config: &Config, text: &str) -> Result<Hook, String> {
     let mut read = |_: &str| Ok(text.clone().into_bytes());
     let mut parser = parse::Parser::new(bare, &mut read);
     parser.run("lease record");
-    let parse::Parser {
-        config: read_config,
-        diagnostics: list,
-        suppressed,
-        ..
-    } = parser;
-    let diagnostics = Diagnostics {
-        list,
-        sources: read_config.sources,
-        suppressed,
-    };
-    let statement = read_config
-        .scopes
-        .into_iter()
-        .next()
-        .and_then(|scope| scope.statements.into_iter().next());
+    let parse::Parser { config: read_config, diagnostics: list, suppressed, .. } = parser;
+    let diagnostics = Diagnostics { list, sources: read_config.sources, suppressed };
+    let statement = read_config.scopes.into_iter().next().and_then(|scope| scope.statements.into_iter().next());
     match statement.map(|statement| statement.kind) {
         Some(statement::StatementKind::On(_, hook)) if diagnostics.errors_count() == 0 => Ok(hook),
         _ => Err(diagnostics.render(false)),
@@ -280,41 +253,27 @@ impl Config {
     pub fn addresses(&self, address: &Address) -> Vec<Ipv4Addr> {
         match address {
             Address::Literal(address) => vec![*address],
-            Address::Name(place) => self
-                .names
-                .get(*place)
-                .map(|(_, addresses)| addresses.clone())
-                .unwrap_or_default(),
+            Address::Name(place) => self.names.get(*place).map(|(_, addresses)| addresses.clone()).unwrap_or_default(),
         }
     }
 
     /// Addresses of a host declaration: digits, and what names resolved to.
     #[must_use]
     pub fn fixed_addresses(&self, id: HostId) -> Vec<Ipv4Addr> {
-        self.host(id)
-            .fixed_addresses
-            .iter()
-            .flat_map(|address| self.addresses(address))
-            .collect()
+        self.host(id).fixed_addresses.iter().flat_map(|address| self.addresses(address)).collect()
     }
 
     /// Whether an option of the message holds text (clients that end their host name with NUL get text that does).
     #[must_use]
     pub fn is_text_option(&self, code: u8) -> bool {
-        let ty = self.spaces.type_of(OptionRef {
-            space: SpaceId::DHCP,
-            code: u32::from(code),
-        });
+        let ty = self.spaces.type_of(OptionRef { space: SpaceId::DHCP, code: u32::from(code) });
         ty.elems.last() == Some(&options::Elem::Text)
     }
 
     /// Name of an option of the message (`domain-name-servers`, `unknown-200`).
     #[must_use]
     pub fn option_name(&self, code: u8) -> String {
-        self.spaces.option_name(OptionRef {
-            space: SpaceId::DHCP,
-            code: u32::from(code),
-        })
+        self.spaces.option_name(OptionRef { space: SpaceId::DHCP, code: u32::from(code) })
     }
 
     /// File, line and column of a span.

@@ -163,9 +163,7 @@ impl Range {
     /// Number of addresses.
     #[must_use]
     pub fn count(&self) -> u64 {
-        u64::from(self.last.to_bits())
-            .saturating_sub(u64::from(self.first.to_bits()))
-            .saturating_add(1)
+        u64::from(self.last.to_bits()).saturating_sub(u64::from(self.first.to_bits())).saturating_add(1)
     }
 
     /// Whether `address` is in the range.

@@ -86,12 +86,7 @@ impl OptionType {
     /// One element, once.
     #[must_use]
     pub fn simple(elem: Elem) -> Self {
-        Self {
-            elems: vec![elem],
-            repeat: Repeat::Once,
-            optional_last: false,
-            encapsulates: None,
-        }
+        Self { elems: vec![elem], repeat: Repeat::Once, optional_last: false, encapsulates: None }
     }
 
     /// The type as a definition writes it.
@@ -130,11 +125,7 @@ impl OptionType {
             [one] => one.clone(),
             many => format!("{{ {} }}", many.join(", ")),
         };
-        if self.repeat == Repeat::All {
-            format!("array of {record}")
-        } else {
-            record
-        }
+        if self.repeat == Repeat::All { format!("array of {record}") } else { record }
     }
 }
 
@@ -181,28 +172,16 @@ impl Spaces {
     #[must_use]
     pub fn new() -> Self {
         let mut spaces = Self { list: Vec::new() };
-        for (name, code_width, length_width) in [
-            ("dhcp", 1, 1),
-            ("agent", 1, 1),
-            ("fqdn", 1, 1),
-            ("nwip", 1, 1),
-            ("vendor-class", 4, 1),
-            ("vendor", 4, 1),
-        ] {
+        for (name, code_width, length_width) in
+            [("dhcp", 1, 1), ("agent", 1, 1), ("fqdn", 1, 1), ("nwip", 1, 1), ("vendor-class", 4, 1), ("vendor", 4, 1)]
+        {
             spaces.push(name, code_width, length_width, false);
         }
         for (space, code, name, signature) in STANDARD {
             let ty = Arc::new(parse_signature(signature));
             if let Some(space) = spaces.list.get_mut(usize::from(space.0)) {
                 space.names.insert(name.to_ascii_lowercase().into(), *code);
-                space.defs.insert(
-                    *code,
-                    OptionDef {
-                        name: (*name).into(),
-                        ty,
-                        is_custom: false,
-                    },
-                );
+                space.defs.insert(*code, OptionDef { name: (*name).into(), ty, is_custom: false });
             }
         }
         spaces
@@ -254,10 +233,7 @@ impl Spaces {
     /// A space by name, in any case of letters.
     #[must_use]
     pub fn space_by_name(&self, name: &str) -> Option<SpaceId> {
-        let place = self
-            .list
-            .iter()
-            .position(|space| space.name.eq_ignore_ascii_case(name))?;
+        let place = self.list.iter().position(|space| space.name.eq_ignore_ascii_case(name))?;
         u16::try_from(place).ok().map(SpaceId)
     }
 
@@ -268,10 +244,7 @@ impl Spaces {
 
     /// Spaces with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (SpaceId, &Space)> {
-        self.list
-            .iter()
-            .enumerate()
-            .map(|(place, space)| (SpaceId(u16::try_from(place).unwrap_or(u16::MAX)), space))
+        self.list.iter().enumerate().map(|(place, space)| (SpaceId(u16::try_from(place).unwrap_or(u16::MAX)), space))
     }
 
     /// An option by name; `unknown-N` always exists.
@@ -300,21 +273,15 @@ impl Spaces {
     /// The type of an option; `string` for a code without definition.
     #[must_use]
     pub fn type_of(&self, option: OptionRef) -> Arc<OptionType> {
-        self.definition(option)
-            .map_or_else(|| Arc::new(OptionType::simple(Elem::Bytes)), |def| Arc::clone(&def.ty))
+        self.definition(option).map_or_else(|| Arc::new(OptionType::simple(Elem::Bytes)), |def| Arc::clone(&def.ty))
     }
 
     /// Name of an option with its space, as a statement writes it.
     #[must_use]
     pub fn option_name(&self, option: OptionRef) -> String {
-        let name = self
-            .definition(option)
-            .map_or_else(|| format!("unknown-{}", option.code), |def| def.name.to_string());
-        if option.space == SpaceId::DHCP {
-            name
-        } else {
-            format!("{}.{name}", self.name(option.space))
-        }
+        let name =
+            self.definition(option).map_or_else(|| format!("unknown-{}", option.code), |def| def.name.to_string());
+        if option.space == SpaceId::DHCP { name } else { format!("{}.{name}", self.name(option.space)) }
     }
 
     /// Defines an option, replacing whatever had its name or its code.
@@ -323,38 +290,25 @@ impl Spaces {
         let lower: Box<str> = name.to_ascii_lowercase().into();
         if let Some(old) = target.names.insert(lower, code)
             && old != code
-            && target
-                .defs
-                .get(&old)
-                .is_some_and(|def| def.name.eq_ignore_ascii_case(name))
+            && target.defs.get(&old).is_some_and(|def| def.name.eq_ignore_ascii_case(name))
         {
             target.defs.remove(&old);
         }
-        let def = OptionDef {
-            name: name.into(),
-            ty: Arc::new(ty),
-            is_custom: true,
-        };
+        let def = OptionDef { name: name.into(), ty: Arc::new(ty), is_custom: true };
         target.defs.insert(code, def);
         Some(OptionRef { space, code })
     }
 
     /// Names of the options of a space, for suggestions.
     pub fn option_names(&self, space: SpaceId) -> impl Iterator<Item = &str> {
-        self.space(space)
-            .into_iter()
-            .flat_map(|space| space.defs.values().map(|def| &*def.name))
+        self.space(space).into_iter().flat_map(|space| space.defs.values().map(|def| &*def.name))
     }
 
     /// Options of a space that the configuration defined, by code.
     pub fn custom_options(&self, space: SpaceId) -> impl Iterator<Item = (u32, &OptionDef)> {
-        self.space(space).into_iter().flat_map(|space| {
-            space
-                .defs
-                .iter()
-                .filter(|(_, def)| def.is_custom)
-                .map(|(code, def)| (*code, def))
-        })
+        self.space(space)
+            .into_iter()
+            .flat_map(|space| space.defs.iter().filter(|(_, def)| def.is_custom).map(|(code, def)| (*code, def)))
     }
 
     /// Options that encapsulate a space, with that space; by space and code.
@@ -375,12 +329,7 @@ impl Spaces {
 
 /// Reads the short form of a type from the table of standard options.
 fn parse_signature(signature: &str) -> OptionType {
-    let mut ty = OptionType {
-        elems: Vec::new(),
-        repeat: Repeat::Once,
-        optional_last: false,
-        encapsulates: None,
-    };
+    let mut ty = OptionType { elems: Vec::new(), repeat: Repeat::Once, optional_last: false, encapsulates: None };
     for letter in signature.chars() {
         match letter {
             'I' => ty.elems.push(Elem::Ip),
@@ -418,38 +367,21 @@ mod tests {
     #[test]
     fn standard_options_are_found_by_name_in_any_case() {
         let spaces = Spaces::new();
-        for (name, code) in [
-            ("routers", 3),
-            ("Domain-Name", 15),
-            ("loader-configfile", 209),
-            ("unknown-252", 252),
-        ] {
-            assert_eq!(
-                spaces.option_by_name(SpaceId::DHCP, name).map(|option| option.code),
-                Some(code),
-                "{name}"
-            );
+        for (name, code) in [("routers", 3), ("Domain-Name", 15), ("loader-configfile", 209), ("unknown-252", 252)] {
+            assert_eq!(spaces.option_by_name(SpaceId::DHCP, name).map(|option| option.code), Some(code), "{name}");
         }
         for name in ["wpad", "unknown-256", "unknown-x", "classless-routes"] {
             assert_eq!(spaces.option_by_name(SpaceId::DHCP, name), None, "{name}");
         }
         let circuit = spaces.option_by_name(SpaceId::AGENT, "circuit-id");
-        assert_eq!(
-            circuit,
-            Some(OptionRef {
-                space: SpaceId::AGENT,
-                code: 1
-            })
-        );
+        assert_eq!(circuit, Some(OptionRef { space: SpaceId::AGENT, code: 1 }));
         assert_eq!(spaces.option_name(circuit.unwrap()), "agent.circuit-id");
     }
 
     #[test]
     fn a_new_definition_replaces_the_name_and_the_code() {
         let mut spaces = Spaces::new();
-        let arch = spaces
-            .define(SpaceId::DHCP, "arch", 93, OptionType::simple(Elem::Unsigned(2)))
-            .unwrap();
+        let arch = spaces.define(SpaceId::DHCP, "arch", 93, OptionType::simple(Elem::Unsigned(2))).unwrap();
         assert_eq!(spaces.type_of(arch).repeat, Repeat::Once);
         assert_eq!(spaces.option_name(arch), "arch");
         spaces.define(SpaceId::DHCP, "arch", 250, OptionType::simple(Elem::Text));

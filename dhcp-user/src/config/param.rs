@@ -1,10 +1,7 @@
 //! Server parameters: every statement of reference section 4 that sets a value, by name, kind, status.
 
 /// A server parameter. The names are dhcpd's with `-` left out.
-#[allow(
-    missing_docs,
-    reason = "the names are dhcpd's own; the table below says what each is"
-)]
+#[allow(missing_docs, reason = "the names are dhcpd's own; the table below says what each is")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Param {
@@ -148,14 +145,7 @@ const fn info(
     process_wide: bool,
     default: Option<u32>,
 ) -> ParamInfo {
-    ParamInfo {
-        param,
-        name,
-        kind,
-        status,
-        process_wide,
-        default,
-    }
+    ParamInfo { param, name, kind, status, process_wide, default }
 }
 
 /// All parameters, in the order of [`Param`].
@@ -164,42 +154,14 @@ pub const PARAMS: &[ParamInfo] = {
     use ParamKind::{Date, Flag, Ip, Secs, Space, Text, U8, U16, U32, Word};
     use Status::{Acts, Ddns, Later};
     &[
-        info(
-            P::DefaultLeaseTime,
-            "default-lease-time",
-            Secs,
-            Acts,
-            false,
-            Some(43_200),
-        ),
+        info(P::DefaultLeaseTime, "default-lease-time", Secs, Acts, false, Some(43_200)),
         info(P::MaxLeaseTime, "max-lease-time", Secs, Acts, false, Some(86_400)),
         info(P::MinLeaseTime, "min-lease-time", Secs, Acts, false, Some(300)),
-        info(
-            P::AdaptiveLeaseTimeThreshold,
-            "adaptive-lease-time-threshold",
-            U8,
-            Acts,
-            false,
-            None,
-        ),
+        info(P::AdaptiveLeaseTimeThreshold, "adaptive-lease-time-threshold", U8, Acts, false, None),
         info(P::OneLeasePerClient, "one-lease-per-client", Flag, Acts, false, Some(0)),
         info(P::DhcpCacheThreshold, "dhcp-cache-threshold", U8, Acts, false, Some(25)),
-        info(
-            P::AbandonLeaseTime,
-            "abandon-lease-time",
-            Secs,
-            Acts,
-            true,
-            Some(86_400),
-        ),
-        info(
-            P::InfiniteIsReserved,
-            "infinite-is-reserved",
-            Flag,
-            Later,
-            false,
-            Some(0),
-        ),
+        info(P::AbandonLeaseTime, "abandon-lease-time", Secs, Acts, true, Some(86_400)),
+        info(P::InfiniteIsReserved, "infinite-is-reserved", Flag, Later, false, Some(0)),
         info(P::PingCheck, "ping-check", Flag, Acts, false, Some(1)),
         info(P::PingTimeout, "ping-timeout", Secs, Acts, false, Some(1)),
         info(P::PingTimeoutMs, "ping-timeout-ms", Secs, Acts, false, Some(0)),
@@ -209,73 +171,24 @@ pub const PARAMS: &[ParamInfo] = {
         info(P::EchoClientId, "echo-client-id", Flag, Acts, false, Some(0)),
         info(P::StashAgentOptions, "stash-agent-options", Flag, Acts, false, Some(1)),
         info(P::MinSecs, "min-secs", U8, Acts, false, Some(0)),
-        info(
-            P::BootUnknownClients,
-            "boot-unknown-clients",
-            Flag,
-            Acts,
-            false,
-            Some(1),
-        ),
+        info(P::BootUnknownClients, "boot-unknown-clients", Flag, Acts, false, Some(1)),
         info(P::DynamicBootp, "dynamic-bootp", Flag, Later, false, None),
-        info(
-            P::DynamicBootpLeaseLength,
-            "dynamic-bootp-lease-length",
-            U32,
-            Later,
-            false,
-            None,
-        ),
-        info(
-            P::DynamicBootpLeaseCutoff,
-            "dynamic-bootp-lease-cutoff",
-            Date,
-            Later,
-            false,
-            None,
-        ),
+        info(P::DynamicBootpLeaseLength, "dynamic-bootp-lease-length", U32, Later, false, None),
+        info(P::DynamicBootpLeaseCutoff, "dynamic-bootp-lease-cutoff", Date, Later, false, None),
         info(P::AlwaysBroadcast, "always-broadcast", Flag, Acts, false, Some(0)),
-        info(
-            P::AlwaysReplyRfc1048,
-            "always-reply-rfc1048",
-            Flag,
-            Later,
-            false,
-            Some(0),
-        ),
+        info(P::AlwaysReplyRfc1048, "always-reply-rfc1048", Flag, Later, false, Some(0)),
         info(P::UseHostDeclNames, "use-host-decl-names", Flag, Acts, false, Some(0)),
-        info(
-            P::UseLeaseAddrForDefaultRoute,
-            "use-lease-addr-for-default-route",
-            Flag,
-            Later,
-            false,
-            Some(0),
-        ),
+        info(P::UseLeaseAddrForDefaultRoute, "use-lease-addr-for-default-route", Flag, Later, false, Some(0)),
         info(P::LogThresholdHigh, "log-threshold-high", U8, Acts, false, Some(0)),
         info(P::LogThresholdLow, "log-threshold-low", U8, Acts, false, Some(0)),
         info(P::NextServer, "next-server", Ip, Acts, false, None),
         info(P::Filename, "filename", Text, Acts, false, None),
         info(P::ServerName, "server-name", Text, Acts, false, None),
         info(P::ServerIdCheck, "server-id-check", Flag, Acts, true, Some(0)),
-        info(
-            P::CheckSecsByteOrder,
-            "check-secs-byte-order",
-            Flag,
-            Acts,
-            false,
-            Some(0),
-        ),
+        info(P::CheckSecsByteOrder, "check-secs-byte-order", Flag, Acts, false, Some(0)),
         info(P::VendorOptionSpace, "vendor-option-space", Space, Acts, false, None),
         info(P::SiteOptionSpace, "site-option-space", Space, Later, false, None),
-        info(
-            P::LimitedBroadcastAddress,
-            "limited-broadcast-address",
-            Ip,
-            Later,
-            true,
-            None,
-        ),
+        info(P::LimitedBroadcastAddress, "limited-broadcast-address", Ip, Later, true, None),
         info(P::LocalPort, "local-port", U16, Acts, true, None),
         info(P::RemotePort, "remote-port", U16, Acts, true, None),
         info(P::LocalAddress, "local-address", Ip, Later, true, None),
@@ -287,14 +200,7 @@ pub const PARAMS: &[ParamInfo] = {
         info(P::DontUseFsync, "dont-use-fsync", Flag, Acts, true, Some(0)),
         info(P::OmapiPort, "omapi-port", U16, Later, true, None),
         info(P::OmapiKey, "omapi-key", Text, Later, true, None),
-        info(
-            P::DdnsUpdateStyle,
-            "ddns-update-style",
-            Word(DDNS_STYLES),
-            Acts,
-            true,
-            Some(0),
-        ),
+        info(P::DdnsUpdateStyle, "ddns-update-style", Word(DDNS_STYLES), Acts, true, Some(0)),
         info(P::DdnsUpdates, "ddns-updates", Flag, Ddns, false, None),
         info(P::DdnsHostname, "ddns-hostname", Text, Ddns, false, None),
         info(P::DdnsDomainname, "ddns-domainname", Text, Ddns, false, None),
@@ -305,38 +211,10 @@ pub const PARAMS: &[ParamInfo] = {
         info(P::DoReverseUpdates, "do-reverse-updates", Flag, Ddns, false, None),
         info(P::UpdateOptimization, "update-optimization", Flag, Ddns, false, None),
         info(P::UpdateStaticLeases, "update-static-leases", Flag, Ddns, false, None),
-        info(
-            P::UpdateConflictDetection,
-            "update-conflict-detection",
-            Flag,
-            Ddns,
-            false,
-            None,
-        ),
-        info(
-            P::DdnsGuardIdMustMatch,
-            "ddns-guard-id-must-match",
-            Flag,
-            Ddns,
-            false,
-            None,
-        ),
-        info(
-            P::DdnsOtherGuardIsDynamic,
-            "ddns-other-guard-is-dynamic",
-            Flag,
-            Ddns,
-            false,
-            None,
-        ),
-        info(
-            P::DdnsDualStackMixedMode,
-            "ddns-dual-stack-mixed-mode",
-            Flag,
-            Ddns,
-            false,
-            None,
-        ),
+        info(P::UpdateConflictDetection, "update-conflict-detection", Flag, Ddns, false, None),
+        info(P::DdnsGuardIdMustMatch, "ddns-guard-id-must-match", Flag, Ddns, false, None),
+        info(P::DdnsOtherGuardIsDynamic, "ddns-other-guard-is-dynamic", Flag, Ddns, false, None),
+        info(P::DdnsDualStackMixedMode, "ddns-dual-stack-mixed-mode", Flag, Ddns, false, None),
         info(P::FqdnReply, "fqdn-reply", Flag, Ddns, false, None),
         info(P::AllowBooting, "allow-booting", Flag, Acts, false, Some(1)),
         info(P::AllowBootp, "allow-bootp", Flag, Acts, false, Some(1)),
@@ -358,91 +236,28 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("prefix6", "this server speaks DHCPv4 only"),
     ("fixed-address6", "this server speaks DHCPv4 only"),
     ("fixed-prefix6", "this server speaks DHCPv4 only"),
-    (
-        "preferred-lifetime",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "dhcpv6-lease-file-name",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "dhcpv6-pid-file-name",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "dhcpv6-set-tee-times",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "ddns-local-address6",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "local-address6",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "bind-local-address6",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "release-on-roam",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "prefix-length-mode",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "limit-addrs-per-ia",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "limit-prefs-per-ia",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
+    ("preferred-lifetime", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("dhcpv6-lease-file-name", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("dhcpv6-pid-file-name", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("dhcpv6-set-tee-times", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("ddns-local-address6", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("local-address6", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("bind-local-address6", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("release-on-roam", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("prefix-length-mode", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("limit-addrs-per-ia", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("limit-prefs-per-ia", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
     ("use-eui-64", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
-    (
-        "persist-eui-64-leases",
-        "it belongs to DHCPv6, and this server speaks DHCPv4 only",
-    ),
-    (
-        "ldap-server",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-port",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-username",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-password",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-base-dn",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-method",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-debug-file",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-dhcp-server-cn",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
-    (
-        "ldap-ssl",
-        "configuration from LDAP is not supported; write the declarations into a file",
-    ),
+    ("persist-eui-64-leases", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
+    ("ldap-server", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-port", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-username", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-password", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-base-dn", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-method", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-debug-file", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-dhcp-server-cn", "configuration from LDAP is not supported; write the declarations into a file"),
+    ("ldap-ssl", "configuration from LDAP is not supported; write the declarations into a file"),
 ];
 
 impl Param {
@@ -467,10 +282,7 @@ impl Param {
     /// The parameter of this name, in any case of letters.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
-        PARAMS
-            .iter()
-            .find(|info| info.name.eq_ignore_ascii_case(name))
-            .map(|info| info.param)
+        PARAMS.iter().find(|info| info.name.eq_ignore_ascii_case(name)).map(|info| info.param)
     }
 }
 

@@ -19,13 +19,7 @@ pub(super) fn compile(pattern: &[u8], ignore_case: bool) -> Result<Regex, String
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => "it is too large".to_owned(),
-            other => other
-                .to_string()
-                .lines()
-                .last()
-                .unwrap_or("it is not well formed")
-                .trim()
-                .to_owned(),
+            other => other.to_string().lines().last().unwrap_or("it is not well formed").trim().to_owned(),
         })
 }
 

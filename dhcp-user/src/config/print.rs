@@ -34,12 +34,7 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
         }
     };
     match &statement.kind {
-        StatementKind::Assign {
-            mode,
-            target,
-            value,
-            is_literal,
-        } => {
+        StatementKind::Assign { mode, target, value, is_literal } => {
             line(indent, &assignment(*mode, *target, value, *is_literal, config), out);
         }
         StatementKind::If { arms, otherwise } => {
@@ -94,11 +89,7 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
         }
         StatementKind::On(events, hook) => {
             let mut words = Vec::new();
-            for (is_set, word) in [
-                (events.commit, "commit"),
-                (events.expiry, "expiry"),
-                (events.release, "release"),
-            ] {
+            for (is_set, word) in [(events.commit, "commit"), (events.expiry, "expiry"), (events.release, "release")] {
                 if is_set {
                     words.push(word);
                 }
@@ -108,11 +99,7 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
             line(indent, "}", out);
         }
         StatementKind::Add(class) => {
-            line(
-                indent,
-                &format!("add {};", quote(config.class_name(*class).as_bytes())),
-                out,
-            );
+            line(indent, &format!("add {};", quote(config.class_name(*class).as_bytes())), out);
         }
         StatementKind::ParseVendorOption => line(indent, "parse-vendor-option;", out),
     }
@@ -253,17 +240,11 @@ fn elem_text(elem: Elem, rest: &mut &[u8]) -> Option<String> {
         Elem::Text => quote(take(all)?),
         Elem::Bytes => {
             let bytes = take(all)?;
-            if bytes.is_empty() {
-                "\"\"".to_owned()
-            } else {
-                bytes_text(bytes)
-            }
+            if bytes.is_empty() { "\"\"".to_owned() } else { bytes_text(bytes) }
         }
         Elem::Domain => {
             let names = domain::decode(take(all)?)?;
-            <[String; 1]>::try_from(names)
-                .ok()
-                .map(|[name]| quote(name.as_bytes()))?
+            <[String; 1]>::try_from(names).ok().map(|[name]| quote(name.as_bytes()))?
         }
         Elem::Domains(compressed) => {
             let bytes = take(all)?;
@@ -272,11 +253,7 @@ fn elem_text(elem: Elem, rest: &mut &[u8]) -> Option<String> {
             if domain::encode(names.iter().map(String::as_str), compressed).as_deref() != Some(bytes) {
                 return None;
             }
-            names
-                .iter()
-                .map(|name| quote(name.as_bytes()))
-                .collect::<Vec<_>>()
-                .join(", ")
+            names.iter().map(|name| quote(name.as_bytes())).collect::<Vec<_>>().join(", ")
         }
         Elem::Zero => String::new(),
     })
@@ -313,11 +290,7 @@ pub(super) fn quote(bytes: &[u8]) -> String {
 /// The condition of an `if`: within parentheses when it would begin with one.
 fn condition_text(condition: &Expr, config: &Config) -> String {
     let text = expression(condition, config);
-    if text.starts_with('(') {
-        format!("({text})")
-    } else {
-        text
-    }
+    if text.starts_with('(') { format!("({text})") } else { text }
 }
 
 /// An operand: in parentheses when it has operators of its own.
@@ -337,10 +310,7 @@ fn operand(expr: &Expr, config: &Config) -> String {
 }
 
 fn list(all: &[Expr], config: &Config) -> String {
-    all.iter()
-        .map(|one| expression(one, config))
-        .collect::<Vec<_>>()
-        .join(", ")
+    all.iter().map(|one| expression(one, config)).collect::<Vec<_>>().join(", ")
 }
 
 /// An expression as text.
@@ -395,11 +365,7 @@ pub(super) fn expression(expr: &Expr, config: &Config) -> String {
         }
         Expr::Equal(two) => pair(two, "="),
         Expr::NotEqual(two) => pair(two, "!="),
-        Expr::Match {
-            data,
-            pattern,
-            ignore_case,
-        } => {
+        Expr::Match { data, pattern, ignore_case } => {
             let operator = if *ignore_case { "~~" } else { "~=" };
             let pattern = match pattern {
                 Pattern::Fixed(bytes, _) => bytes_text(bytes),

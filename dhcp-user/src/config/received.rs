@@ -19,11 +19,7 @@ pub(super) fn suboption<'c>(config: &'c Config, options: &'c ReceivedOptions, op
     if option.space == SpaceId::FQDN {
         return fqdn(options.get(81)?, option.code).map(Cow::Owned);
     }
-    let outer = config
-        .encapsulations
-        .iter()
-        .find(|(_, space)| *space == option.space)?
-        .0;
+    let outer = config.encapsulations.iter().find(|(_, space)| *space == option.space)?.0;
     let outer = if outer.space == SpaceId::DHCP {
         Cow::Borrowed(options.get(u8::try_from(outer.code).ok()?)?)
     } else if outer.space < option.space {

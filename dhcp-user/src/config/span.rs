@@ -22,20 +22,13 @@ impl Span {
     /// The stretch from the start of `self` to the end of `last`; `self` when `last` is in another file.
     #[must_use]
     pub fn to(self, last: Self) -> Self {
-        if self.file == last.file && last.end >= self.start {
-            Self { end: last.end, ..self }
-        } else {
-            self
-        }
+        if self.file == last.file && last.end >= self.start { Self { end: last.end, ..self } } else { self }
     }
 
     /// The first byte only.
     #[must_use]
     pub fn first(self) -> Self {
-        Self {
-            end: self.end.min(self.start.saturating_add(1)),
-            ..self
-        }
+        Self { end: self.end.min(self.start.saturating_add(1)), ..self }
     }
 }
 
@@ -62,7 +55,7 @@ struct Source {
     name: String,
     text: Arc<[u8]>,
     /// Offsets of the first byte of each line.
-    lines: Vec<u32>,
+    lines: Arc<[u32]>,
     /// The `include` that opened it; `None` for the main file.
     included_at: Option<Span>,
 }
@@ -84,12 +77,7 @@ impl Sources {
                 .filter(|(_, byte)| **byte == b'\n')
                 .map(|(at, _)| u32::try_from(at.saturating_add(1)).unwrap_or(u32::MAX)),
         );
-        self.files.push(Source {
-            name,
-            text,
-            lines,
-            included_at,
-        });
+        self.files.push(Source { name, text, lines: lines.into(), included_at });
         id
     }
 
@@ -119,24 +107,13 @@ impl Sources {
     #[must_use]
     pub fn locate(&self, span: Span) -> Location {
         let Some(source) = self.source(span.file) else {
-            return Location {
-                file: String::new(),
-                line: 0,
-                column: 0,
-            };
+            return Location { file: String::new(), line: 0, column: 0 };
         };
         let line = source.lines.partition_point(|&start| start <= span.start).max(1);
         let start = source.lines.get(line.saturating_sub(1)).copied().unwrap_or(0) as usize;
-        let before = source
-            .text
-            .get(start..(span.start as usize).min(source.text.len()))
-            .unwrap_or_default();
+        let before = source.text.get(start..(span.start as usize).min(source.text.len())).unwrap_or_default();
         let column = String::from_utf8_lossy(before).chars().count().saturating_add(1);
-        Location {
-            file: source.name.clone(),
-            line,
-            column,
-        }
+        Location { file: source.name.clone(), line, column }
     }
 
     /// The whole line that `span` starts on, without its end, with bytes that are not UTF-8 replaced.

@@ -276,16 +276,8 @@ impl Expr {
                 vec![one]
             }
             Self::Concat(all) | Self::Pick(all) | Self::Call(_, all) => all.iter().collect(),
-            Self::Match {
-                data,
-                pattern: Pattern::Computed(pattern),
-                ..
-            } => vec![data, pattern],
-            Self::Match {
-                data,
-                pattern: Pattern::Fixed(..),
-                ..
-            } => vec![data],
+            Self::Match { data, pattern: Pattern::Computed(pattern), .. } => vec![data, pattern],
+            Self::Match { data, pattern: Pattern::Fixed(..), .. } => vec![data],
         }
     }
 

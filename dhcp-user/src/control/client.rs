@@ -72,10 +72,7 @@ impl Client {
             Ok(stream)
         });
         match connected {
-            Ok(stream) => Ok(Self {
-                path: name,
-                stream: BufReader::new(stream),
-            }),
+            Ok(stream) => Ok(Self { path: name, stream: BufReader::new(stream) }),
             Err(error) => Err(AskError::Unreachable { path: name, error }),
         }
     }
@@ -85,16 +82,10 @@ impl Client {
     /// # Errors
     /// See [`AskError`].
     pub fn ask(&mut self, command: Command) -> Result<(String, Answer), AskError> {
-        let line = self.exchange(command).map_err(|error| AskError::Broken {
-            path: self.path.clone(),
-            error,
-        })?;
+        let line = self.exchange(command).map_err(|error| AskError::Broken { path: self.path.clone(), error })?;
         let reply: Reply = serde_json::from_str(&line).map_err(|error| AskError::Reply(error.to_string()))?;
         if reply.version != VERSION {
-            return Err(AskError::Reply(format!(
-                "it speaks version {}, this program {VERSION}",
-                reply.version
-            )));
+            return Err(AskError::Reply(format!("it speaks version {}, this program {VERSION}", reply.version)));
         }
         match reply.answer {
             Answer::Error(error) => Err(AskError::Refused(error)),
@@ -103,10 +94,7 @@ impl Client {
     }
 
     fn exchange(&mut self, command: Command) -> io::Result<String> {
-        let mut request = serde_json::to_vec(&Request {
-            version: VERSION,
-            command,
-        })?;
+        let mut request = serde_json::to_vec(&Request { version: VERSION, command })?;
         request.push(b'\n');
         self.stream.get_mut().write_all(&request)?;
         let mut line = String::new();
@@ -153,12 +141,7 @@ pub fn leases(path: &Path, json: bool, output: &mut impl io::Write) -> Result<()
         if json {
             // Rows are passed on with fields that this program does not know.
             let reply: Value = serde_json::from_str(&line).map_err(|error| AskError::Reply(error.to_string()))?;
-            for row in reply
-                .pointer("/leases/rows")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            for row in reply.pointer("/leases/rows").and_then(Value::as_array).into_iter().flatten() {
                 let comma = if is_first { "" } else { "," };
                 write!(output, "{comma}{row}")?;
                 is_first = false;

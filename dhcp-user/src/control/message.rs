@@ -62,10 +62,7 @@ impl Answer {
     /// The answer with the version.
     #[must_use]
     pub const fn into_reply(self) -> Reply {
-        Reply {
-            version: VERSION,
-            answer: self,
-        }
+        Reply { version: VERSION, answer: self }
     }
 }
 
@@ -286,13 +283,7 @@ mod tests {
         let text = r#"{"version":1,"command":"leases","from":"10.0.0.1","limit":5}"#;
         let request: Request = serde_json::from_str(text).unwrap();
         let from = Some(Ipv4Addr::new(10, 0, 0, 1));
-        assert_eq!(
-            request,
-            Request {
-                version: 1,
-                command: Command::Leases { from, limit: Some(5) }
-            }
-        );
+        assert_eq!(request, Request { version: 1, command: Command::Leases { from, limit: Some(5) } });
         assert_eq!(serde_json::to_string(&request).unwrap(), text);
         let request: Request = serde_json::from_str(r#"{"version":1,"command":"status"}"#).unwrap();
         assert_eq!(request.command, Command::Status);

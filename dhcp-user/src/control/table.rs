@@ -34,26 +34,14 @@ pub fn status(status: &Status) -> String {
 }
 
 fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
-    writeln!(
-        page,
-        "{}, process {}, up {}",
-        status.server,
-        status.pid,
-        duration(status.uptime_secs)
-    )?;
+    writeln!(page, "{}, process {}, up {}", status.server, status.pid, duration(status.uptime_secs))?;
     writeln!(page, "  configuration  {}", status.config)?;
     writeln!(page, "  leases         {}", status.leases)?;
 
     writeln!(page, "\nINTERFACE        XDP      ADDRESSES")?;
     for interface in &status.interfaces {
         let down = if interface.up { "" } else { " (down)" };
-        writeln!(
-            page,
-            "{:<16} {:<8} {}{down}",
-            interface.name,
-            interface.xdp,
-            interface.addresses.join(" ")
-        )?;
+        writeln!(page, "{:<16} {:<8} {}{down}", interface.name, interface.xdp, interface.addresses.join(" "))?;
         if !interface.why.is_empty() {
             writeln!(page, "                 {}", interface.why)?;
         }
@@ -61,10 +49,7 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
 
     let total = status.replies.kernel + status.replies.agent;
     writeln!(page, "\nREPLIES          {total}")?;
-    for (who, count) in [
-        ("by the kernel", status.replies.kernel),
-        ("by the agent", status.replies.agent),
-    ] {
+    for (who, count) in [("by the kernel", status.replies.kernel), ("by the agent", status.replies.agent)] {
         writeln!(page, "  {who:<14} {count:>12} {}", percent(count, total))?;
     }
 
@@ -84,27 +69,18 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
     counters(page, "  not armed because", &fast.not_armed)?;
 
     let journal = &status.journal;
-    let state = journal
-        .failure
-        .as_deref()
-        .map_or_else(|| "ok".to_owned(), |failure| format!("FAILED: {}", plain(failure)));
+    let state =
+        journal.failure.as_deref().map_or_else(|| "ok".to_owned(), |failure| format!("FAILED: {}", plain(failure)));
     writeln!(page, "\nJOURNAL          {state}")?;
     writeln!(page, "  records        {:>12}", journal.appended)?;
     writeln!(page, "  durable        {:>12}", journal.durable)?;
     writeln!(page, "  waiting        {:>12}", journal.waiting)?;
 
-    writeln!(
-        page,
-        "\nPOOLS               total     free   backup   active  expired abandoned"
-    )?;
+    writeln!(page, "\nPOOLS               total     free   backup   active  expired abandoned")?;
     for pool in &status.pools {
         writeln!(page, "{} {}", pool.network, pool.ranges.join(" "))?;
         let expired = pool.expired + pool.released + pool.reset;
-        let peer = pool
-            .peer
-            .as_deref()
-            .map(|peer| format!(" peer \"{peer}\""))
-            .unwrap_or_default();
+        let peer = pool.peer.as_deref().map(|peer| format!(" peer \"{peer}\"")).unwrap_or_default();
         writeln!(
             page,
             "                 {:>8} {:>8} {:>8} {:>8} {:>8} {:>9}{peer}",
@@ -115,12 +91,7 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
     for peer in &status.peers {
         writeln!(page, "\nFAILOVER PEER    \"{}\", {} here", peer.name, peer.role)?;
         writeln!(page, "  my state       {} since {}", peer.my_state, utc(peer.my_since))?;
-        writeln!(
-            page,
-            "  partner state  {} since {}",
-            peer.partner_state,
-            utc(peer.partner_since)
-        )?;
+        writeln!(page, "  partner state  {} since {}", peer.partner_state, utc(peer.partner_since))?;
         let kernel = if peer.serving { "may answer" } else { "does not answer" };
         writeln!(page, "  service        {}; the kernel {kernel}", peer.service)?;
     }
@@ -185,25 +156,14 @@ fn utc(secs: u32) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + u32::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
-        secs / 3600,
-        secs / 60 % 60,
-        secs % 60
-    )
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", secs / 3600, secs / 60 % 60, secs % 60)
 }
 
 /// A client chose this text: nothing in it may steer a terminal.
 fn plain(text: &str) -> String {
-    text.chars()
-        .map(|character| if character.is_control() { '?' } else { character })
-        .collect()
+    text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
 #[cfg(test)]

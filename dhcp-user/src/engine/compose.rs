@@ -166,8 +166,7 @@ pub(crate) fn compose(
         Kind::Bootp => request.received.message.len().saturating_sub(236).max(64),
         Kind::Lease(..) | Kind::Inform => reply::option_room(request.message_size(), configured_size),
     };
-    let layout =
-        Layout { server_name, file_name, relay_agent: request.relay_agent(), room, last, is_padded: true };
+    let layout = Layout { server_name, file_name, relay_agent: request.relay_agent(), room, last, is_padded: true };
     let tail = Tail::lay(&layout, options.iter().map(|(code, data)| (*code, &**data)));
     let mut flags = u16::from_be_bytes(request.header.flags);
     if evaluation.flag_or_default(Param::AlwaysBroadcast) {

@@ -257,6 +257,9 @@ impl Server {
             }
         };
         self.run_side_effects(&terms.evaluation, rests_on);
+        if let Some(pool) = target.pool {
+            self.watch_fill(config, &terms.evaluation, pool, target.address);
+        }
         let address = target.address;
         let ack = format!("DHCPACK on {address} to {} via {}", request.who(), request.via());
         self.reply(config, request, target, &composed, true, rests_on);
@@ -445,7 +448,7 @@ impl Server {
     }
 
     /// Addresses of a pool that are not free, and all.
-    fn fill(&self, pool: PoolId) -> (u64, u64) {
+    pub(super) fn fill(&self, pool: PoolId) -> (u64, u64) {
         let counts = self.table.counts(crate::lease::PoolIndex(pool.0));
         let free = counts.of(BindingState::Free).saturating_add(counts.of(BindingState::Backup));
         (u64::from(counts.total.saturating_sub(free)), u64::from(counts.total))

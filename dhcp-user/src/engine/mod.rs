@@ -39,6 +39,7 @@ mod route;
 pub mod status;
 mod surrender;
 mod terms;
+mod thresholds;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -133,6 +134,8 @@ pub struct Server {
     bills: Bills,
     peers: Vec<Peer>,
     lines: Lines,
+    /// Per pool: its high mark was reached and said.
+    thresholds: Vec<bool>,
     next_token: u64,
     /// The clocks at the last input.
     clock: Now,
@@ -162,7 +165,6 @@ impl Server {
     pub fn new(config: Config, table: Table, options: EngineOptions, now: Now) -> Self {
         let mut server = Self {
             ports: Ports::of(&config.process),
-            config: Arc::new(config),
             table,
             gate: Gate::new(options.journal_seq),
             interfaces: Vec::new(),
@@ -173,6 +175,8 @@ impl Server {
             bills: Bills::default(),
             peers: Vec::new(),
             lines: Lines::default(),
+            thresholds: vec![false; config.pools.len()],
+            config: Arc::new(config),
             next_token: 1,
             clock: now,
             is_stopping: false,

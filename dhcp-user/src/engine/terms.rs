@@ -36,8 +36,9 @@ pub(crate) fn lease_time(evaluation: &Evaluation, pool: Option<&Pool>, wanted: &
     let default = evaluation.secs_or_default(Param::DefaultLeaseTime);
     let most = evaluation.secs_or_default(Param::MaxLeaseTime);
     // dhcpd: only the default gives way to a smaller maximum; a configured minimum is the last word.
-    let least =
-        evaluation.secs(Param::MinLeaseTime).unwrap_or_else(|| evaluation.secs_or_default(Param::MinLeaseTime).min(most));
+    let least = evaluation
+        .secs(Param::MinLeaseTime)
+        .unwrap_or_else(|| evaluation.secs_or_default(Param::MinLeaseTime).min(most));
     let mut time = wanted.asked.unwrap_or(default).min(most);
 
     if let Some(threshold) = evaluation.secs(Param::AdaptiveLeaseTimeThreshold)

@@ -72,10 +72,7 @@ impl Binding {
         if !self.client_id.is_empty() {
             return Some(&self.client_id);
         }
-        self.chaddr
-            .split_first()
-            .map(|(_, address)| address)
-            .filter(|address| !address.is_empty())
+        self.chaddr.split_first().map(|(_, address)| address).filter(|address| !address.is_empty())
     }
 
     /// Whether `other` names the same client.
@@ -113,10 +110,7 @@ impl Binding {
         let is_same = Self::from(&*lease).is_same_client(self);
         if !is_same {
             let address = lease.address;
-            *lease = Lease {
-                unknown: lease.unknown.take(),
-                ..Lease::free(address)
-            };
+            *lease = Lease { unknown: lease.unknown.take(), ..Lease::free(address) };
         }
         if !is_same || self.state != lease.state && matches!(self.state, BindingState::Free | BindingState::Backup) {
             lease.hostname = None;
@@ -138,13 +132,8 @@ impl Binding {
         lease.cltt = self.cltt;
         lease.is_reserved = self.is_reserved;
         lease.is_bootp = self.is_bootp;
-        lease.hw = self
-            .chaddr
-            .split_first()
-            .and_then(|(htype, address)| HwAddr::new(*htype, address));
-        lease.client_id = Some(self.client_id.as_slice())
-            .filter(|id| !id.is_empty())
-            .map(Into::into);
+        lease.hw = self.chaddr.split_first().and_then(|(htype, address)| HwAddr::new(*htype, address));
+        lease.client_id = Some(self.client_id.as_slice()).filter(|id| !id.is_empty()).map(Into::into);
     }
 }
 
@@ -178,7 +167,8 @@ pub trait Leases {
     /// Appends a state record (`failover peer "X" state { ... }`) to the journal.
     fn store_state(&mut self, record: &StateRecord) -> Seq;
 
-    /// Whether the kernel may be answering for this address: it is revoked before it is taken away.
+    /// Whether the kernel may be answering for this address: it is revoked before it is taken away. True until the
+    /// revocation is complete, not only until it was asked for.
     fn is_armed(&self, address: Ipv4Addr) -> bool;
 
     /// How many pools there are.

@@ -21,9 +21,9 @@ const PERMUTATION: [u8; 256] = [
 /// The bucket of a client: its identifier, else its hardware address without type and padding.
 #[must_use]
 pub fn hash(key: &[u8]) -> u8 {
-    key.iter().rev().fold(key.len() as u8, |hash, byte| {
-        PERMUTATION.get(usize::from(hash ^ byte)).copied().unwrap_or_default()
-    })
+    key.iter()
+        .rev()
+        .fold(key.len() as u8, |hash, byte| PERMUTATION.get(usize::from(hash ^ byte)).copied().unwrap_or_default())
 }
 
 /// Which buckets the primary serves; the secondary serves the others.
@@ -57,11 +57,7 @@ impl Buckets {
 /// the field the wrong way round.
 #[must_use]
 pub const fn has_waited(secs: u16, secs_max: u32, check_byte_order: bool) -> bool {
-    let secs = if check_byte_order && secs & 0xff == 0 && secs > 0xff {
-        secs.swap_bytes()
-    } else {
-        secs
-    };
+    let secs = if check_byte_order && secs & 0xff == 0 && secs > 0xff { secs.swap_bytes() } else { secs };
     secs_max == 0 || secs as u32 > secs_max
 }
 
@@ -70,10 +66,7 @@ mod tests {
     use super::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
-        (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-            .collect()
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
     }
 
     #[test]

@@ -80,11 +80,7 @@ pub fn check_transition(
 ) -> Transition {
     use BindingState::{Abandoned, Active, Backup, Expired, Free, Released, Reset};
     let accept_if = |condition: bool| {
-        if condition {
-            Transition::Accept
-        } else {
-            Transition::Refuse
-        }
+        if condition { Transition::Accept } else { Transition::Refuse }
     };
     let expire = || {
         // The second of `ends` itself still belongs to the client.
@@ -137,11 +133,7 @@ impl Alone {
     /// acknowledgement may have been lost.
     #[must_use]
     pub fn partner_promise(self, binding: &Binding) -> WallTime {
-        let told = if binding.starts <= self.since {
-            binding.told_partner
-        } else {
-            WallTime::NONE
-        };
+        let told = if binding.starts <= self.since { binding.told_partner } else { WallTime::NONE };
         let lead = self.mclt_secs.saturating_add(self.slack_secs);
         self.since.max(binding.from_partner).max(told).after(lead)
     }
@@ -151,9 +143,7 @@ impl Alone {
     #[must_use]
     pub fn reuse_at(self, binding: &Binding) -> WallTime {
         if binding.starts > self.since {
-            self.since
-                .after(self.mclt_secs.saturating_add(self.slack_secs))
-                .max(binding.ends)
+            self.since.after(self.mclt_secs.saturating_add(self.slack_secs)).max(binding.ends)
         } else {
             self.partner_promise(binding).max(binding.ends)
         }
@@ -221,10 +211,7 @@ pub fn abandoned(mut binding: Binding, until: WallTime, now: WallTime) -> Bindin
 pub fn needs_update(binding: &Binding) -> bool {
     binding.told_partner > binding.acked_partner
         || binding.rewind != binding.state
-        || matches!(
-            binding.state,
-            BindingState::Expired | BindingState::Released | BindingState::Reset
-        )
+        || matches!(binding.state, BindingState::Expired | BindingState::Released | BindingState::Reset)
 }
 
 #[cfg(test)]
@@ -278,11 +265,7 @@ mod tests {
             for (to, letter) in BindingState::ALL.into_iter().zip(row.bytes()) {
                 for (time, is_over) in [(PAST, true), (NOW.after(600), false)] {
                     let verdict = check_transition(role, true, &binding(from, time), to, time, NOW);
-                    assert_eq!(
-                        verdict,
-                        expected(letter, is_over),
-                        "{role:?} {from:?} to {to:?}, over: {is_over}"
-                    );
+                    assert_eq!(verdict, expected(letter, is_over), "{role:?} {from:?} to {to:?}, over: {is_over}");
                 }
             }
         }
@@ -292,19 +275,11 @@ mod tests {
     fn outside_normal_only_an_active_lease_refuses() {
         for role in [Role::Primary, Role::Secondary] {
             for from in BindingState::ALL {
-                let row = if from == BindingState::Active {
-                    "RAeAAAR"
-                } else {
-                    "AAAAAAA"
-                };
+                let row = if from == BindingState::Active { "RAeAAAR" } else { "AAAAAAA" };
                 for (to, letter) in BindingState::ALL.into_iter().zip(row.bytes()) {
                     for (time, is_over) in [(PAST, true), (NOW.after(600), false)] {
                         let verdict = check_transition(role, false, &binding(from, time), to, time, NOW);
-                        assert_eq!(
-                            verdict,
-                            expected(letter, is_over),
-                            "{from:?} to {to:?}, over: {is_over}"
-                        );
+                        assert_eq!(verdict, expected(letter, is_over), "{from:?} to {to:?}, over: {is_over}");
                     }
                 }
             }
@@ -320,19 +295,13 @@ mod tests {
         ] {
             let mine = binding(BindingState::Active, NOW.after(ahead));
             let role = Role::Secondary;
-            assert_eq!(
-                check_transition(role, true, &mine, BindingState::Expired, PAST, NOW),
-                verdict
-            );
+            assert_eq!(check_transition(role, true, &mine, BindingState::Expired, PAST, NOW), verdict);
         }
     }
 
     #[test]
     fn crossing_updates_never_both_lose_an_active_lease() {
-        let claim = |state, cltt: u64| Claim {
-            state,
-            cltt: WallTime::from_secs(cltt),
-        };
+        let claim = |state, cltt: u64| Claim { state, cltt: WallTime::from_secs(cltt) };
         for mine in BindingState::ALL {
             for theirs in BindingState::ALL {
                 for (a, b) in [(1, 2), (2, 2), (3, 2)] {
@@ -342,10 +311,7 @@ mod tests {
                         (mine, theirs),
                         (BindingState::Active, BindingState::Expired) | (BindingState::Expired, BindingState::Active)
                     );
-                    assert!(
-                        on_p != on_s || is_expiry,
-                        "P {mine:?} {a}, S {theirs:?} {b}: {on_p} {on_s}"
-                    );
+                    assert!(on_p != on_s || is_expiry, "P {mine:?} {a}, S {theirs:?} {b}: {on_p} {on_s}");
                     if mine == BindingState::Active && theirs != BindingState::Active && !is_expiry {
                         assert!(on_p, "active wins over {theirs:?}");
                     }
@@ -356,25 +322,13 @@ mod tests {
             }
         }
         let active = BindingState::Active;
-        assert!(
-            is_mine_better(Role::Secondary, claim(active, 3), claim(active, 2)),
-            "later contact"
-        );
-        assert!(
-            !is_mine_better(Role::Secondary, claim(active, 2), claim(active, 2)),
-            "equal: the primary's"
-        );
+        assert!(is_mine_better(Role::Secondary, claim(active, 3), claim(active, 2)), "later contact");
+        assert!(!is_mine_better(Role::Secondary, claim(active, 2), claim(active, 2)), "equal: the primary's");
     }
 
     #[test]
     fn who_may_allocate_what() {
-        let alone = |since: WallTime| {
-            Some(Alone {
-                since,
-                mclt_secs: 40,
-                slack_secs: 0,
-            })
-        };
+        let alone = |since: WallTime| Some(Alone { since, mclt_secs: 40, slack_secs: 0 });
         let long_ago = alone(WallTime::from_secs(u64::from(NOW.secs()) - 41));
         let just_not = alone(WallTime::from_secs(u64::from(NOW.secs()) - 40));
         use BindingState::{Active, Backup, Expired, Free, Released, Reset};
@@ -391,21 +345,9 @@ mod tests {
             (p, Reset, false, false, true),
         ] {
             let lease = binding(state, PAST);
-            assert_eq!(
-                is_mine_to_allocate(role, None, &lease, NOW),
-                normal,
-                "{role:?} {state:?}"
-            );
-            assert_eq!(
-                is_mine_to_allocate(role, just_not, &lease, NOW),
-                too_early,
-                "{role:?} {state:?}"
-            );
-            assert_eq!(
-                is_mine_to_allocate(role, long_ago, &lease, NOW),
-                in_time,
-                "{role:?} {state:?}"
-            );
+            assert_eq!(is_mine_to_allocate(role, None, &lease, NOW), normal, "{role:?} {state:?}");
+            assert_eq!(is_mine_to_allocate(role, just_not, &lease, NOW), too_early, "{role:?} {state:?}");
+            assert_eq!(is_mine_to_allocate(role, long_ago, &lease, NOW), in_time, "{role:?} {state:?}");
         }
         let mut rewound = binding(Expired, PAST);
         rewound.rewind = Free;
@@ -414,39 +356,20 @@ mod tests {
         let mut declined = binding(BindingState::Abandoned, PAST);
         assert!(is_mine_to_allocate(p, None, &declined, NOW), "as a last resort");
         declined.told_partner = NOW;
-        assert!(
-            !is_mine_to_allocate(p, None, &declined, NOW),
-            "the partner does not know yet"
-        );
+        assert!(!is_mine_to_allocate(p, None, &declined, NOW), "the partner does not know yet");
     }
 
     #[test]
     fn what_the_partner_may_have_promised_counts_from_the_latest_it_knew() {
-        let alone = Alone {
-            since: NOW,
-            mclt_secs: 40,
-            slack_secs: 2,
-        };
+        let alone = Alone { since: NOW, mclt_secs: 40, slack_secs: 2 };
         let mut lease = binding(BindingState::Expired, PAST);
         assert_eq!(alone.partner_promise(&lease), NOW.after(42));
         lease.from_partner = NOW.after(100);
-        assert_eq!(
-            alone.partner_promise(&lease),
-            NOW.after(142),
-            "dhcpd frees it at entry + MCLT"
-        );
+        assert_eq!(alone.partner_promise(&lease), NOW.after(142), "dhcpd frees it at entry + MCLT");
         lease.told_partner = NOW.after(200);
-        assert_eq!(
-            alone.reuse_at(&lease),
-            NOW.after(242),
-            "its acknowledgement may have been lost"
-        );
+        assert_eq!(alone.reuse_at(&lease), NOW.after(242), "its acknowledgement may have been lost");
         lease.starts = NOW.after(1);
-        assert_eq!(
-            alone.reuse_at(&lease),
-            NOW.after(42),
-            "began after the partner was gone"
-        );
+        assert_eq!(alone.reuse_at(&lease), NOW.after(42), "began after the partner was gone");
         lease.ends = NOW.after(500);
         assert_eq!(alone.reuse_at(&lease), NOW.after(500));
     }
@@ -460,10 +383,7 @@ mod tests {
         let elsewhere = retired(lease.clone(), BindingState::Expired, Role::Primary, true, NOW);
         assert_eq!(elsewhere.state, BindingState::Expired);
         let released = retired(lease, BindingState::Released, Role::Secondary, false, NOW);
-        assert_eq!(
-            (released.state, released.ends, released.told_partner),
-            (BindingState::Released, NOW, NOW)
-        );
+        assert_eq!((released.state, released.ends, released.told_partner), (BindingState::Released, NOW, NOW));
         assert!(needs_update(&released));
     }
 

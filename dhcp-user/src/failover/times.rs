@@ -64,11 +64,7 @@ mod tests {
         let later = NOW.after(23);
         let second = granted_secs(300, potential, 40, later);
         assert_eq!(second, 300);
-        assert_eq!(
-            potential_expiry(300, second, potential, later),
-            later.after(450),
-            "measured"
-        );
+        assert_eq!(potential_expiry(300, second, potential, later), later.after(450), "measured");
     }
 
     #[test]
@@ -92,10 +88,7 @@ mod tests {
     fn a_potential_expiry_is_never_lowered_and_never_wraps() {
         assert_eq!(potential_expiry(10, 10, NOW.after(1000), NOW), NOW.after(1000));
         assert_eq!(potential_expiry(WANT_FOREVER, 40, WallTime::NONE, NOW), WallTime::NEVER);
-        assert_eq!(
-            potential_expiry(WANT_FOREVER - 1, 40, WallTime::NONE, NOW).secs(),
-            0x7fff_fffe
-        );
+        assert_eq!(potential_expiry(WANT_FOREVER - 1, 40, WallTime::NONE, NOW).secs(), 0x7fff_fffe);
     }
 
     #[test]

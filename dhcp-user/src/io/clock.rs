@@ -16,10 +16,7 @@ use crate::lease::time::{BootTime, Now, WallTime};
 /// Reads both clocks.
 #[must_use]
 pub fn now() -> Now {
-    Now {
-        boot: boot_time(),
-        wall: WallTime::from_secs(read(libc::CLOCK_REALTIME).as_secs()),
-    }
+    Now { boot: boot_time(), wall: WallTime::from_secs(read(libc::CLOCK_REALTIME).as_secs()) }
 }
 
 /// Reads CLOCK_BOOTTIME.
@@ -34,10 +31,7 @@ fn read(clock: libc::clockid_t) -> Duration {
     // SAFETY: `time` is a valid timespec that outlives the call.
     let status = unsafe { libc::clock_gettime(clock, &raw mut time) };
     assert_eq!(status, 0, "this kernel has no clock {clock}");
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or(0),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Seconds that local time is ahead of UTC now.
@@ -90,10 +84,7 @@ impl Alarm {
             tv_sec: libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(libc::time_t::MAX),
             tv_nsec: libc::c_long::try_from(nanos % 1_000_000_000).unwrap_or(0),
         };
-        let setting = libc::itimerspec {
-            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: value,
-        };
+        let setting = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         // SAFETY: `setting` outlives the call; no old value is asked for.
         let status = unsafe {
             libc::timerfd_settime(
@@ -120,11 +111,7 @@ impl Alarm {
                 let mut count = [0_u8; 8];
                 // SAFETY: the buffer has the eight bytes a timerfd writes, and outlives the call.
                 let len = unsafe { libc::read(fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-                if len < 0 {
-                    Err(io::Error::last_os_error())
-                } else {
-                    Ok(())
-                }
+                if len < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
             });
             if read.is_ok() {
                 self.set_for = None;
@@ -140,10 +127,7 @@ mod tests {
 
     #[test]
     fn an_alarm_rings_after_its_instant_and_not_before() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut alarm = Alarm::new().unwrap();
             let at = boot_time().after(Duration::from_millis(20));

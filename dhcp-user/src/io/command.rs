@@ -106,6 +106,10 @@ pub struct Serve {
     /// the kernel.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub fast_path: FastPathMode,
+    /// Another build of the fast path's program, for instance one that logs every verdict
+    /// (`cargo xtask bpf --trace-to FILE`).
+    #[arg(long, value_name = "FILE")]
+    pub fast_path_object: Option<PathBuf>,
     /// Leave the kernel program attached at the end: it goes on renewing within what is promised already, until the
     /// next server takes it over or its dead-man limit.
     #[arg(long)]
@@ -134,6 +138,11 @@ pub enum Command {
     Status(Ask),
     /// Show the leases of a running server.
     Leases(Ask),
+    /// Say what the DHCP messages of a packet capture say.
+    Trace {
+        /// A pcap file of Ethernet frames; `-` reads standard input (`tcpdump -w - ... | xdhcpd trace -`).
+        file: PathBuf,
+    },
     /// Check a configuration file; exit status 1 when it has errors.
     Check {
         /// The file.

@@ -89,11 +89,7 @@ fn exit_code(child: libc::pid_t) -> u8 {
     if unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
         return 1;
     }
-    ExitStatus::from_raw(status)
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .filter(|code| *code != 0)
-        .unwrap_or(1)
+    ExitStatus::from_raw(status).code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1)
 }
 
 /// A pid file that this process wrote; it is removed at the end.
@@ -129,12 +125,7 @@ impl Drop for PidFile {
 }
 
 fn read_pid(path: &Path) -> Option<u32> {
-    fs::read_to_string(path)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .filter(|pid| *pid != 0)
+    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
 /// Whether a process lives that may be a DHCP server: pids are reused, a container's first process is always 1.

@@ -97,11 +97,7 @@ pub fn attach(socket: &impl AsRawFd, program: &[libc::sock_filter]) -> io::Resul
             size_of::<libc::sock_fprog>() as libc::socklen_t,
         )
     };
-    if status < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -148,26 +144,14 @@ mod tests {
         let qinq = [0x88, 0xa8, 0, 5];
         for tags in [&[][..], &[vlan], &[qinq]] {
             assert!(passes(&program, &frame(tags, 5, 17, [0, 0], 67)), "{tags:?}");
-            assert!(
-                passes(&program, &frame(tags, 7, 17, [0, 0], 67)),
-                "IP options, {tags:?}"
-            );
+            assert!(passes(&program, &frame(tags, 7, 17, [0, 0], 67)), "IP options, {tags:?}");
             assert!(passes(&program, &frame(tags, 5, 17, [0x40, 0], 67)), "DF, {tags:?}");
-            assert!(
-                passes(&program, &frame(tags, 5, 17, [0x20, 0], 67)),
-                "first fragment, {tags:?}"
-            );
-            assert!(
-                !passes(&program, &frame(tags, 5, 17, [0, 1], 67)),
-                "later fragment, {tags:?}"
-            );
+            assert!(passes(&program, &frame(tags, 5, 17, [0x20, 0], 67)), "first fragment, {tags:?}");
+            assert!(!passes(&program, &frame(tags, 5, 17, [0, 1], 67)), "later fragment, {tags:?}");
             assert!(!passes(&program, &frame(tags, 5, 17, [0, 0], 68)), "port, {tags:?}");
             assert!(!passes(&program, &frame(tags, 5, 6, [0, 0], 67)), "TCP, {tags:?}");
         }
-        assert!(
-            !passes(&program, &frame(&[vlan, vlan], 5, 17, [0, 0], 67)),
-            "two tags in the frame"
-        );
+        assert!(!passes(&program, &frame(&[vlan, vlan], 5, 17, [0, 0], 67)), "two tags in the frame");
         assert!(passes(&udp_to(1067), &frame(&[], 5, 17, [0, 0], 1067)));
     }
 

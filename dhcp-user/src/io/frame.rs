@@ -132,16 +132,8 @@ pub fn parse(frame: &[u8], aux: Aux) -> Result<Parsed<'_>, Refusal> {
     }
     let packet = frame.get(at..).ok_or(Refusal::Short)?;
     let (source, destination, datagram) = parse_ip(packet)?;
-    let [
-        source_high,
-        source_low,
-        destination_high,
-        destination_low,
-        len_high,
-        len_low,
-        check_high,
-        check_low,
-    ] = datagram.read::<UDP_LEN>(0).ok_or(Refusal::Length)?;
+    let [source_high, source_low, destination_high, destination_low, len_high, len_low, check_high, check_low] =
+        datagram.read::<UDP_LEN>(0).ok_or(Refusal::Length)?;
     let len = usize::from(u16::from_be_bytes([len_high, len_low]));
     // Shorter than the IP payload is lawful padding; longer is a contradiction.
     let message = datagram.get(UDP_LEN..len).ok_or(Refusal::Length)?;
@@ -279,11 +271,7 @@ mod tests {
         let message: Vec<u8> = (0..=255).chain(0..45).collect();
         let frame = build(&ENVELOPE, &message);
         assert_eq!(frame[..14], [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0]);
-        assert_eq!(
-            frame[14..24],
-            [0x45, 0x10, 1, 73, 0, 0, 0, 0, 128, 17],
-            "TOS, length, id, no DF, TTL, UDP"
-        );
+        assert_eq!(frame[14..24], [0x45, 0x10, 1, 73, 0, 0, 0, 0, 128, 17], "TOS, length, id, no DF, TTL, UDP");
         assert_eq!(ones_complement(&frame[14..34]), 0xffff);
         let udp = &frame[34..];
         assert_eq!(udp[..6], [0, 67, 0, 68, 1, 53]);
@@ -308,35 +296,17 @@ mod tests {
             let frame = build(&Envelope { vlan, ..ENVELOPE }, b"hello");
             let parsed = parse(&frame, Aux::default()).unwrap();
             assert_eq!(parsed.vlan, vlan);
-            assert_eq!(
-                (parsed.source, parsed.destination),
-                (ENVELOPE.source, ENVELOPE.destination)
-            );
+            assert_eq!((parsed.source, parsed.destination), (ENVELOPE.source, ENVELOPE.destination));
             assert_eq!((parsed.mac, parsed.message), (ENVELOPE.to, &b"hello"[..]));
         }
     }
 
     #[test]
     fn the_tag_that_the_kernel_took_away_is_the_outer_one() {
-        let frame = build(
-            &Envelope {
-                vlan: [0x8100_0007, 0],
-                ..ENVELOPE
-            },
-            b"x",
-        );
-        let aux = Aux {
-            tag: 0x88a8_0005,
-            is_checksum_settled: false,
-        };
+        let frame = build(&Envelope { vlan: [0x8100_0007, 0], ..ENVELOPE }, b"x");
+        let aux = Aux { tag: 0x88a8_0005, is_checksum_settled: false };
         assert_eq!(parse(&frame, aux).unwrap().vlan, [0x88a8_0005, 0x8100_0007]);
-        let frame = build(
-            &Envelope {
-                vlan: [0x8100_0007, 0x8100_0008],
-                ..ENVELOPE
-            },
-            b"x",
-        );
+        let frame = build(&Envelope { vlan: [0x8100_0007, 0x8100_0008], ..ENVELOPE }, b"x");
         assert_eq!(parse(&frame, aux), Err(Refusal::Tags));
     }
 
@@ -346,10 +316,7 @@ mod tests {
             let frame = build(&Envelope { vlan, ..ENVELOPE }, &[7; 300]);
             for cut in 0..frame.len() {
                 let refusal = parse(&frame[..cut], Aux::default()).unwrap_err();
-                assert!(
-                    matches!(refusal, Refusal::Short | Refusal::Length),
-                    "cut {cut}: {refusal:?}"
-                );
+                assert!(matches!(refusal, Refusal::Short | Refusal::Length), "cut {cut}: {refusal:?}");
             }
         }
     }
@@ -372,16 +339,7 @@ mod tests {
         let mut frame = build(&ENVELOPE, &[7; 40]);
         frame[40] ^= 0x55;
         assert_eq!(parse(&frame, Aux::default()), Err(Refusal::UdpChecksum));
-        assert!(
-            parse(
-                &frame,
-                Aux {
-                    tag: 0,
-                    is_checksum_settled: true
-                }
-            )
-            .is_ok()
-        );
+        assert!(parse(&frame, Aux { tag: 0, is_checksum_settled: true }).is_ok());
         frame[40..42].copy_from_slice(&[0, 0]);
         assert!(parse(&frame, Aux::default()).is_ok());
     }
@@ -403,14 +361,7 @@ mod tests {
                 !ones_complement(&frame[14..34])
             };
             frame[24..26].copy_from_slice(&fresh.to_be_bytes());
-            parse(
-                &frame,
-                Aux {
-                    tag: 0,
-                    is_checksum_settled: true,
-                },
-            )
-            .unwrap_err()
+            parse(&frame, Aux { tag: 0, is_checksum_settled: true }).unwrap_err()
         };
         assert_eq!(refused(20, 0x20), Refusal::Fragment);
         assert_eq!(refused(21, 1), Refusal::Fragment);

@@ -61,13 +61,7 @@ pub fn list() -> io::Result<Vec<Found>> {
             found.insert(
                 index,
                 Found {
-                    interface: Interface {
-                        index: InterfaceIndex(index),
-                        name,
-                        mac,
-                        addresses: Vec::new(),
-                        is_up,
-                    },
+                    interface: Interface { index: InterfaceIndex(index), name, mac, addresses: Vec::new(), is_up },
                     is_broadcast,
                     is_ethernet: link.sll_hatype == libc::ARPHRD_ETHER && link.sll_halen == 6,
                 },
@@ -144,11 +138,8 @@ pub enum SelectError {
 /// # Errors
 /// A name that does not exist or does not fit, or nothing left.
 pub fn select(found: &[Found], named: &[String], config: &Config) -> Result<Selection, SelectError> {
-    let network_of = |interface: &Interface| {
-        config
-            .shared_network_of_interface(&interface.name, &interface.addresses)
-            .is_some()
-    };
+    let network_of =
+        |interface: &Interface| config.shared_network_of_interface(&interface.name, &interface.addresses).is_some();
     select_by(found, named, &network_of)
 }
 
@@ -159,19 +150,12 @@ fn select_by(
 ) -> Result<Selection, SelectError> {
     let names = |found: &mut dyn Iterator<Item = &Found>| {
         let names: Vec<&str> = found.map(|one| one.interface.name.as_str()).collect();
-        if names.is_empty() {
-            "no interface at all".to_owned()
-        } else {
-            names.join(", ")
-        }
+        if names.is_empty() { "no interface at all".to_owned() } else { names.join(", ") }
     };
     let mut candidates = Vec::new();
     for name in named {
         let Some(one) = found.iter().find(|one| one.interface.name == *name) else {
-            return Err(SelectError::Unknown {
-                name: name.clone(),
-                known: names(&mut found.iter()),
-            });
+            return Err(SelectError::Unknown { name: name.clone(), known: names(&mut found.iter()) });
         };
         let reason = match () {
             () if !one.is_ethernet => "not an Ethernet interface",
@@ -183,10 +167,7 @@ fn select_by(
                 continue;
             }
         };
-        return Err(SelectError::Unfit {
-            name: name.clone(),
-            reason,
-        });
+        return Err(SelectError::Unfit { name: name.clone(), reason });
     }
     if named.is_empty() {
         candidates = found
@@ -203,13 +184,9 @@ fn select_by(
             continue;
         }
         let name = &interface.name;
-        let address = interface
-            .addresses
-            .first()
-            .map_or("no IPv4 addresses".to_owned(), |(first, _)| first.to_string());
-        selection
-            .warnings
-            .push(format!("No subnet declaration for {name} ({address})."));
+        let address =
+            interface.addresses.first().map_or("no IPv4 addresses".to_owned(), |(first, _)| first.to_string());
+        selection.warnings.push(format!("No subnet declaration for {name} ({address})."));
         selection.warnings.push(format!(
             "** Ignoring requests on {name}.  If this is not what you want, please write a subnet declaration in \
              your dhcpd.conf file for the network segment to which interface {name} is attached. **"
@@ -245,17 +222,9 @@ pub fn watch() -> io::Result<OwnedFd> {
     address.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR) as u32;
     // SAFETY: `address` is a sockaddr_nl of the length given, and outlives the call.
     let status = unsafe {
-        libc::bind(
-            fd.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_nl>() as libc::socklen_t,
-        )
+        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_nl>() as libc::socklen_t)
     };
-    if status < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(fd)
-    }
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }
 
 /// Reads and forgets what the netlink socket has: that something changed is all that matters, the interfaces are
@@ -267,14 +236,8 @@ pub fn drain(watch: &OwnedFd) -> io::Result<()> {
     let mut buffer = [0_u8; 8192];
     loop {
         // SAFETY: the buffer outlives the call and is passed with its length.
-        let len = unsafe {
-            libc::recv(
-                watch.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_DONTWAIT,
-            )
-        };
+        let len =
+            unsafe { libc::recv(watch.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
         if len < 0 {
             let error = io::Error::last_os_error();
             if error.raw_os_error() != Some(libc::ENOBUFS) {
@@ -303,27 +266,16 @@ mod tests {
     }
 
     fn loopback() -> Found {
-        Found {
-            is_broadcast: false,
-            is_ethernet: false,
-            ..found(1, "lo", [127, 0, 0, 1])
-        }
+        Found { is_broadcast: false, is_ethernet: false, ..found(1, "lo", [127, 0, 0, 1]) }
     }
 
     fn in_150(interface: &Interface) -> bool {
-        interface
-            .addresses
-            .iter()
-            .any(|(address, _)| address.octets()[..3] == [192, 168, 150])
+        interface.addresses.iter().any(|(address, _)| address.octets()[..3] == [192, 168, 150])
     }
 
     #[test]
     fn without_names_every_broadcast_interface_with_a_subnet_is_served() {
-        let all = [
-            loopback(),
-            found(2, "eth0", [192, 168, 150, 1]),
-            found(3, "eth1", [10, 0, 0, 1]),
-        ];
+        let all = [loopback(), found(2, "eth0", [192, 168, 150, 1]), found(3, "eth1", [10, 0, 0, 1])];
         let selection = select_by(&all, &[], &in_150).unwrap();
         assert_eq!(selection.served, [all[1].interface.clone()]);
         assert_eq!(selection.warnings.len(), 2);
@@ -346,10 +298,7 @@ mod tests {
         let error = select_by(&all, &["eth7".to_owned()], &in_150).unwrap_err().to_string();
         assert!(error.starts_with("eth7: no such network interface"), "{error}");
         assert!(error.contains("lo, eth0"), "{error}");
-        assert!(matches!(
-            select_by(&all, &["lo".to_owned()], &in_150),
-            Err(SelectError::Unfit { .. })
-        ));
+        assert!(matches!(select_by(&all, &["lo".to_owned()], &in_150), Err(SelectError::Unfit { .. })));
     }
 
     #[test]
@@ -357,10 +306,7 @@ mod tests {
         let all = [loopback(), found(3, "eth1", [10, 0, 0, 1])];
         for named in [&[][..], &["eth1".to_owned()]] {
             let error = select_by(&all, named, &in_150).unwrap_err().to_string();
-            assert!(
-                error.starts_with("Not configured to listen on any interfaces!"),
-                "{error}"
-            );
+            assert!(error.starts_with("Not configured to listen on any interfaces!"), "{error}");
             assert!(error.contains("eth1"), "{error}");
         }
     }

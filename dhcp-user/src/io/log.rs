@@ -48,10 +48,7 @@ const FACILITIES: [(&str, u8); 20] = [
 /// Number of a facility; `None` for a name nobody knows.
 #[must_use]
 pub fn facility(name: &str) -> Option<u8> {
-    FACILITIES
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|&(_, number)| number)
+    FACILITIES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, number)| number)
 }
 
 /// The log of this process; clones write to the same one.
@@ -154,10 +151,7 @@ impl Sink {
     fn send(&mut self, level: Level, text: &str) {
         if self.lost > 0 {
             let lost = self.lost;
-            if self.send_one(
-                Level::Warn,
-                &format!("{lost} log lines were lost: syslog did not keep up"),
-            ) {
+            if self.send_one(Level::Warn, &format!("{lost} log lines were lost: syslog did not keep up")) {
                 self.lost = 0;
             }
         }
@@ -204,11 +198,7 @@ fn connect() -> Option<UnixDatagram> {
 
 /// A client's words end up in the log: what is not printable becomes a question mark, also a line end.
 fn printable(byte: u8) -> u8 {
-    if byte.is_ascii_control() && byte != b'\t' {
-        b'?'
-    } else {
-        byte
-    }
+    if byte.is_ascii_control() && byte != b'\t' { b'?' } else { byte }
 }
 
 fn cut(text: &str) -> &str {
@@ -233,13 +223,8 @@ fn syslog_message(facility: u8, level: Level, ident: &str, text: &str, now: u32)
     let mut local: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are valid for the call. Nothing in this process changes the environment.
     unsafe { libc::localtime_r(&raw const time, &raw mut local) };
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let month = usize::try_from(local.tm_mon)
-        .ok()
-        .and_then(|month| MONTHS.get(month))
-        .unwrap_or(&"Jan");
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = usize::try_from(local.tm_mon).ok().and_then(|month| MONTHS.get(month)).unwrap_or(&"Jan");
     let mut message = format!(
         "<{priority}>{month} {:2} {:02}:{:02}:{:02} {ident}[{}]: ",
         local.tm_mday,
@@ -272,8 +257,7 @@ impl Subscriber for Collector {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
-        self.0
-            .line(level_of(event.metadata()), &format!("{}{}", text.message, text.fields));
+        self.0.line(level_of(event.metadata()), &format!("{}{}", text.message, text.fields));
     }
 
     fn enter(&self, _span: &span::Id) {}
@@ -320,10 +304,7 @@ mod tests {
         let message = syslog_message(23, Level::Info, "dhcpd", "DHCPACK on 192.168.150.50", 1_700_000_000);
         let text = String::from_utf8(message).unwrap();
         let expected_end = format!(" dhcpd[{}]: DHCPACK on 192.168.150.50", std::process::id());
-        assert!(
-            text.starts_with("<190>Nov 14 ") || text.starts_with("<190>Nov 15 "),
-            "{text}"
-        );
+        assert!(text.starts_with("<190>Nov 14 ") || text.starts_with("<190>Nov 15 "), "{text}");
         assert!(text.ends_with(&expected_end), "{text}");
         assert_eq!(text.len(), "<190>Nov 14 22:13:20".len() + expected_end.len());
     }

@@ -23,10 +23,7 @@
 //!   start.rs      from the command line to a running server
 //!   xdp/          the kernel program: load, attach, arm, revoke
 //! ```
-#![allow(
-    unsafe_code,
-    reason = "system calls that std and socket2 do not have; each block says why it is sound"
-)]
+#![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
 
 pub mod agent;
 pub mod clock;
@@ -47,4 +44,5 @@ pub mod signals;
 mod snapshot;
 pub mod socket;
 pub mod start;
+pub mod trace;
 pub mod xdp;

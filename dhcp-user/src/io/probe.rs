@@ -56,16 +56,8 @@ impl Probes {
     /// ends with "nobody answered", as with dhcpd.
     #[must_use]
     pub fn new(ident: [u8; 2]) -> Self {
-        let icmp = open_icmp()
-            .inspect_err(|error| tracing::warn!(%error, "no ICMP echo probes"))
-            .ok();
-        Self {
-            icmp,
-            arp: BTreeMap::new(),
-            pending: BTreeMap::new(),
-            ident,
-            sequence: 0,
-        }
+        let icmp = open_icmp().inspect_err(|error| tracing::warn!(%error, "no ICMP echo probes")).ok();
+        Self { icmp, arp: BTreeMap::new(), pending: BTreeMap::new(), ident, sequence: 0 }
     }
 
     /// Asks whether somebody uses `address`; the answer comes from [`Probes::receive`] or [`Probes::expired`].
@@ -88,22 +80,12 @@ impl Probes {
             }
         }
         let interface = interface.map(|interface| interface.index);
-        self.pending.insert(
-            token,
-            Pending {
-                address,
-                interface,
-                until,
-            },
-        );
+        self.pending.insert(token, Pending { address, interface, until });
     }
 
     /// Ready when an answer may be there.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut is_ready = self
-            .icmp
-            .as_ref()
-            .is_some_and(|icmp| icmp.poll_read_ready(context).is_ready());
+        let mut is_ready = self.icmp.as_ref().is_some_and(|icmp| icmp.poll_read_ready(context).is_ready());
         for socket in self.arp.values() {
             is_ready |= socket.poll_read_ready(context).is_ready();
         }
@@ -117,21 +99,13 @@ impl Probes {
         if let Some(icmp) = &self.icmp {
             while let Ok(len) = icmp.try_io(Interest::READABLE, |icmp| receive_into(icmp, &mut buffer)) {
                 used.extend(
-                    buffer
-                        .get(..len)
-                        .and_then(|packet| echo_reply(packet, self.ident))
-                        .map(|from| (None, from)),
+                    buffer.get(..len).and_then(|packet| echo_reply(packet, self.ident)).map(|from| (None, from)),
                 );
             }
         }
         for (interface, socket) in &self.arp {
             while let Ok(len) = socket.try_io(Interest::READABLE, |socket| receive_into(socket, &mut buffer)) {
-                used.extend(
-                    buffer
-                        .get(..len)
-                        .and_then(arp_reply)
-                        .map(|from| (Some(*interface), from)),
-                );
+                used.extend(buffer.get(..len).and_then(arp_reply).map(|from| (Some(*interface), from)));
             }
         }
         let is_answered = |pending: &Pending| {
@@ -155,15 +129,11 @@ impl Probes {
 
     /// Forgets the sockets of interfaces that are not served any more.
     pub fn retain(&mut self, interfaces: &[Interface]) {
-        self.arp
-            .retain(|index, _| interfaces.iter().any(|interface| interface.index == *index));
+        self.arp.retain(|index, _| interfaces.iter().any(|interface| interface.index == *index));
     }
 
     fn take(&mut self, is_over: impl Fn(&Pending) -> bool) -> Vec<Token> {
-        self.pending
-            .extract_if(.., |_, pending| is_over(pending))
-            .map(|(token, _)| token)
-            .collect()
+        self.pending.extract_if(.., |_, pending| is_over(pending)).map(|(token, _)| token).collect()
     }
 }
 
@@ -183,14 +153,7 @@ fn open_arp(interface: InterfaceIndex) -> io::Result<AsyncFd<OwnedFd>> {
 
 fn receive_into(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer outlives the call and is passed with its length.
-    let len = unsafe {
-        libc::recv(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            libc::MSG_DONTWAIT,
-        )
-    };
+    let len = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
     usize::try_from(len).map_err(|_| io::Error::last_os_error())
 }
 
@@ -274,10 +237,7 @@ mod tests {
 
     #[test]
     fn the_loopback_answers_and_an_unused_address_runs_out() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut probes = Probes::new([0xab, 0xcd]);
             if probes.icmp.is_none() {

@@ -84,17 +84,11 @@ impl ReceiveBatch {
     /// # Errors
     /// `WouldBlock` when there is nothing; otherwise the kernel's.
     pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
-        let mut vectors: [libc::iovec; BATCH_COUNT] = std::array::from_fn(|_| libc::iovec {
-            iov_base: ptr::null_mut(),
-            iov_len: 0,
-        });
+        let mut vectors: [libc::iovec; BATCH_COUNT] =
+            std::array::from_fn(|_| libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 });
         // SAFETY: mmsghdr is integers and pointers; all zeroes is a value.
         let mut headers: [libc::mmsghdr; BATCH_COUNT] = unsafe { mem::zeroed() };
-        let rooms = self
-            .frames
-            .iter_mut()
-            .zip(self.names.iter_mut())
-            .zip(self.controls.iter_mut());
+        let rooms = self.frames.iter_mut().zip(self.names.iter_mut()).zip(self.controls.iter_mut());
         for ((vector, header), ((frame, name), control)) in vectors.iter_mut().zip(&mut headers).zip(rooms) {
             vector.iov_base = frame.as_mut_ptr().cast();
             vector.iov_len = frame.len();
@@ -118,11 +112,7 @@ impl ReceiveBatch {
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (lens, header) in self.lens.iter_mut().zip(&headers).take(count) {
-            *lens = (
-                header.msg_len as usize,
-                header.msg_hdr.msg_flags,
-                header.msg_hdr.msg_controllen,
-            );
+            *lens = (header.msg_len as usize, header.msg_hdr.msg_flags, header.msg_hdr.msg_controllen);
         }
         Ok(count)
     }
@@ -130,17 +120,13 @@ impl ReceiveBatch {
     /// The frames of the last call, of which there are `count`.
     pub fn frames(&self, count: usize) -> impl Iterator<Item = RawFrame<'_>> {
         let rooms = self.frames.iter().zip(self.names.iter()).zip(self.controls.iter());
-        self.lens
-            .iter()
-            .zip(rooms)
-            .take(count)
-            .map(|(&(len, flags, control_len), ((frame, name), control))| RawFrame {
-                bytes: frame.get(..len).unwrap_or(frame),
-                is_truncated: flags & libc::MSG_TRUNC != 0 || len > FRAME_LEN_MAX,
-                aux: aux(control.0.get(..control_len).unwrap_or_default()),
-                interface: InterfaceIndex(u32::try_from(name.sll_ifindex).unwrap_or(0)),
-                kind: name.sll_pkttype,
-            })
+        self.lens.iter().zip(rooms).take(count).map(|(&(len, flags, control_len), ((frame, name), control))| RawFrame {
+            bytes: frame.get(..len).unwrap_or(frame),
+            is_truncated: flags & libc::MSG_TRUNC != 0 || len > FRAME_LEN_MAX,
+            aux: aux(control.0.get(..control_len).unwrap_or_default()),
+            interface: InterfaceIndex(u32::try_from(name.sll_ifindex).unwrap_or(0)),
+            kind: name.sll_pkttype,
+        })
     }
 }
 
@@ -163,20 +149,9 @@ fn aux(control: &[u8]) -> Aux {
         return Aux::default();
     }
     let has = |bit: u32| data.tp_status & bit != 0;
-    let tpid = if has(libc::TP_STATUS_VLAN_TPID_VALID) {
-        data.tp_vlan_tpid
-    } else {
-        libc::ETH_P_8021Q as u16
-    };
-    let tag = if has(libc::TP_STATUS_VLAN_VALID) {
-        u32::from(tpid) << 16 | u32::from(data.tp_vlan_tci)
-    } else {
-        0
-    };
-    Aux {
-        tag,
-        is_checksum_settled: has(libc::TP_STATUS_CSUMNOTREADY) || has(libc::TP_STATUS_CSUM_VALID),
-    }
+    let tpid = if has(libc::TP_STATUS_VLAN_TPID_VALID) { data.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
+    let tag = if has(libc::TP_STATUS_VLAN_VALID) { u32::from(tpid) << 16 | u32::from(data.tp_vlan_tci) } else { 0 };
+    Aux { tag, is_checksum_settled: has(libc::TP_STATUS_CSUMNOTREADY) || has(libc::TP_STATUS_CSUM_VALID) }
 }
 
 /// Opens a packet socket on an interface that reads frames of one protocol (EtherType) through a filter.
@@ -204,17 +179,9 @@ pub fn open_packet(
     let address = link_address(interface, protocol, None);
     // SAFETY: `address` is a sockaddr_ll of the length given, and outlives the call.
     let status = unsafe {
-        libc::bind(
-            fd.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
+        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
     };
-    if status < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(fd)
-    }
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }
 
 /// Spares a packet socket the frames that this machine sends.
@@ -258,11 +225,7 @@ pub fn send_frame(socket: &impl AsRawFd, interface: InterfaceIndex, protocol: u1
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sends frames on a packet socket that is bound to its interface; calls `refused` for each that did not leave.
@@ -270,10 +233,7 @@ pub fn send_frames(socket: &impl AsRawFd, frames: &[Vec<u8>], mut refused: impl 
     for (chunk_index, chunk) in frames.chunks(BATCH_COUNT).enumerate() {
         let mut vectors: Vec<libc::iovec> = chunk
             .iter()
-            .map(|frame| libc::iovec {
-                iov_base: frame.as_ptr().cast_mut().cast(),
-                iov_len: frame.len(),
-            })
+            .map(|frame| libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() })
             .collect();
         let mut headers: Vec<libc::mmsghdr> = vectors
             .iter_mut()
@@ -368,9 +328,7 @@ fn packet_info(datagram: &UdpDatagram) -> ControlRoom {
 }
 
 fn in_addr(address: Ipv4Addr) -> libc::in_addr {
-    libc::in_addr {
-        s_addr: u32::from_ne_bytes(address.octets()),
-    }
+    libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) }
 }
 
 /// `sendmmsg` until everything is sent or refused; the kernel stops at the first message it refuses.
@@ -414,10 +372,7 @@ pub fn open_udp(address: Ipv4Addr, port: u16) -> io::Result<Socket> {
 /// The kernel's refusal to set them at all.
 pub fn enlarge_buffers(socket: &impl AsRawFd, len: usize) -> io::Result<()> {
     let len = i32::try_from(len).unwrap_or(i32::MAX);
-    for (forced, plain) in [
-        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
-    ] {
+    for (forced, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
         if set_option(socket, libc::SOL_SOCKET, forced, len).is_err() {
             set_option(socket, libc::SOL_SOCKET, plain, len)?;
         }
@@ -437,19 +392,12 @@ pub(super) fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i3
             size_of::<i32>() as libc::socklen_t,
         )
     };
-    if status < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Frames that the kernel dropped because the receive buffer was full, since the last call.
 pub fn dropped(socket: &impl AsRawFd) -> u32 {
-    let mut statistics = libc::tpacket_stats {
-        tp_packets: 0,
-        tp_drops: 0,
-    };
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
     // SAFETY: `statistics` and `len` outlive the call, and `len` is the true length.
     let status = unsafe {
@@ -497,21 +445,12 @@ mod tests {
     #[test]
     fn a_datagram_that_is_refused_does_not_stop_the_others() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let SocketAddr::V4(destination) = receiver.local_addr().unwrap() else {
-            unreachable!()
-        };
+        let SocketAddr::V4(destination) = receiver.local_addr().unwrap() else { unreachable!() };
         let socket = open_udp(Ipv4Addr::UNSPECIFIED, 0).unwrap();
-        let good = UdpDatagram {
-            source: Ipv4Addr::LOCALHOST,
-            interface: InterfaceIndex(0),
-            destination,
-            message: vec![1],
-        };
+        let good =
+            UdpDatagram { source: Ipv4Addr::LOCALHOST, interface: InterfaceIndex(0), destination, message: vec![1] };
         // 203.0.113.1 is no address of this machine.
-        let bad = UdpDatagram {
-            source: Ipv4Addr::new(203, 0, 113, 1),
-            ..good.clone()
-        };
+        let bad = UdpDatagram { source: Ipv4Addr::new(203, 0, 113, 1), ..good.clone() };
         let mut refused = Vec::new();
         send_datagrams(&socket, &[good.clone(), bad, good], |index, _| refused.push(index));
         assert_eq!(refused, [1]);

@@ -43,7 +43,7 @@ use crate::{
         network::Network,
         plan::{Plan, absolute, chosen},
         signals::Signals,
-        socket,
+        socket, trace,
         xdp::{Kernel, Wanted},
     },
     lease::{
@@ -75,10 +75,30 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Status(ask)) => question(&ask, client::status),
         Some(Command::Leases(ask)) => question(&ask, client::leases),
         Some(Command::Check { file }) => check(&file),
+        Some(Command::Trace { file }) => trace_capture(&file),
         None => match serve(cli.serve, ident.as_deref().unwrap_or("xdhcpd")) {
             Ok(status) => status,
             Err(error) => fail(&error),
         },
+    }
+}
+
+/// `xdhcpd trace FILE`.
+fn trace_capture(file: &Path) -> ExitCode {
+    let capture: Box<dyn io::Read> = if file.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        match fs::File::open(file) {
+            Ok(open) => Box::new(io::BufReader::new(open)),
+            Err(error) => return fail(&format!("{}: {error}", file.display())),
+        }
+    };
+    let mut out = io::stdout().lock();
+    let mut is_closed = false;
+    let outcome = trace::trace(capture, |text| is_closed = is_closed || writeln!(out, "{text}").is_err());
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{}: {error}", file.display())),
     }
 }
 
@@ -229,7 +249,7 @@ async fn run(
     let random = || entropy::word().map_err(|error| format!("no random numbers: {error}"));
     let generation = Generation::new(1);
     let mut opened = open_journal(&plan, &config, serve.create_leases, [random()?, random()?])?;
-    let fast_path = fast_path(serve.fast_path, &config, &key, generation)?;
+    let fast_path = fast_path(&serve, &config, &key, generation)?;
     let is_fast = fast_path.is_ok();
     let fast_path: Box<dyn FastPath> = match fast_path {
         Ok(kernel) => Box::new(kernel),
@@ -433,11 +453,12 @@ fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) 
 
 /// The kernel side, or why there is none.
 fn fast_path(
-    mode: FastPathMode,
+    serve: &Serve,
     config: &Config,
     key: &DigestKey,
     generation: Generation,
 ) -> Result<Result<Kernel, Off>, String> {
+    let mode = serve.fast_path;
     let wanted = match mode {
         FastPathMode::Off => return Ok(Err(Off::new("--fast-path off"))),
         FastPathMode::Auto => Wanted::Auto,
@@ -446,7 +467,14 @@ fn fast_path(
     };
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
         config.pools.iter().flat_map(|pool| &pool.ranges).map(|range| (range.first, range.last)).collect();
-    match Kernel::load(&ranges, key, generation, wanted) {
+    let loaded = match &serve.fast_path_object {
+        None => Kernel::load(&ranges, key, generation, wanted),
+        Some(file) => {
+            let object = fs::read(file).map_err(|error| format!("--fast-path-object {}: {error}", file.display()))?;
+            Kernel::load_object(&object, &ranges, key, generation, wanted)
+        }
+    };
+    match loaded {
         Ok(kernel) => Ok(Ok(kernel)),
         Err(error) if mode == FastPathMode::Auto => {
             warn!("fast path off, the agent answers everything: {error:#}");

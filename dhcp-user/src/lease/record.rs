@@ -106,23 +106,14 @@ impl Lease {
     /// The value of a `set` variable.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&Value> {
-        self.variables
-            .iter()
-            .find(|variable| &*variable.name == name)
-            .map(|variable| &variable.value)
+        self.variables.iter().find(|variable| &*variable.name == name).map(|variable| &variable.value)
     }
 
     /// Sets a variable: in its place when it exists, as the first otherwise (dhcpd: newest first).
     pub fn set_variable(&mut self, name: &str, value: Value) {
         match self.variables.iter_mut().find(|variable| &*variable.name == name) {
             Some(variable) => variable.value = value,
-            None => self.variables.insert(
-                0,
-                Variable {
-                    name: name.into(),
-                    value,
-                },
-            ),
+            None => self.variables.insert(0, Variable { name: name.into(), value }),
         }
     }
 }

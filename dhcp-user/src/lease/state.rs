@@ -23,15 +23,8 @@ pub enum BindingState {
 
 impl BindingState {
     /// All states, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
-        Self::Free,
-        Self::Active,
-        Self::Expired,
-        Self::Released,
-        Self::Abandoned,
-        Self::Reset,
-        Self::Backup,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Free, Self::Active, Self::Expired, Self::Released, Self::Abandoned, Self::Reset, Self::Backup];
 
     /// The state with this number on the failover wire.
     #[must_use]
@@ -73,9 +66,7 @@ impl BindingState {
     /// dhcpd: `bootp` and `reserved`, which old versions wrote, are not states; the reader handles them.
     #[must_use]
     pub fn from_name(word: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|state| word.eq_ignore_ascii_case(state.name().as_bytes()))
+        Self::ALL.into_iter().find(|state| word.eq_ignore_ascii_case(state.name().as_bytes()))
     }
 }
 
@@ -165,9 +156,7 @@ impl FailoverState {
     /// The state that this word means, in any case.
     #[must_use]
     pub fn from_name(word: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|state| word.eq_ignore_ascii_case(state.name().as_bytes()))
+        Self::ALL.into_iter().find(|state| word.eq_ignore_ascii_case(state.name().as_bytes()))
     }
 }
 
@@ -179,10 +168,7 @@ mod tests {
     fn every_state_comes_back_from_its_number_and_its_word() {
         for state in BindingState::ALL {
             assert_eq!(BindingState::from_wire(state.wire()), Some(state));
-            assert_eq!(
-                BindingState::from_name(state.name().to_uppercase().as_bytes()),
-                Some(state)
-            );
+            assert_eq!(BindingState::from_name(state.name().to_uppercase().as_bytes()), Some(state));
         }
         for state in FailoverState::ALL {
             assert_eq!(FailoverState::from_wire(state.wire()), Some(state));

@@ -62,11 +62,7 @@ impl WallTime {
     /// The instant `secs` seconds after 1970; later than [`Self::NEVER`] becomes that.
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
-        if secs > Self::NEVER.0 as u64 {
-            Self::NEVER
-        } else {
-            Self(secs as u32)
-        }
+        if secs > Self::NEVER.0 as u64 { Self::NEVER } else { Self(secs as u32) }
     }
 
     /// Seconds since 1970.

@@ -10,19 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use dhcp_user::io::journal::{Disk, DiskFile};
 
 /// What a sector of a disk is written in: all of it, or nothing.
-pub const SECTOR_LEN: usize = 512;
+pub(crate) const SECTOR_LEN: usize = 512;
 
 /// A source of choices.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// A number below `limit` (splitmix64).
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,7 +33,7 @@ impl Dice {
 
 /// What the power cut leaves of the writes that were not synced.
 #[derive(Debug, Clone)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// The first so many bytes, in the order they were written.
     Bytes(usize),
     /// Any sectors, and any first part of the changes to names.
@@ -113,7 +113,7 @@ struct State {
 
 /// The disk.
 #[derive(Debug, Clone, Default)]
-pub struct Liar {
+pub(crate) struct Liar {
     state: Arc<Mutex<State>>,
 }
 
@@ -125,7 +125,7 @@ impl Liar {
     }
 
     /// Puts a durable file on the disk.
-    pub fn put(&self, path: &Path, content: &[u8]) {
+    pub(crate) fn put(&self, path: &Path, content: &[u8]) {
         let mut state = self.state();
         let inode = state.inodes.len();
         state.inodes.push(Inode { content: content.to_vec(), durable: content.to_vec(), ..Inode::default() });
@@ -134,56 +134,56 @@ impl Liar {
     }
 
     /// What a reader sees under a name.
-    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+    pub(crate) fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
         state.names.get(path).map(|inode| state.inodes[*inode].content.clone())
     }
 
-    pub fn names(&self) -> Vec<PathBuf> {
+    pub(crate) fn names(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
     }
 
     /// Changing operations so far.
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.state().steps
     }
 
-    pub fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.state().syncs
     }
 
     /// The power goes in the middle of this operation.
-    pub fn power_off_at(&self, step: u64) {
+    pub(crate) fn power_off_at(&self, step: u64) {
         self.state().power_off_at = Some(step);
     }
 
     /// Syncs fail from the next one on, so many times.
-    pub fn break_syncs(&self, count: u64) {
+    pub(crate) fn break_syncs(&self, count: u64) {
         let mut state = self.state();
         let next = state.syncs + 1;
         state.broken_syncs = Some((next, next + count));
     }
 
-    pub fn set_read_only(&self, is_read_only: bool) {
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
         self.state().is_read_only = is_read_only;
     }
 
-    pub fn set_capacity(&self, capacity: Option<usize>) {
+    pub(crate) fn set_capacity(&self, capacity: Option<usize>) {
         self.state().capacity = capacity;
     }
 
     /// Bytes in use by files that have a name.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.state().used()
     }
 
     /// Most bytes that were not synced in one file: how many cuts there are.
-    pub fn unsynced_len(&self) -> usize {
+    pub(crate) fn unsynced_len(&self) -> usize {
         self.state().inodes.iter().map(|inode| inode.changes.iter().map(Change::len).sum()).max().unwrap_or(0)
     }
 
     /// The disk as the next boot finds it.
-    pub fn after_power_cut(&self, cut: &Cut) -> Self {
+    pub(crate) fn after_power_cut(&self, cut: &Cut) -> Self {
         let mut state = self.state().clone();
         let mut dice = match cut {
             Cut::Bytes(_) => Dice::new(0),

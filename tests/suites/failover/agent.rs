@@ -45,9 +45,7 @@ impl World {
         if !endpoint.service().is_responding() {
             return None;
         }
-        let known = this
-            .lease_of(client)
-            .filter(|binding| self.may_have(node, binding, client));
+        let known = this.lease_of(client).filter(|binding| self.may_have(node, binding, client));
         let address = known.map(|binding| binding.address).or_else(|| {
             let mut best: Option<&Binding> = None;
             for binding in this.store.all() {
@@ -123,12 +121,7 @@ impl World {
         binding.chaddr = chaddr(client);
         endpoint.stamp(&mut binding);
         let seq = self.change(node, binding);
-        Some(Ack {
-            address,
-            secs: grant.secs,
-            until,
-            seq,
-        })
+        Some(Ack { address, secs: grant.secs, until, seq })
     }
 
     /// RELEASE.
@@ -138,11 +131,7 @@ impl World {
         }
         let now = self.now(node);
         let this = &self.nodes[node];
-        let Some(endpoint) = this
-            .endpoint
-            .as_ref()
-            .filter(|endpoint| endpoint.service().is_responding())
-        else {
+        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else {
             return;
         };
         let Some(binding) = this.store.binding(address) else {
@@ -161,11 +150,7 @@ impl World {
         }
         let now = self.now(node);
         let this = &self.nodes[node];
-        let Some(endpoint) = this
-            .endpoint
-            .as_ref()
-            .filter(|endpoint| endpoint.service().is_responding())
-        else {
+        let Some(endpoint) = this.endpoint.as_ref().filter(|endpoint| endpoint.service().is_responding()) else {
             return;
         };
         let Some(binding) = this.store.binding(address) else {

@@ -10,26 +10,14 @@ use crate::pcap::{Direction, read_streams, write_capture};
 /// Every TCP direction of the captures that belongs to failover, with the file it is from.
 pub(crate) fn streams() -> Vec<(String, Direction, Vec<u8>)> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("captures/failover");
-    let mut names: Vec<PathBuf> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut names: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     let mut all = Vec::new();
-    for path in names
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pcap"))
-    {
+    for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "pcap")) {
         for (direction, bytes) in read_streams(&std::fs::read(path).unwrap()) {
-            let is_failover = [direction.1, direction.3]
-                .iter()
-                .any(|port| *port == 647 || *port == 847);
+            let is_failover = [direction.1, direction.3].iter().any(|port| *port == 647 || *port == 847);
             if is_failover && !bytes.is_empty() {
-                all.push((
-                    path.file_name().unwrap().to_string_lossy().into_owned(),
-                    direction,
-                    bytes,
-                ));
+                all.push((path.file_name().unwrap().to_string_lossy().into_owned(), direction, bytes));
             }
         }
     }
@@ -61,16 +49,11 @@ fn every_message_of_dhcpd_is_written_back_byte_for_byte() {
         let mut decoder = Decoder::default();
         decoder.push(&bytes);
         let mut at = 0;
-        while let Some(message) = decoder
-            .take_message()
-            .unwrap_or_else(|why| panic!("{file} {direction:?} {at}: {why}"))
+        while let Some(message) =
+            decoder.take_message().unwrap_or_else(|why| panic!("{file} {direction:?} {at}: {why}"))
         {
             let again = written(&message);
-            assert_eq!(
-                again,
-                bytes[at..at + again.len()],
-                "{file} {direction:?} at {at}: {message:?}"
-            );
+            assert_eq!(again, bytes[at..at + again.len()], "{file} {direction:?} at {at}: {message:?}");
             by_type[usize::from(bytes[at + 2])] += 1;
             at += again.len();
         }
@@ -110,27 +93,11 @@ pub(crate) fn tshark_complaints(name: &str, messages: &[Vec<u8>]) -> Option<Stri
     let path = std::env::temp_dir().join(format!("xdhcpd-{name}-{}.pcap", std::process::id()));
     std::fs::write(&path, write_capture(messages)).unwrap();
     let run = Command::new("tshark")
-        .args([
-            "-d",
-            "tcp.port==647,dhcpfo",
-            "-T",
-            "fields",
-            "-e",
-            "frame.number",
-            "-e",
-            "dhcpfo.type",
-            "-r",
-        ])
+        .args(["-d", "tcp.port==647,dhcpfo", "-T", "fields", "-e", "frame.number", "-e", "dhcpfo.type", "-r"])
         .arg(&path)
         .output();
     let malformed = Command::new("tshark")
-        .args([
-            "-d",
-            "tcp.port==647,dhcpfo",
-            "-Y",
-            "_ws.malformed or _ws.expert.severity == 8388608",
-            "-r",
-        ])
+        .args(["-d", "tcp.port==647,dhcpfo", "-Y", "_ws.malformed or _ws.expert.severity == 8388608", "-r"])
         .arg(&path)
         .output();
     std::fs::remove_file(&path).unwrap();
@@ -141,18 +108,9 @@ pub(crate) fn tshark_complaints(name: &str, messages: &[Vec<u8>]) -> Option<Stri
     let lines = String::from_utf8_lossy(&run.stdout).into_owned();
     let seen: usize = lines
         .lines()
-        .map(|line| {
-            line.split('\t')
-                .nth(1)
-                .map_or(0, |types| types.split(',').filter(|kind| !kind.is_empty()).count())
-        })
+        .map(|line| line.split('\t').nth(1).map_or(0, |types| types.split(',').filter(|kind| !kind.is_empty()).count()))
         .sum();
-    assert_eq!(
-        seen,
-        messages.len(),
-        "the dissector sees every message: {}",
-        String::from_utf8_lossy(&run.stderr)
-    );
+    assert_eq!(seen, messages.len(), "the dissector sees every message: {}", String::from_utf8_lossy(&run.stderr));
     Some(String::from_utf8_lossy(&malformed.stdout).into_owned())
 }
 

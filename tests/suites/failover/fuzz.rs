@@ -14,24 +14,10 @@ fn connected(role: usize) -> (Endpoint, Store, World, Vec<u8>) {
     let world = World::new(settings(), &[(FIRST, 20)], 3);
     let mut store = Store::new(&[(FIRST, 20)]);
     let mut endpoint = Endpoint::new(settings()[role].clone(), None, world.now(role));
-    endpoint.handle(
-        Input::Connected {
-            link: Link(1),
-            dialled: false,
-        },
-        &mut store,
-        world.now(role),
-    );
+    endpoint.handle(Input::Connected { link: Link(1), dialled: false }, &mut store, world.now(role));
     let mut other = Endpoint::new(settings()[1 - role].clone(), None, world.now(role));
     let mut others = Store::new(&[(FIRST, 20)]);
-    other.handle(
-        Input::Connected {
-            link: Link(1),
-            dialled: true,
-        },
-        &mut others,
-        world.now(role),
-    );
+    other.handle(Input::Connected { link: Link(1), dialled: true }, &mut others, world.now(role));
     let mut greeting = Vec::new();
     if role == P {
         let mut connect = Vec::new();
@@ -40,14 +26,7 @@ fn connected(role: usize) -> (Endpoint, Store, World, Vec<u8>) {
                 connect.extend(bytes);
             }
         }
-        other.handle(
-            Input::Bytes {
-                link: Link(1),
-                bytes: &connect,
-            },
-            &mut others,
-            world.now(role),
-        );
+        other.handle(Input::Bytes { link: Link(1), bytes: &connect }, &mut others, world.now(role));
     }
     while let Some(effect) = other.poll_effect() {
         if let Effect::Send { bytes, .. } = effect {
@@ -63,14 +42,7 @@ fn feed(endpoint: &mut Endpoint, store: &mut Store, world: &mut World, role: usi
     for piece in pieces {
         world.now_ms += 1700;
         let now = world.now(role);
-        endpoint.handle(
-            Input::Bytes {
-                link: Link(1),
-                bytes: piece,
-            },
-            store,
-            now,
-        );
+        endpoint.handle(Input::Bytes { link: Link(1), bytes: piece }, store, now);
         endpoint.handle(Input::Durable(Seq(store.journal.len() as u64)), store, now);
         endpoint.handle(Input::Timeout, store, now);
         let mut tokens = Vec::new();
@@ -134,12 +106,8 @@ fn mutated_real_sessions_never_hurt() {
 
 /// A message of the partner, each field from a small set, so that it often means something.
 fn message() -> impl Strategy<Value = Vec<u8>> {
-    (
-        1_u8..13,
-        proptest::collection::vec((1_u16..30, 0_u8..8, any::<u8>(), 0_u32..4), 0..10),
-        0_u32..6,
-    )
-        .prop_map(|(kind, options, xid)| {
+    (1_u8..13, proptest::collection::vec((1_u16..30, 0_u8..8, any::<u8>(), 0_u32..4), 0..10), 0_u32..6).prop_map(
+        |(kind, options, xid)| {
             let mut body = Vec::new();
             for (code, len, byte, time) in options {
                 let value = match code {
@@ -163,7 +131,8 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             raw.extend_from_slice(&xid.to_be_bytes());
             raw.extend_from_slice(&body);
             raw
-        })
+        },
+    )
 }
 
 proptest! {
@@ -190,12 +159,7 @@ fn an_impossible_state_closes_the_connection_and_changes_nothing() {
     for state in [1, 12, 99, 253, 255] {
         let (mut endpoint, mut store, mut world, greeting) = connected(S);
         let mut bytes = Vec::new();
-        let body = Body::State(StateMessage {
-            state,
-            startup: false,
-            since: None,
-            extra: None,
-        });
+        let body = Body::State(StateMessage { state, startup: false, since: None, extra: None });
         write_message(&Message { time: 0, xid: 1, body }, &mut bytes).unwrap();
         feed(&mut endpoint, &mut store, &mut world, S, &[greeting]);
         assert!(endpoint.is_connected());
@@ -211,6 +175,7 @@ fn a_flood_of_held_updates_ends_the_connection() {
     feed(&mut endpoint, &mut store, &mut world, S, &[greeting]);
     let mut binding = store.get(FIRST);
     binding.state = BindingState::Active;
+    binding.rewind = BindingState::Active;
     binding.chaddr = vec![1, 2, 3, 4, 5, 6, 7];
     dhcp_user::failover::Leases::store(&mut store, binding);
     store.armed.insert(FIRST);
@@ -226,21 +191,10 @@ fn a_flood_of_held_updates_ends_the_connection() {
     }
     let now = world.now(S);
     for chunk in bytes.chunks(4096) {
-        endpoint.handle(
-            Input::Bytes {
-                link: Link(1),
-                bytes: chunk,
-            },
-            &mut store,
-            now,
-        );
+        endpoint.handle(Input::Bytes { link: Link(1), bytes: chunk }, &mut store, now);
     }
     assert!(!endpoint.is_connected());
-    assert_eq!(
-        store.get(FIRST).state,
-        BindingState::Active,
-        "nothing was applied halfway"
-    );
+    assert_eq!(store.get(FIRST).state, BindingState::Active, "nothing was applied halfway");
 }
 
 #[test]
@@ -249,19 +203,10 @@ fn half_open_connections_are_few_and_short() {
     let mut store = Store::new(&[(FIRST, 20)]);
     let mut endpoint = Endpoint::new(settings()[S].clone(), None, world.now(S));
     let closes = |endpoint: &mut Endpoint| {
-        std::iter::from_fn(|| endpoint.poll_effect())
-            .filter(|effect| matches!(effect, Effect::Close { .. }))
-            .count()
+        std::iter::from_fn(|| endpoint.poll_effect()).filter(|effect| matches!(effect, Effect::Close { .. })).count()
     };
     for link in 0..100 {
-        endpoint.handle(
-            Input::Connected {
-                link: Link(link),
-                dialled: false,
-            },
-            &mut store,
-            world.now(S),
-        );
+        endpoint.handle(Input::Connected { link: Link(link), dialled: false }, &mut store, world.now(S));
     }
     assert_eq!(closes(&mut endpoint), 96);
     world.now_ms = 15_000;
@@ -272,30 +217,13 @@ fn half_open_connections_are_few_and_short() {
 
 #[test]
 fn messages_before_the_handshake_close_the_connection() {
-    for vector in [
-        vec![0_u8, 12, 9, 12, 0, 0, 0, 0, 0, 0, 0, 0],
-        vec![0, 12, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0],
-    ] {
+    for vector in [vec![0_u8, 12, 9, 12, 0, 0, 0, 0, 0, 0, 0, 0], vec![0, 12, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0]] {
         assert!(parse_message(&vector).is_ok());
         let mut store = Store::new(&[(FIRST, 20)]);
         let world = World::new(settings(), &[(FIRST, 20)], 3);
         let mut endpoint = Endpoint::new(settings()[S].clone(), None, world.now(S));
-        endpoint.handle(
-            Input::Connected {
-                link: Link(5),
-                dialled: false,
-            },
-            &mut store,
-            world.now(S),
-        );
-        endpoint.handle(
-            Input::Bytes {
-                link: Link(5),
-                bytes: &vector,
-            },
-            &mut store,
-            world.now(S),
-        );
+        endpoint.handle(Input::Connected { link: Link(5), dialled: false }, &mut store, world.now(S));
+        endpoint.handle(Input::Bytes { link: Link(5), bytes: &vector }, &mut store, world.now(S));
         let effects: Vec<Effect> = std::iter::from_fn(|| endpoint.poll_effect()).collect();
         assert!(effects.contains(&Effect::Close { link: Link(5) }), "{effects:?}");
         assert!(store.journal.is_empty());

@@ -25,12 +25,7 @@ const MCLT: u32 = 10;
 const INSIDE: &str = "XDHCPD_TEST_INSIDE";
 
 fn has(tool: &str, argument: &str) -> bool {
-    Command::new(tool)
-        .arg(argument)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok()
+    Command::new(tool).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
 /// Runs the test of this name again in a network namespace; SKIPPED where that is not possible.
@@ -39,10 +34,7 @@ fn enter(test: &str, inside: impl FnOnce()) {
         inside();
         return;
     }
-    let can = Command::new("unshare")
-        .args(["-n", "true"])
-        .status()
-        .is_ok_and(|status| status.success());
+    let can = Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success());
     if !can || !has("dhcpd", "--version") || !has("ip", "-V") || !has("nsenter", "-V") {
         eprintln!("SKIPPED: needs root, unshare, nsenter, ip and dhcpd");
         return;
@@ -54,11 +46,7 @@ fn enter(test: &str, inside: impl FnOnce()) {
         .env(INSIDE, "1")
         .output()
         .unwrap();
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&run.stdout),
-        String::from_utf8_lossy(&run.stderr)
-    );
+    let text = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{text}");
 }
 
@@ -96,11 +84,7 @@ impl Isc {
              && ip link set v0 netns {pid} && nsenter -t {pid} -n ip link set lo up \
              && nsenter -t {pid} -n ip addr add {THEIRS}/16 dev v0 && nsenter -t {pid} -n ip link set v0 up"
         ));
-        let role = if is_primary {
-            format!("primary; mclt {MCLT}; split 128;")
-        } else {
-            "secondary;".to_owned()
-        };
+        let role = if is_primary { format!("primary; mclt {MCLT}; split 128;") } else { "secondary;".to_owned() };
         let first = range.0;
         let last = Ipv4Addr::from(u32::from(first) + range.1 - 1);
         let config = format!(
@@ -111,31 +95,14 @@ impl Isc {
         );
         std::fs::write(directory.join("dhcpd.conf"), config).unwrap();
         std::fs::write(directory.join("dhcpd.leases"), "").unwrap();
-        Self {
-            holder,
-            server: None,
-            directory,
-        }
+        Self { holder, server: None, directory }
     }
 
     fn start(&mut self) {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.directory.join("log"))
-            .unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
         let path = |name: &str| self.directory.join(name).into_os_string();
         let server = Command::new("nsenter")
-            .args([
-                "-t",
-                &self.holder.id().to_string(),
-                "-n",
-                "dhcpd",
-                "-4",
-                "-f",
-                "-d",
-                "-cf",
-            ])
+            .args(["-t", &self.holder.id().to_string(), "-n", "dhcpd", "-4", "-f", "-d", "-cf"])
             .arg(path("dhcpd.conf"))
             .arg("-lf")
             .arg(path("dhcpd.leases"))
@@ -157,9 +124,7 @@ impl Isc {
     }
 
     fn is_alive(&mut self) -> bool {
-        self.server
-            .as_mut()
-            .is_some_and(|server| server.try_wait().unwrap().is_none())
+        self.server.as_mut().is_some_and(|server| server.try_wait().unwrap().is_none())
     }
 
     fn log(&self) -> String {
@@ -167,10 +132,7 @@ impl Isc {
     }
 
     fn append_lease_file(&self, text: &str) {
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(self.directory.join("dhcpd.leases"))
-            .unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.directory.join("dhcpd.leases")).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
@@ -188,10 +150,7 @@ impl Isc {
 
     fn state_of(&self, address: Ipv4Addr) -> Option<String> {
         let leases = self.leases();
-        let line = leases
-            .get(&address)?
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("binding state "))?;
+        let line = leases.get(&address)?.lines().find_map(|line| line.trim().strip_prefix("binding state "))?;
         Some(line.trim_end_matches(';').to_owned())
     }
 
@@ -235,16 +194,7 @@ impl Lab {
         listener.set_nonblocking(true).unwrap();
         let relay = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67)).unwrap();
         relay.set_nonblocking(true).unwrap();
-        Self {
-            world,
-            node,
-            isc,
-            begin,
-            listener,
-            links: BTreeMap::new(),
-            link_next: 1,
-            relay,
-        }
+        Self { world, node, isc, begin, listener, links: BTreeMap::new(), link_next: 1, relay }
     }
 
     fn adopt(&mut self, stream: TcpStream, dialled: bool) {
@@ -253,10 +203,7 @@ impl Lab {
         let link = self.link_next;
         self.link_next += 1;
         self.links.insert(link, stream);
-        self.world.handle(self.node, |_| Input::Connected {
-            link: Link(link),
-            dialled,
-        });
+        self.world.handle(self.node, |_| Input::Connected { link: Link(link), dialled });
     }
 
     /// One turn of the loop.
@@ -271,10 +218,7 @@ impl Lab {
             let got = self.links.get_mut(&name).map(|stream| stream.read(&mut buffer));
             match got {
                 Some(Ok(count)) if count > 0 => {
-                    self.world.handle(self.node, |_| Input::Bytes {
-                        link: Link(name),
-                        bytes: &buffer[..count],
-                    });
+                    self.world.handle(self.node, |_| Input::Bytes { link: Link(name), bytes: &buffer[..count] });
                 }
                 Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
                 Some(Ok(_) | Err(_)) => {
@@ -355,9 +299,7 @@ impl Lab {
         let address = self.world.discover(self.node, client, 100).expect("an address of ours");
         let ack = self.world.request(self.node, client, address, 300).unwrap();
         assert!(ack.secs >= MCLT);
-        self.wait_for("our lease in dhcpd's file", 5, |lab| {
-            lab.isc.state_of(address).as_deref() == Some("active")
-        });
+        self.wait_for("our lease in dhcpd's file", 5, |lab| lab.isc.state_of(address).as_deref() == Some("active"));
         self.wait_for("its acknowledgement", 5, |lab| {
             let lease = lab.world.nodes[lab.node].store.get(address);
             lease.acked_partner == lease.told_partner
@@ -395,13 +337,8 @@ impl Lab {
             };
             let reply = &buffer[..count];
             if reply[4..8] == client.to_be_bytes() {
-                let kind = reply
-                    .windows(3)
-                    .skip(240)
-                    .find(|option| option[0] == 53 && option[1] == 1);
-                let kind = kind
-                    .or_else(|| reply[240..].windows(3).find(|option| option[..2] == [53, 1]))
-                    .unwrap()[2];
+                let kind = reply.windows(3).skip(240).find(|option| option[0] == 53 && option[1] == 1);
+                let kind = kind.or_else(|| reply[240..].windows(3).find(|option| option[..2] == [53, 1])).unwrap()[2];
                 return Some((kind, Ipv4Addr::new(reply[16], reply[17], reply[18], reply[19])));
             }
         }
@@ -433,22 +370,14 @@ fn live(node: usize) {
 
     // Leases on either side are seen on the other, renewed, released, expired.
     let ours = lab.lease_ours(1);
-    assert_eq!(
-        lab.world.request(node, 1, ours, 300).unwrap().secs,
-        300,
-        "acknowledged: the renewal is whole"
-    );
+    assert_eq!(lab.world.request(node, 1, ours, 300).unwrap().secs, 300, "acknowledged: the renewal is whole");
     let theirs = lab.lease_theirs(1001);
     lab.world.release(node, 1, ours);
     lab.wait_for("our release", 6, |lab| {
-        lab.isc
-            .state_of(ours)
-            .is_some_and(|state| state == "free" || state == "backup")
+        lab.isc.state_of(ours).is_some_and(|state| state == "free" || state == "backup")
             && matches!(lab.state_of(ours), BindingState::Free | BindingState::Backup)
     });
-    lab.wait_for("the expiry of its first lease", 40, |lab| {
-        lab.state_of(theirs) != BindingState::Active
-    });
+    lab.wait_for("the expiry of its first lease", 40, |lab| lab.state_of(theirs) != BindingState::Active);
     lab.wait_for("both agree", 10, |lab| {
         lab.isc.state_of(theirs).as_deref() == Some(lab.state_of(theirs).name())
             && matches!(lab.state_of(theirs), BindingState::Free | BindingState::Backup)
@@ -457,15 +386,11 @@ fn live(node: usize) {
     // It is killed and comes back.
     let kept = lab.lease_ours(2);
     lab.isc.kill();
-    lab.wait_for("interruption", 8, |lab| {
-        lab.world.state(node) == Some(State::CommunicationsInterrupted)
-    });
+    lab.wait_for("interruption", 8, |lab| lab.world.state(node) == Some(State::CommunicationsInterrupted));
     assert_eq!(lab.world.request(node, 2, kept, 300).unwrap().secs, 300);
     lab.isc.start();
     lab.wait_normal(25);
-    lab.wait_for("our renewal there", 6, |lab| {
-        lab.isc.state_of(kept).as_deref() == Some("active")
-    });
+    lab.wait_for("our renewal there", 6, |lab| lab.isc.state_of(kept).as_deref() == Some("active"));
 
     // We are killed and come back.
     let alone = lab.lease_theirs(1002);
@@ -485,10 +410,7 @@ fn live(node: usize) {
     lab.wait_normal(25 + u64::from(MCLT));
     assert_eq!(lab.state_of(kept), BindingState::Active);
     let waited = lab.world.own_states(node);
-    assert_eq!(
-        waited,
-        [State::Recover, State::RecoverWait, State::RecoverDone, State::Normal]
-    );
+    assert_eq!(waited, [State::Recover, State::RecoverWait, State::RecoverDone, State::Normal]);
 
     // It is away for long; we serve alone, then it recovers.
     lab.isc.kill();
@@ -498,16 +420,13 @@ fn live(node: usize) {
     assert_eq!(lab.world.request(node, 3, while_down, 300).unwrap().secs, 300);
     lab.isc.start();
     lab.wait_normal(40 + u64::from(MCLT));
-    lab.wait_for("what it missed", 5, |lab| {
-        lab.isc.state_of(while_down).as_deref() == Some("active")
-    });
+    lab.wait_for("what it missed", 5, |lab| lab.isc.state_of(while_down).as_deref() == Some("active"));
 
     // Both have served alone: conflicts are resolved.
     lab.isc.kill();
     lab.run(2);
     lab.world.handle(node, |_| Input::Command(Order::PartnerDown));
-    lab.isc
-        .append_lease_file("\nfailover peer \"lab-fo\" state {\n  my state partner-down;\n}\n");
+    lab.isc.append_lease_file("\nfailover peer \"lab-fo\" state {\n  my state partner-down;\n}\n");
     lab.isc.start();
     lab.wait_normal(40);
     let states = lab.world.own_states(node);
@@ -520,10 +439,7 @@ fn live(node: usize) {
         lab.turn();
     }
     lab.wait_for("everything acknowledged", 10, |lab| {
-        let status = lab
-            .world
-            .endpoint(node)
-            .status(&lab.world.nodes[node].store, lab.world.now(node));
+        let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
         status.updates_in_flight + status.updates_queued == 0
     });
     assert!(lab.isc.is_alive(), "dhcpd has survived us: {}", lab.isc.log());
@@ -547,11 +463,7 @@ fn resync(node: usize) {
     lab.run(1);
     lab.world.start(node);
     lab.wait_normal(60);
-    let own = if node == P {
-        BindingState::Free
-    } else {
-        BindingState::Backup
-    };
+    let own = if node == P { BindingState::Free } else { BindingState::Backup };
     lab.wait_for("the split", 60, |lab| lab.count(own) == count as usize / 2);
     for client in 0..4000 {
         let address = lab.world.discover_first(node).unwrap();
@@ -561,10 +473,7 @@ fn resync(node: usize) {
         }
     }
     lab.wait_for("all leases told", 60, |lab| {
-        let status = lab
-            .world
-            .endpoint(node)
-            .status(&lab.world.nodes[node].store, lab.world.now(node));
+        let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
         status.updates_in_flight + status.updates_queued == 0
     });
     lab.isc.kill();
@@ -575,29 +484,16 @@ fn resync(node: usize) {
     lab.wait_for("its recovery", 60, |lab| lab.isc.own_state() == "recover-wait");
     eprintln!("{count} leases to dhcpd in {:?}", begin.elapsed());
     lab.wait_normal(40);
-    let active = lab
-        .isc
-        .leases()
-        .values()
-        .filter(|text| text.contains("\n  binding state active"))
-        .count();
-    assert!(
-        active >= lab.count(BindingState::Active),
-        "{active} of {}",
-        lab.count(BindingState::Active)
-    );
+    let active = lab.isc.leases().values().filter(|text| text.contains("\n  binding state active")).count();
+    assert!(active >= lab.count(BindingState::Active), "{active} of {}", lab.count(BindingState::Active));
 }
 
 #[test]
 fn ten_thousand_leases_are_resynced_to_dhcpd_as_secondary() {
-    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_secondary", || {
-        resync(P)
-    });
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_secondary", || resync(P));
 }
 
 #[test]
 fn ten_thousand_leases_are_resynced_to_dhcpd_as_primary() {
-    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_primary", || {
-        resync(S)
-    });
+    enter("isc::ten_thousand_leases_are_resynced_to_dhcpd_as_primary", || resync(S));
 }

@@ -73,30 +73,11 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 enum Event {
-    Dialled {
-        from: usize,
-        life: u32,
-    },
-    Bytes {
-        connection: u64,
-        to: usize,
-        bytes: Vec<u8>,
-    },
-    Closed {
-        connection: u64,
-        to: usize,
-    },
-    Durable {
-        node: usize,
-        life: u32,
-        upto: usize,
-    },
-    Revoked {
-        node: usize,
-        life: u32,
-        token: Token,
-        addresses: Vec<Ipv4Addr>,
-    },
+    Dialled { from: usize, life: u32 },
+    Bytes { connection: u64, to: usize, bytes: Vec<u8> },
+    Closed { connection: u64, to: usize },
+    Durable { node: usize, life: u32, upto: usize },
+    Revoked { node: usize, life: u32, token: Token, addresses: Vec<Ipv4Addr> },
     Custom(u64),
 }
 
@@ -113,19 +94,9 @@ struct Connection {
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     /// Bytes left a node.
-    Sent {
-        from: usize,
-        connection: u64,
-        bytes: Vec<u8>,
-        durable: usize,
-    },
+    Sent { from: usize, connection: u64, bytes: Vec<u8>, durable: usize },
     /// Bytes reached a node; reported before the node acts on them.
-    Delivered {
-        to: usize,
-        connection: u64,
-        bytes: Vec<u8>,
-        written: usize,
-    },
+    Delivered { to: usize, connection: u64, bytes: Vec<u8>, written: usize },
 }
 
 /// How the world treats messages and disks.
@@ -140,11 +111,7 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    pub(crate) const FAIR: Self = Self {
-        delay_ms: 1,
-        disk_ms: 1,
-        revoke_ms: 1,
-    };
+    pub(crate) const FAIR: Self = Self { delay_ms: 1, disk_ms: 1, revoke_ms: 1 };
 }
 
 #[derive(Debug)]
@@ -208,10 +175,7 @@ impl World {
 
     pub(crate) fn now(&self, node: usize) -> Now {
         let wall = (EPOCH + self.now_ms / 1000) as i64 + self.nodes[node].skew_secs;
-        Now {
-            boot: BootTime::from_nanos(self.now_ms * 1_000_000),
-            wall: WallTime::from_secs(wall as u64),
-        }
+        Now { boot: BootTime::from_nanos(self.now_ms * 1_000_000), wall: WallTime::from_secs(wall as u64) }
     }
 
     pub(crate) fn is_up(&self, node: usize) -> bool {
@@ -282,23 +246,12 @@ impl World {
         if power {
             self.nodes[node].kernel.clear();
         }
-        let links: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|(_, link)| link.open[node])
-            .map(|(name, _)| *name)
-            .collect();
+        let links: Vec<u64> =
+            self.connections.iter().filter(|(_, link)| link.open[node]).map(|(name, _)| *name).collect();
         for name in links {
             self.connections.get_mut(&name).unwrap().open[node] = false;
             if !power {
-                self.send_event(
-                    name,
-                    1 - node,
-                    Event::Closed {
-                        connection: name,
-                        to: 1 - node,
-                    },
-                );
+                self.send_event(name, 1 - node, Event::Closed { connection: name, to: 1 - node });
             }
         }
     }
@@ -361,20 +314,8 @@ impl World {
                             durable: self.nodes[node].store.durable,
                         });
                     }
-                    if self
-                        .connections
-                        .get(&link.0)
-                        .is_some_and(|connection| connection.open[node])
-                    {
-                        self.send_event(
-                            link.0,
-                            1 - node,
-                            Event::Bytes {
-                                connection: link.0,
-                                to: 1 - node,
-                                bytes,
-                            },
-                        );
+                    if self.connections.get(&link.0).is_some_and(|connection| connection.open[node]) {
+                        self.send_event(link.0, 1 - node, Event::Bytes { connection: link.0, to: 1 - node, bytes });
                     }
                 }
                 Effect::Dial => {
@@ -385,40 +326,19 @@ impl World {
                 Effect::Close { link } => {
                     if let Some(connection) = self.connections.get_mut(&link.0).filter(|link| link.open[node]) {
                         connection.open[node] = false;
-                        self.send_event(
-                            link.0,
-                            1 - node,
-                            Event::Closed {
-                                connection: link.0,
-                                to: 1 - node,
-                            },
-                        );
+                        self.send_event(link.0, 1 - node, Event::Closed { connection: link.0, to: 1 - node });
                     }
                 }
                 Effect::Revoke { token, addresses } => {
-                    for address in &addresses {
-                        self.nodes[node].store.armed.remove(address);
-                    }
-                    let addresses = addresses.clone();
                     let delay = 1 + self.rng.below(self.weather.revoke_ms);
                     let life = self.nodes[node].life;
-                    self.plan(
-                        self.now_ms + delay,
-                        Event::Revoked {
-                            node,
-                            life,
-                            token,
-                            addresses,
-                        },
-                    );
+                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
                 }
                 Effect::Service(service) => self.nodes[node].is_kernel_serving = service.is_responding(),
                 Effect::Moved(addresses) => {
                     if self.uses_kernel {
                         let upto = self.nodes[node].store.journal.len();
-                        self.nodes[node]
-                            .to_arm
-                            .extend(addresses.into_iter().map(|address| (upto, address)));
+                        self.nodes[node].to_arm.extend(addresses.into_iter().map(|address| (upto, address)));
                     }
                 }
                 Effect::Log(level, text) => self.nodes[node].log.push(format!("{} {level:?} {text}", self.now_ms)),
@@ -430,14 +350,7 @@ impl World {
             this.durable_asked = written;
             let life = this.life;
             let delay = 1 + self.rng.below(self.weather.disk_ms);
-            self.plan(
-                self.now_ms + delay,
-                Event::Durable {
-                    node,
-                    life,
-                    upto: written,
-                },
-            );
+            self.plan(self.now_ms + delay, Event::Durable { node, life, upto: written });
         }
     }
 
@@ -537,17 +450,9 @@ impl World {
                 }
                 if self.watches {
                     let written = self.nodes[to].store.journal.len();
-                    self.seen.push_back(Seen::Delivered {
-                        to,
-                        connection,
-                        bytes: bytes.clone(),
-                        written,
-                    });
+                    self.seen.push_back(Seen::Delivered { to, connection, bytes: bytes.clone(), written });
                 }
-                self.handle(to, |_| Input::Bytes {
-                    link: Link(connection),
-                    bytes: &bytes,
-                });
+                self.handle(to, |_| Input::Bytes { link: Link(connection), bytes: &bytes });
             }
             Event::Closed { connection, to } => {
                 let Some(link) = self.connections.get_mut(&connection) else {
@@ -565,13 +470,9 @@ impl World {
                     self.arm(node);
                 }
             }
-            Event::Revoked {
-                node,
-                life,
-                token,
-                addresses,
-            } => {
+            Event::Revoked { node, life, token, addresses } => {
                 if self.nodes[node].life == life {
+                    // Until here the kernel may have gone on answering.
                     for address in addresses {
                         self.disarm(node, address);
                     }
@@ -594,23 +495,10 @@ impl World {
             }
             return;
         }
-        self.connections.insert(
-            name,
-            Connection {
-                dialler: from,
-                open: [true; 2],
-                last_ms: [0; 2],
-            },
-        );
+        self.connections.insert(name, Connection { dialler: from, open: [true; 2], last_ms: [0; 2] });
         assert_eq!(self.connections[&name].dialler, from);
-        self.handle(from, |_| Input::Connected {
-            link: Link(name),
-            dialled: true,
-        });
-        self.handle(1 - from, |_| Input::Connected {
-            link: Link(name),
-            dialled: false,
-        });
+        self.handle(from, |_| Input::Connected { link: Link(name), dialled: true });
+        self.handle(1 - from, |_| Input::Connected { link: Link(name), dialled: false });
     }
 
     /// Arms what has become durable, never further than the partner agreed.
@@ -624,18 +512,10 @@ impl World {
             if binding.state != BindingState::Active || !binding.from_partner.is_some() {
                 continue;
             }
-            let before = this
-                .kernel
-                .get(&address)
-                .filter(|armed| armed.client_id == binding.client_id);
+            let before = this.kernel.get(&address).filter(|armed| armed.client_id == binding.client_id);
             let renewed = before.and_then(|armed| armed.renewed);
             let horizon = binding.from_partner.after(mclt);
-            let armed = Armed {
-                client_id: binding.client_id,
-                horizon,
-                renewed,
-                is_armed: true,
-            };
+            let armed = Armed { client_id: binding.client_id, horizon, renewed, is_armed: true };
             this.kernel.insert(address, armed);
             this.store.armed.insert(address);
         }
@@ -680,10 +560,7 @@ impl World {
     pub(crate) fn kernel_renews(&mut self, node: usize, client_id: &[u8], address: Ipv4Addr, want: u32) -> Option<u32> {
         let wall = self.now(node).wall;
         let this = &mut self.nodes[node];
-        let armed = this
-            .kernel
-            .get_mut(&address)
-            .filter(|armed| this.is_kernel_serving && armed.is_armed)?;
+        let armed = this.kernel.get_mut(&address).filter(|armed| this.is_kernel_serving && armed.is_armed)?;
         let secs = want.min(armed.horizon.since(wall));
         if armed.client_id != client_id || secs < want / 2 {
             return None;
@@ -709,18 +586,10 @@ impl World {
     pub(crate) fn transitions(&self, node: usize) -> Vec<(bool, State, State)> {
         let this = &self.nodes[node];
         let status = this.endpoint.as_ref().unwrap().status(&this.store, self.now(node));
-        status
-            .timeline
-            .iter()
-            .map(|step| (step.is_mine, step.from, step.to))
-            .collect()
+        status.timeline.iter().map(|step| (step.is_mine, step.from, step.to)).collect()
     }
 
     pub(crate) fn own_states(&self, node: usize) -> Vec<State> {
-        self.transitions(node)
-            .into_iter()
-            .filter(|step| step.0)
-            .map(|step| step.2)
-            .collect()
+        self.transitions(node).into_iter().filter(|step| step.0).map(|step| step.2).collect()
     }
 }

@@ -32,9 +32,7 @@ pub(crate) fn read_streams(file: &[u8]) -> BTreeMap<Direction, Vec<u8>> {
         let direction = (source, be16(tcp, 0) as u16, destination, be16(tcp, 2) as u16);
         let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
         let is_syn = tcp[13] & 2 != 0;
-        let stream = streams
-            .entry(direction)
-            .or_insert_with(|| (sequence, Vec::new(), BTreeMap::new()));
+        let stream = streams.entry(direction).or_insert_with(|| (sequence, Vec::new(), BTreeMap::new()));
         if is_syn {
             *stream = (sequence.wrapping_add(1), Vec::new(), BTreeMap::new());
         } else if !payload.is_empty() {
@@ -53,17 +51,12 @@ pub(crate) fn read_streams(file: &[u8]) -> BTreeMap<Direction, Vec<u8>> {
             }
         }
     }
-    streams
-        .into_iter()
-        .map(|(direction, stream)| (direction, stream.1))
-        .collect()
+    streams.into_iter().map(|(direction, stream)| (direction, stream.1)).collect()
 }
 
 /// A capture file with one TCP segment per message, all on one connection to port 647.
 pub(crate) fn write_capture(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut file = vec![
-        0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0,
-    ];
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0];
     let mut sequence = 1_u32;
     for (index, message) in messages.iter().enumerate() {
         let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];

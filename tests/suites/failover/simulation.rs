@@ -15,11 +15,10 @@ use dhcp_user::lease::time::WallTime;
 use crate::agent::{Ack, client_id};
 use crate::flows::{FIRST, settings};
 use crate::pair::{EPOCH, P, Rng, S, Weather, World};
-use crate::store::Record;
 use crate::watch::Watch;
 
 /// Seeds in the suite.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 3000;
 /// Virtual time with clients and faults, seconds.
 const STORM_SECS: u64 = 5400;
 /// Names of custom events.
@@ -94,11 +93,8 @@ impl Simulation {
             }
         }
         let mut world = World::new(both, &[(FIRST, 4 + rng.below(16) as u32)], seed);
-        world.weather = Weather {
-            delay_ms: 1 + rng.below(300),
-            disk_ms: 1 + rng.below(60),
-            revoke_ms: 1 + rng.below(60),
-        };
+        world.weather =
+            Weather { delay_ms: 1 + rng.below(300), disk_ms: 1 + rng.below(60), revoke_ms: 1 + rng.below(60) };
         world.watches = true;
         world.uses_kernel = rng.chance(60);
         world.nodes[S].skew_secs = rng.below(7) as i64 - 3;
@@ -145,29 +141,17 @@ impl Simulation {
         match self.failures.first() {
             Some(first) => {
                 // Only what is about the address that the failure names, if it names one.
-                let address = first
-                    .split(|c: char| c != '.' && !c.is_ascii_digit())
-                    .find(|word| word.starts_with("10."));
+                let address =
+                    first.split(|c: char| c != '.' && !c.is_ascii_digit()).find(|word| word.starts_with("10."));
                 let is_about = |line: &&String| {
                     !line.contains("10.77.0.")
                         || address
                             .is_none_or(|address| line.contains(&format!("{address} ")) || line.ends_with(address))
                 };
-                let mut tail: Vec<&str> = self
-                    .trace
-                    .iter()
-                    .filter(is_about)
-                    .rev()
-                    .take(80)
-                    .map(String::as_str)
-                    .collect();
+                let mut tail: Vec<&str> =
+                    self.trace.iter().filter(is_about).rev().take(80).map(String::as_str).collect();
                 tail.reverse();
-                Err(format!(
-                    "{first}\n{}\n{:#?}\n{:#?}",
-                    tail.join("\n"),
-                    self.logs(P),
-                    self.logs(S)
-                ))
+                Err(format!("{first}\n{}\n{:#?}\n{:#?}", tail.join("\n"), self.logs(P), self.logs(S)))
             }
             None => Ok(self.acks),
         }
@@ -208,12 +192,8 @@ impl Simulation {
         let is_alone = record.is_some_and(|record| record.mine == State::PartnerDown)
             || self.world.state(other) == Some(State::PartnerDown);
         let mine = self.world.nodes[node].store.state_record().map(|record| record.mine);
-        let may_serve = mine.is_none_or(|mine| {
-            matches!(
-                mine,
-                State::Normal | State::CommunicationsInterrupted | State::PartnerDown
-            )
-        });
+        let may_serve = mine
+            .is_none_or(|mine| matches!(mine, State::Normal | State::CommunicationsInterrupted | State::PartnerDown));
         is_alone && may_serve
     }
 
@@ -340,10 +320,7 @@ impl Simulation {
                 self.hand_out(node, client, address, asked_ms, secs, is_lost);
                 // The event comes, or does not; the map keeps the last renewal either way.
                 if self.rng.chance(50) {
-                    let renewed = self.world.nodes[node]
-                        .kernel
-                        .get(&address)
-                        .and_then(|armed| armed.renewed);
+                    let renewed = self.world.nodes[node].kernel.get(&address).and_then(|armed| armed.renewed);
                     self.world.learn(node, address, renewed);
                 }
                 continue;
@@ -353,14 +330,7 @@ impl Simulation {
             };
             self.check_time(node, address, ack.until, "agent");
             let life = self.world.nodes[node].life;
-            self.answers.push(Answer {
-                node,
-                life,
-                client,
-                asked_ms,
-                ack,
-                is_lost,
-            });
+            self.answers.push(Answer { node, life, client, asked_ms, ack, is_lost });
             self.world.plan_custom(self.world.weather.disk_ms + 1, ANSWER);
         }
     }
@@ -378,14 +348,7 @@ impl Simulation {
                 continue;
             }
             let (node, secs) = (answer.node, answer.ack.secs);
-            self.hand_out(
-                node,
-                answer.client,
-                answer.ack.address,
-                answer.asked_ms,
-                secs,
-                answer.is_lost,
-            );
+            self.hand_out(node, answer.client, answer.ack.address, answer.asked_ms, secs, answer.is_lost);
         }
         if !self.answers.is_empty() {
             self.world.plan_custom(10, ANSWER);
@@ -413,18 +376,7 @@ impl Simulation {
         }
         if !is_lost && is_wanted {
             // A client has one address; another one that it held is given up silently.
-            let before = self
-                .clients
-                .insert(
-                    client,
-                    Some(Held {
-                        address,
-                        node,
-                        asked_ms,
-                        secs,
-                    }),
-                )
-                .flatten();
+            let before = self.clients.insert(client, Some(Held { address, node, asked_ms, secs })).flatten();
             if let Some(before) = before.filter(|before| before.address != address) {
                 self.end_promise(client, before.address);
             }
@@ -436,31 +388,21 @@ impl Simulation {
             promises.retain(|promise| promise.client != client);
         }
         // An answer on its way finds a client that does not want it any more.
-        self.answers
-            .retain(|answer| answer.client != client || answer.ack.address != address);
+        self.answers.retain(|answer| answer.client != client || answer.ack.address != address);
     }
 
     /// I7: outside partner-down, never further than agreed and MCLT.
     fn check_time(&mut self, node: usize, address: Ipv4Addr, until: WallTime, who: &str) {
         self.watch_wire();
         let this = &self.world.nodes[node];
-        if this
-            .store
-            .state_record()
-            .is_some_and(|record| record.mine == State::PartnerDown)
-        {
+        if this.store.state_record().is_some_and(|record| record.mine == State::PartnerDown) {
             return;
         }
         let wall = self.world.now(node).wall;
         // An update counts from when it is in the journal, before its acknowledgement may leave.
-        let heard = self.watch.heard[node].get(&address).filter(|(potential, since)| {
-            this.store.journal.iter().skip(*since).any(|record| match record {
-                Record::Lease(binding) => binding.address == address && binding.from_partner.secs() == *potential,
-                Record::State(_) => false,
-            })
-        });
+        let heard = self.heard_in_journal(node, address);
         let agreed = self.watch.agreed[node].get(&address).copied().unwrap_or(0);
-        let agreed = agreed.max(heard.map_or(0, |(potential, _)| *potential));
+        let agreed = agreed.max(heard.unwrap_or(0));
         let limit = WallTime::from_secs(u64::from(agreed)).max(wall).after(self.mclt);
         if until > limit {
             self.failures.push(format!(
@@ -516,16 +458,12 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> (u64, Vec<u64>) {
 fn regressions() -> Vec<u64> {
     let text = include_str!("../../regressions/failover-seeds.txt");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| line.split_once(' ').expect("seed, lesson").0.parse().unwrap())
-        .collect()
+    lines.map(|line| line.split_once(' ').expect("seed, lesson").0.parse().unwrap()).collect()
 }
 
 #[test]
 fn the_invariants_hold_whatever_happens() {
-    let single = std::env::var("XDHCPD_SEED")
-        .ok()
-        .map(|seed| seed.parse::<u64>().unwrap());
+    let single = std::env::var("XDHCPD_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let count = std::env::var("XDHCPD_SEEDS").map_or(SEEDS, |count| count.parse().unwrap());
     let (first, last) = single.map_or((1, count), |seed| (seed, seed));
     let mut seeds: Vec<u64> = (first..=last).collect();
@@ -534,9 +472,8 @@ fn the_invariants_hold_whatever_happens() {
     }
     let seeds = &seeds;
     let halves: Vec<(u64, Vec<u64>)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..2)
-            .map(|part| scope.spawn(move || run_seeds(seeds.iter().skip(part).step_by(2).copied())))
-            .collect();
+        let threads: Vec<_> =
+            (0..2).map(|part| scope.spawn(move || run_seeds(seeds.iter().skip(part).step_by(2).copied()))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let acks: u64 = halves.iter().map(|half| half.0).sum();
@@ -546,11 +483,6 @@ fn the_invariants_hold_whatever_happens() {
         let why = Simulation::new(seed, true).run().unwrap_err();
         eprintln!("seed {seed} (XDHCPD_SEED={seed} cargo test -p tests --test failover invariants): {why}");
     }
-    assert!(
-        failed.is_empty(),
-        "{} failing seeds: {:?}",
-        failed.len(),
-        &failed[..failed.len().min(40)]
-    );
+    assert!(failed.is_empty(), "{} failing seeds: {:?}", failed.len(), &failed[..failed.len().min(40)]);
     assert!(acks > (last - first + 1) * 50, "the clients were served: {acks}");
 }

@@ -92,15 +92,13 @@ impl Store {
     fn put(&mut self, pool: usize, binding: Binding) {
         let is_allocatable = |state| matches!(state, BindingState::Free | BindingState::Backup);
         if let Some((pool, at, old)) = self.leases.get(&binding.address) {
-            self.allocatable
-                .remove(&(*pool, old.state, old.ends, Reverse(*at), old.address));
+            self.allocatable.remove(&(*pool, old.state, old.ends, Reverse(*at), old.address));
             self.due.remove(&(old.ends, old.address));
         }
         self.insertions += 1;
         let at = self.insertions;
         if is_allocatable(binding.state) && !binding.is_reserved {
-            self.allocatable
-                .insert((pool, binding.state, binding.ends, Reverse(at), binding.address));
+            self.allocatable.insert((pool, binding.state, binding.ends, Reverse(at), binding.address));
         } else {
             self.due.insert((binding.ends, binding.address));
         }
@@ -147,18 +145,9 @@ impl Leases for Store {
     }
 
     fn counts(&self, pool: usize) -> Counts {
-        let count = |state| {
-            self.allocatable
-                .iter()
-                .filter(|entry| entry.0 == pool && entry.1 == state)
-                .count() as u32
-        };
+        let count = |state| self.allocatable.iter().filter(|entry| entry.0 == pool && entry.1 == state).count() as u32;
         let (free, backup) = (count(BindingState::Free), count(BindingState::Backup));
-        Counts {
-            free,
-            backup,
-            other: self.pools[pool].len() as u32 - free - backup,
-        }
+        Counts { free, backup, other: self.pools[pool].len() as u32 - free - backup }
     }
 
     fn pool_of(&self, address: Ipv4Addr) -> Option<usize> {
@@ -178,11 +167,7 @@ impl Leases for Store {
 
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {
         let first = (pool, state, WallTime::NONE, Reverse(u64::MAX), Ipv4Addr::UNSPECIFIED);
-        for entry in self
-            .allocatable
-            .range(first..)
-            .take_while(|entry| entry.0 == pool && entry.1 == state)
-        {
+        for entry in self.allocatable.range(first..).take_while(|entry| entry.0 == pool && entry.1 == state) {
             if !visitor(&self.leases[&entry.4].2) {
                 return;
             }

@@ -33,23 +33,13 @@ impl Simulation {
     pub(crate) fn watch_wire(&mut self) {
         while let Some(seen) = self.world.seen.pop_front() {
             match seen {
-                Seen::Sent {
-                    from,
-                    connection,
-                    bytes,
-                    durable,
-                } => {
+                Seen::Sent { from, connection, bytes, durable } => {
                     for message in messages(self.watch.sent.entry((connection, from)).or_default(), &bytes) {
                         self.watch.messages += 1;
                         self.check_sent(from, connection, durable, message);
                     }
                 }
-                Seen::Delivered {
-                    to,
-                    connection,
-                    bytes,
-                    written,
-                } => {
+                Seen::Delivered { to, connection, bytes, written } => {
                     for message in messages(self.watch.delivered.entry((connection, to)).or_default(), &bytes) {
                         self.note_delivered(to, connection, written, message);
                     }
@@ -76,8 +66,7 @@ impl Simulation {
                     Record::State(_) => false,
                 });
                 if !is_on_disk && !virgin {
-                    self.failures
-                        .push(format!("I8: {from} announces what is not on its disk: {update:?}"));
+                    self.failures.push(format!("I8: {from} announces what is not on its disk: {update:?}"));
                 }
                 let has_client = update.chaddr.is_some();
                 let is_legal = match update.known_status() {
@@ -89,9 +78,7 @@ impl Simulation {
                 if !is_legal || message.xid == 0 {
                     self.failures.push(format!("a dhcpd could not take {update:?}"));
                 }
-                self.watch
-                    .sent_at
-                    .insert((connection, from, message.xid), self.watch.messages);
+                self.watch.sent_at.insert((connection, from, message.xid), self.watch.messages);
                 self.watch.updates.insert((connection, from, message.xid), update);
             }
             Body::BndAck(ack) if ack.refusal.reason.is_none() => {
@@ -108,12 +95,11 @@ impl Simulation {
                     Record::State(_) => false,
                 });
                 if !is_on_disk {
-                    self.failures.push(format!(
-                        "I8: {from} acknowledges before its record is on disk: {update:?}"
-                    ));
+                    self.failures.push(format!("I8: {from} acknowledges before its record is on disk: {update:?}"));
                 }
                 if let (Some(address), Some(potential)) = (update.address, update.potential_expiry) {
                     self.watch.agreed[from].insert(address, potential);
+                    self.watch.heard[from].remove(&address);
                     self.watch.accepted_at[from].insert(address, self.watch.messages);
                 }
             }
@@ -124,17 +110,26 @@ impl Simulation {
                 });
                 if last.is_some_and(|last| last != state.state) && !state.startup {
                     // A later transition may be on disk already; an earlier one must not be all there is.
-                    let ever = disk
-                        .iter()
-                        .any(|record| matches!(record, Record::State(r) if r.mine.wire() == state.state));
+                    let ever =
+                        disk.iter().any(|record| matches!(record, Record::State(r) if r.mine.wire() == state.state));
                     if !ever {
-                        self.failures
-                            .push(format!("I8: {from} announces a state that is not on its disk"));
+                        self.failures.push(format!("I8: {from} announces a state that is not on its disk"));
                     }
                 }
             }
             _ => {}
         }
+    }
+
+    /// The potential expiry of the last update for an address, if its receiver has written it down.
+    pub(crate) fn heard_in_journal(&self, node: usize, address: Ipv4Addr) -> Option<u32> {
+        let &(potential, since) = self.watch.heard[node].get(&address)?;
+        let journal = &self.world.nodes[node].store.journal;
+        let is_taken = journal.iter().skip(since).any(|record| match record {
+            Record::Lease(binding) => binding.address == address && binding.from_partner.secs() == potential,
+            Record::State(_) => false,
+        });
+        is_taken.then_some(potential)
     }
 
     /// A line for whoever has to understand a failing seed.
@@ -164,6 +159,10 @@ impl Simulation {
         match message.body {
             Body::BndUpd(update) => {
                 if let (Some(address), Some(potential)) = (update.address, update.potential_expiry) {
+                    // The one before may have been taken although its acknowledgement never left.
+                    if let Some(taken) = self.heard_in_journal(to, address) {
+                        self.watch.agreed[to].insert(address, taken);
+                    }
                     self.watch.heard[to].insert(address, (potential, written));
                 }
                 self.watch.arrived.insert((connection, 1 - to, message.xid), written);
@@ -174,15 +173,11 @@ impl Simulation {
                 {
                     // Where both told each other at once, each holds itself to the later one.
                     let sent = self.watch.sent_at[&(connection, to, message.xid)];
-                    let crossed = self.watch.accepted_at[to]
-                        .get(&address)
-                        .is_some_and(|accepted| *accepted > sent);
-                    let before = self.watch.agreed[to]
-                        .get(&address)
-                        .copied()
-                        .filter(|_| crossed)
-                        .unwrap_or(0);
-                    self.watch.agreed[to].insert(address, potential.max(before));
+                    let crossed = self.watch.accepted_at[to].get(&address).is_some_and(|accepted| *accepted > sent);
+                    let before = self.watch.agreed[to].get(&address).copied().filter(|_| crossed).unwrap_or(0);
+                    let heard = self.heard_in_journal(to, address).unwrap_or(0);
+                    self.watch.heard[to].remove(&address);
+                    self.watch.agreed[to].insert(address, potential.max(before).max(heard));
                 }
             }
             _ => {}

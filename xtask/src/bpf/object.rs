@@ -19,6 +19,12 @@ pub(super) fn strip(file: &[u8]) -> Result<Vec<u8>> {
         }
     }
     builder.delete_orphans();
+    // A compiler-made symbol holds a hash that knows where the library sources lie: a number does as well.
+    for (number, symbol) in builder.symbols.iter_mut().enumerate() {
+        if is_mangled(symbol.name.as_slice()) {
+            symbol.name = format!("local_{number}").into_bytes().into();
+        }
+    }
     // LLVM keeps the names of symbols and sections in one table; the writer wants two.
     if !builder.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
         let names = builder.sections.add();
@@ -35,6 +41,11 @@ pub(super) fn strip(file: &[u8]) -> Result<Vec<u8>> {
         }
     }
     Ok(bytes)
+}
+
+/// Whether the compiler made this name (v0 or legacy mangling).
+fn is_mangled(name: &[u8]) -> bool {
+    name.starts_with(b"_R") || name.starts_with(b"_ZN")
 }
 
 /// Says in a few words where two objects differ.

@@ -50,12 +50,7 @@ impl Parser<'_> {
         let Some(scope) = self.config.classes.get(id.0).map(|class| class.scope) else {
             return Err(Reported);
         };
-        let mut inner = Frame {
-            place: Place::Class,
-            scope,
-            class: Some(id),
-            ..frame.clone()
-        };
+        let mut inner = Frame { place: Place::Class, scope, class: Some(id), ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
         Ok(())
@@ -90,12 +85,8 @@ impl Parser<'_> {
                 let Some(class) = self.config.classes.get_mut(id.0) else {
                     return Err(Reported);
                 };
-                if in_subclass || class.submatch.as_ref().is_some_and(|old| *old != value) {
-                    return self.fail(
-                        span,
-                        "a class has one `match` or `spawn with` only",
-                        "this is the second",
-                    );
+                if in_subclass || class.submatch.is_some() {
+                    return self.fail(span, "a class has one `match` or `spawn with` only", "this is the second");
                 }
                 class.submatch = Some(value);
                 class.is_spawning |= is_spawn;
@@ -129,18 +120,10 @@ impl Parser<'_> {
         };
         let (scope, limit) = (parent.scope, parent.lease_limit);
         if parent.submatch.is_none() {
-            self.warning(
-                span,
-                format!("class \"{name}\" has no `match`"),
-                "its subclasses are never looked up",
-            );
+            self.warning(span, format!("class \"{name}\" has no `match`"), "its subclasses are never looked up");
         }
         let key: Arc<[u8]> = value.into();
-        let existing = self
-            .config
-            .classes
-            .get(class.0)
-            .and_then(|class| class.subclasses.get(&key).copied());
+        let existing = self.config.classes.get(class.0).and_then(|class| class.subclasses.get(&key).copied());
         let id = match existing {
             Some(id) => id,
             None => {
@@ -166,13 +149,8 @@ impl Parser<'_> {
             if let Some(subclass) = self.config.subclasses.get_mut(id.0) {
                 subclass.scope = own;
             }
-            let mut inner = Frame {
-                place: Place::Class,
-                scope: own,
-                class: Some(class),
-                subclass: Some(id),
-                ..frame.clone()
-            };
+            let mut inner =
+                Frame { place: Place::Class, scope: own, class: Some(class), subclass: Some(id), ..frame.clone() };
             self.block(&mut inner)?;
             self.finish_scope(own);
             return Ok(());
@@ -186,19 +164,12 @@ impl Parser<'_> {
         let value = self.string_or_octets()?;
         let span = start.to(self.last);
         let code = if word == "vendor-class" { 60 } else { 77 };
-        self.warning(
-            span,
-            format!("`{word}` is an old form of a class"),
-            "dhcpd 4.4 refuses it",
-        );
+        self.warning(span, format!("`{word}` is an old form of a class"), "dhcpd 4.4 refuses it");
         self.note("taken as a class that matches when the option has exactly this value");
         let name = format!("{word} {}", String::from_utf8_lossy(&value));
         let id = self.class_named(&name, frame, span)?;
         if let Some(class) = self.config.classes.get_mut(id.0) {
-            let option = Expr::Option(OptionRef {
-                space: SpaceId::DHCP,
-                code,
-            });
+            let option = Expr::Option(OptionRef { space: SpaceId::DHCP, code });
             class.match_if = Some(Expr::Equal(Box::new([option, Expr::Const(value.into())])));
         }
         self.class_block(id, frame)

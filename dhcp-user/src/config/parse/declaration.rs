@@ -85,11 +85,7 @@ impl Parser<'_> {
             Kind::Name | Kind::NumberOrName => {}
             Kind::Punct(_) | Kind::Number | Kind::String | Kind::End => {
                 let place = frame.place.name();
-                return self.fail(
-                    token.span,
-                    "expected a statement or a declaration",
-                    format!("inside {place}"),
-                );
+                return self.fail(token.span, "expected a statement or a declaration", format!("inside {place}"));
             }
         }
         let text = self.text(token);
@@ -125,19 +121,11 @@ impl Parser<'_> {
             self.any_expression()?;
             self.semicolon()?;
             let span = token.span.to(self.last);
-            self.warning(
-                span,
-                format!("this compares `{text}` with a value and does nothing"),
-                "",
-            );
+            self.warning(span, format!("this compares `{text}` with a value and does nothing"), "");
             self.note(format!("a variable is set with `set {text} = ...;`"));
             return Ok(());
         }
-        self.error(
-            token.span,
-            format!("unknown statement `{text}`"),
-            format!("inside {}", frame.place.name()),
-        );
+        self.error(token.span, format!("unknown statement `{text}`"), format!("inside {}", frame.place.name()));
         let known = STATEMENTS.iter().copied().chain(PARAMS.iter().map(|info| info.name));
         self.suggest(&word, known);
         if let Some(option) = self.config.spaces.option_by_name(SpaceId::DHCP, &word) {
@@ -201,9 +189,10 @@ impl Parser<'_> {
                 }
             }
             "hardware" | "fixed-address" | "uid" | "host-identifier" => match frame.host {
-                Some(host) => self.host_statement(frame, host, word),
+                Some(host) => self.host_statement(host, word),
                 None => self.misplaced(span, word, frame.place, "hosts"),
             },
+            "dynamic" | "deleted" if frame.host.is_some() => self.host_statement(frame.host?, word),
             "interface" => self.interface(frame),
             "allow" | "deny" if frame.place == Place::Pool => self.permit(frame),
             "match" | "spawn" | "lease" => match frame.class {
@@ -213,11 +202,7 @@ impl Parser<'_> {
             "db-time-format" | "lease-id-format" => self.format_choice(frame, word),
             "server-duid" => {
                 self.next();
-                self.warning(
-                    span,
-                    "`server-duid` is accepted but does nothing here",
-                    "this server speaks DHCPv4 only",
-                );
+                self.warning(span, "`server-duid` is accepted but does nothing here", "this server speaks DHCPv4 only");
                 self.skip_statement();
                 Ok(())
             }
@@ -252,10 +237,7 @@ impl Parser<'_> {
             // dhcpd: another name of `option dhcp-server-identifier`.
             "server-identifier" => {
                 let start = self.next().span;
-                let option = OptionRef {
-                    space: SpaceId::DHCP,
-                    code: 54,
-                };
+                let option = OptionRef { space: SpaceId::DHCP, code: 54 };
                 self.option_value(frame.scope, frame, option, Mode::Supersede, start)
             }
             "supersede" | "send" => self.modifier_statement(frame, Mode::Supersede),
@@ -284,11 +266,7 @@ impl Parser<'_> {
         };
         let scope = self.new_scope(ScopeKind::Group(name), Some(frame.scope), start);
         self.inherit_authority(scope, frame);
-        let mut inner = Frame {
-            place: Place::Group,
-            scope,
-            ..frame.clone()
-        };
+        let mut inner = Frame { place: Place::Group, scope, ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
         Ok(())
@@ -298,18 +276,10 @@ impl Parser<'_> {
         let span = self.last;
         self.semicolon()?;
         if frame.place == Place::Host {
-            return self.fail(
-                span,
-                "`authoritative` makes no sense in a host",
-                "it belongs to networks",
-            );
+            return self.fail(span, "`authoritative` makes no sense in a host", "it belongs to networks");
         }
         if matches!(frame.place, Place::Class | Place::Pool) {
-            self.warning(
-                span,
-                format!("`authoritative` has no effect inside {}", frame.place.name()),
-                "",
-            );
+            self.warning(span, format!("`authoritative` has no effect inside {}", frame.place.name()), "");
         }
         frame.authoritative = value;
         Ok(())
@@ -347,21 +317,13 @@ impl Parser<'_> {
             ("lease-id-format", "octal") => self.config.process.lease_id_format = LeaseIdFormat::Octal,
             ("lease-id-format", "hex") => self.config.process.lease_id_format = LeaseIdFormat::Hex,
             ("db-time-format", _) => {
-                return self.fail(
-                    token.span,
-                    format!("`{word}` is not a format"),
-                    "one of `default`, `local`",
-                );
+                return self.fail(token.span, format!("`{word}` is not a format"), "one of `default`, `local`");
             }
             _ => return self.fail(token.span, format!("`{word}` is not a format"), "one of `octal`, `hex`"),
         }
         self.semicolon()?;
         if frame.place != Place::Root {
-            self.warning(
-                start,
-                format!("`{statement}` holds for the whole server"),
-                "write it at the top level",
-            );
+            self.warning(start, format!("`{statement}` holds for the whole server"), "write it at the top level");
         }
         Ok(())
     }
@@ -394,11 +356,7 @@ impl Parser<'_> {
                     secret = true;
                 }
                 _ => {
-                    self.error(
-                        token.span,
-                        format!("unknown word `{word}` in a key"),
-                        "`algorithm` or `secret`",
-                    );
+                    self.error(token.span, format!("unknown word `{word}` in a key"), "`algorithm` or `secret`");
                     self.suggest(&word, ["algorithm", "secret"].into_iter());
                     return Err(Reported);
                 }

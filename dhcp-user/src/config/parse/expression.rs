@@ -10,7 +10,8 @@
 
 use std::sync::Arc;
 
-use super::{Parsed, Parser, Reported, nearest};
+use super::suggest::nearest;
+use super::{Parsed, Parser, Reported};
 use crate::config::lexer::Kind;
 use crate::config::limits::EXPRESSION_DEPTH_MAX;
 use crate::config::machine::fold;
@@ -79,8 +80,7 @@ impl Parser<'_> {
     pub(super) fn numeric(&mut self) -> Parsed<Expr> {
         let start = self.peek().span;
         let expr = self.expression(Want::Number)?;
-        self.require(expr, ExprKind::Number, start, "a numeric expression")
-            .map(fold)
+        self.require(expr, ExprKind::Number, start, "a numeric expression").map(fold)
     }
 
     /// Any expression.
@@ -105,11 +105,7 @@ impl Parser<'_> {
     fn expression(&mut self, want: Want) -> Parsed<Expr> {
         if self.depth >= EXPRESSION_DEPTH_MAX {
             let span = self.peek().span;
-            return self.fail(
-                span,
-                "expression is nested too deep",
-                format!("at most {EXPRESSION_DEPTH_MAX} deep"),
-            );
+            return self.fail(span, "expression is nested too deep", format!("at most {EXPRESSION_DEPTH_MAX} deep"));
         }
         self.depth = self.depth.saturating_add(1);
         let result = self.logical(want);
@@ -137,16 +133,10 @@ impl Parser<'_> {
         }
         if let (Some((first, _)), Some((_, span))) = (
             operators.first(),
-            operators
-                .iter()
-                .find(|(is_and, _)| Some(*is_and) != operators.first().map(|one| one.0)),
+            operators.iter().find(|(is_and, _)| Some(*is_and) != operators.first().map(|one| one.0)),
         ) {
             let _ = first;
-            self.warning(
-                *span,
-                "`and` and `or` are mixed without parentheses",
-                "read from the right",
-            );
+            self.warning(*span, "`and` and `or` are mixed without parentheses", "read from the right");
             self.note("dhcpd gives both the same precedence: `a and b or c` is `a and (b or c)`");
         }
         let Some((mut result, _)) = operands.pop() else {
@@ -178,27 +168,16 @@ impl Parser<'_> {
             ExprKind::Any => Want::Any,
         };
         if left.kind() == ExprKind::Boolean {
-            return self.fail(
-                left_span,
-                "expected data or a number before the comparison",
-                "this is true or false",
-            );
+            return self.fail(left_span, "expected data or a number before the comparison", "this is true or false");
         }
         let right_start = self.peek().span;
         let right = self.factor(wanted)?;
         let right_span = right_start.to(self.last);
         let kinds = (left.kind(), right.kind());
         if right.kind() == ExprKind::Boolean
-            || matches!(
-                kinds,
-                (ExprKind::Data, ExprKind::Number) | (ExprKind::Number, ExprKind::Data)
-            )
+            || matches!(kinds, (ExprKind::Data, ExprKind::Number) | (ExprKind::Number, ExprKind::Data))
         {
-            return self.fail(
-                right_span,
-                "the two sides are of different kinds",
-                "never equal to the left side",
-            );
+            return self.fail(right_span, "the two sides are of different kinds", "never equal to the left side");
         }
         if let Some(next) = self.peek_comparison() {
             return self.fail(next, "comparisons cannot be chained", "use `and`");
@@ -218,11 +197,7 @@ impl Parser<'_> {
                     },
                     other => Pattern::Computed(Box::new(other)),
                 };
-                Expr::Match {
-                    data: Box::new(left),
-                    pattern,
-                    ignore_case,
-                }
+                Expr::Match { data: Box::new(left), pattern, ignore_case }
             }
         })
     }
@@ -286,11 +261,7 @@ impl Parser<'_> {
             let right = self.operators(Want::Number, level.saturating_add(1))?;
             for (expr, span) in [(&left, left_span), (&right, right_start.to(self.last))] {
                 if !matches!(expr.kind(), ExprKind::Number | ExprKind::Any) {
-                    return self.fail(
-                        span,
-                        "expected a numeric expression",
-                        "operands of an arithmetic operator",
-                    );
+                    return self.fail(span, "expected a numeric expression", "operands of an arithmetic operator");
                 }
             }
             left = fold(Expr::Arith(operator, Box::new([left, right])));
@@ -300,11 +271,7 @@ impl Parser<'_> {
     fn primary(&mut self, want: Want) -> Parsed<Expr> {
         if self.depth >= EXPRESSION_DEPTH_MAX {
             let span = self.peek().span;
-            return self.fail(
-                span,
-                "expression is nested too deep",
-                format!("at most {EXPRESSION_DEPTH_MAX} deep"),
-            );
+            return self.fail(span, "expression is nested too deep", format!("at most {EXPRESSION_DEPTH_MAX} deep"));
         }
         self.depth = self.depth.saturating_add(1);
         let result = self.operand(want);
@@ -356,11 +323,7 @@ impl Parser<'_> {
                 let operand = self.primary(Want::Boolean)?;
                 if !matches!(operand.kind(), ExprKind::Boolean | ExprKind::Any) {
                     let span = start.to(self.last);
-                    self.error(
-                        span,
-                        "expected a boolean expression after `not`",
-                        "this is not true or false",
-                    );
+                    self.error(span, "expected a boolean expression after `not`", "this is not true or false");
                     if self.peek_comparison().is_some() {
                         self.note("put the comparison in parentheses: `not (a = b)`");
                     }
@@ -368,11 +331,7 @@ impl Parser<'_> {
                 }
                 if matches!(operand, Expr::And(_)) {
                     let span = token.span.to(self.last);
-                    self.warning(
-                        span,
-                        "`not ( ... and ... )` is never true when the left side is false",
-                        "",
-                    );
+                    self.warning(span, "`not ( ... and ... )` is never true when the left side is false", "");
                     self.note("dhcpd leaves the value open then, and the `if` is not taken; negate each side instead");
                 }
                 Expr::Not(Box::new(operand))
@@ -454,10 +413,7 @@ impl Parser<'_> {
                 self.expect(b'(')?;
                 let (name, _) = self.quoted("a host name")?;
                 self.expect(b')')?;
-                Expr::Resolved {
-                    name: self.host_name_place(&name),
-                    all: true,
-                }
+                Expr::Resolved { name: self.host_name_place(&name), all: true }
             }
             "defined" => {
                 self.expect(b'(')?;
@@ -469,11 +425,7 @@ impl Parser<'_> {
                 return self.fail(token.span, "`v6relay` is refused", "this server speaks DHCPv4 only");
             }
             "ns-update" | "updated-dns-rr" => {
-                return self.fail(
-                    token.span,
-                    format!("`{text}` is refused"),
-                    "dynamic DNS updates are not done",
-                );
+                return self.fail(token.span, format!("`{text}` is refused"), "dynamic DNS updates are not done");
             }
             _ => return self.variable_or_call(&text, token.span),
         })
@@ -493,11 +445,7 @@ impl Parser<'_> {
         }
         self.expect(b')')?;
         if !self.config.functions.contains(text) {
-            self.warning(
-                span,
-                format!("no function `{text}` is defined before this call"),
-                "gives null without one",
-            );
+            self.warning(span, format!("no function `{text}` is defined before this call"), "gives null without one");
             if let Some(near) = nearest(text, WORDS.iter().copied()) {
                 self.note(format!("did you mean `{near}`?"));
             }
@@ -559,17 +507,8 @@ impl Parser<'_> {
         if let Some(class) = self.config.class_by_name(name) {
             return Ok(class);
         }
-        self.error(
-            span,
-            format!("no class named \"{name}\""),
-            "a class must be declared before it is used",
-        );
-        let names: Vec<Arc<str>> = self
-            .config
-            .classes
-            .iter()
-            .map(|class| Arc::clone(&class.name))
-            .collect();
+        self.error(span, format!("no class named \"{name}\""), "a class must be declared before it is used");
+        let names: Vec<Arc<str>> = self.config.classes.iter().map(|class| Arc::clone(&class.name)).collect();
         self.suggest(name, names.iter().map(|name| &**name));
         Err(Reported)
     }

@@ -70,25 +70,12 @@ impl Parser<'_> {
     }
 
     fn peer_by_name(&self, name: &str) -> Option<PeerId> {
-        self.config
-            .failover_peers
-            .iter()
-            .position(|peer| *peer.name == *name)
-            .map(PeerId)
+        self.config.failover_peers.iter().position(|peer| *peer.name == *name).map(PeerId)
     }
 
     fn unknown_peer<T>(&mut self, name: &str, span: Span) -> Parsed<T> {
-        self.error(
-            span,
-            format!("no failover peer named \"{name}\""),
-            "it must be declared before it is used",
-        );
-        let names: Vec<String> = self
-            .config
-            .failover_peers
-            .iter()
-            .map(|peer| peer.name.to_string())
-            .collect();
+        self.error(span, format!("no failover peer named \"{name}\""), "it must be declared before it is used");
+        let names: Vec<String> = self.config.failover_peers.iter().map(|peer| peer.name.to_string()).collect();
         self.suggest(name, names.iter().map(String::as_str));
         Err(Reported)
     }
@@ -155,12 +142,7 @@ impl Parser<'_> {
             self.check_peer(&peer, has_role);
         }
         if let Some(first) = self.peer_by_name(name) {
-            let first = self
-                .config
-                .failover_peers
-                .get(first.0)
-                .map(|peer| peer.span)
-                .unwrap_or_default();
+            let first = self.config.failover_peers.get(first.0).map(|peer| peer.span).unwrap_or_default();
             self.error(span, format!("failover peer \"{name}\" is declared twice"), "");
             self.other(first, "first declared here");
             return Err(Reported);
@@ -177,10 +159,7 @@ impl Parser<'_> {
             of_peer = true;
             let (second, token) = self.word("`address`, `port`, `max-response-delay` or `max-unacked-updates`")?;
             word = second.to_ascii_lowercase();
-            if !matches!(
-                &*word,
-                "address" | "port" | "max-response-delay" | "max-unacked-updates"
-            ) {
+            if !matches!(&*word, "address" | "port" | "max-response-delay" | "max-unacked-updates") {
                 return self.fail(
                     token.span,
                     format!("unknown setting `peer {second}`"),
@@ -190,11 +169,7 @@ impl Parser<'_> {
         }
         match (&*word, of_peer) {
             ("primary" | "secondary", _) => {
-                peer.role = if word == "primary" {
-                    Role::Primary
-                } else {
-                    Role::Secondary
-                };
+                peer.role = if word == "primary" { Role::Primary } else { Role::Secondary };
                 *has_role = true;
             }
             ("address", false) => peer.address = Some(self.address()?.0),
@@ -215,11 +190,7 @@ impl Parser<'_> {
                     return self.fail(at, format!("{split} is out of range"), "`split` goes from 0 to 256");
                 }
                 if peer.role == Role::Secondary {
-                    return self.fail(
-                        token.span,
-                        "`split` is not allowed on a secondary",
-                        "the primary decides",
-                    );
+                    return self.fail(token.span, "`split` is not allowed on a secondary", "the primary decides");
                 }
                 peer.split = u16::try_from(split).ok();
                 peer.hba = Some(hba_of_split(split));
@@ -231,11 +202,7 @@ impl Parser<'_> {
                     return self.fail(token.span, "`hba` is not allowed on a secondary", "the primary decides");
                 }
                 let Ok(hba) = <[u8; 32]>::try_from(&*bytes) else {
-                    return self.fail(
-                        span,
-                        "`hba` wants exactly 32 octets",
-                        format!("this has {}", bytes.len()),
-                    );
+                    return self.fail(span, "`hba` wants exactly 32 octets", format!("this has {}", bytes.len()));
                 };
                 peer.split = None;
                 peer.hba = Some(hba);
@@ -269,40 +236,21 @@ impl Parser<'_> {
         let span = peer.span;
         let name = &peer.name;
         if !has_role {
-            self.warning(
-                span,
-                format!("failover peer \"{name}\" does not say its role"),
-                "taken as `primary`",
-            );
+            self.warning(span, format!("failover peer \"{name}\" does not say its role"), "taken as `primary`");
         }
         if peer.peer_address.is_none() {
-            self.error(
-                span,
-                format!("failover peer \"{name}\" has no `peer address`"),
-                "it is mandatory",
-            );
+            self.error(span, format!("failover peer \"{name}\" has no `peer address`"), "it is mandatory");
         }
         if peer.address.is_none() {
-            self.warning(
-                span,
-                format!("failover peer \"{name}\" has no `address`"),
-                "dhcpd stops at once without one",
-            );
+            self.warning(span, format!("failover peer \"{name}\" has no `address`"), "dhcpd stops at once without one");
         }
         if peer.role == Role::Primary {
             if peer.mclt == 0 {
-                self.error(
-                    span,
-                    format!("failover peer \"{name}\" has no `mclt`"),
-                    "mandatory on the primary",
-                );
+                self.error(span, format!("failover peer \"{name}\" has no `mclt`"), "mandatory on the primary");
             } else if peer.mclt < MCLT_SENSIBLE_MIN {
                 self.warning(
                     span,
-                    format!(
-                        "`mclt {}` gives new clients a first lease of {} s",
-                        peer.mclt, peer.mclt
-                    ),
+                    format!("`mclt {}` gives new clients a first lease of {} s", peer.mclt, peer.mclt),
                     "600 to 3600 is usual",
                 );
                 self.note("until the partner has acknowledged, a lease is no longer than the MCLT; it overrides `min-lease-time`");
@@ -331,14 +279,8 @@ impl Parser<'_> {
             return self.unknown_peer(name, span);
         };
         let open = self.expect(b'{')?;
-        let mut state = StateBootstrap {
-            my_state: None,
-            my_at: None,
-            partner_state: None,
-            partner_at: None,
-            mclt: None,
-            span,
-        };
+        let mut state =
+            StateBootstrap { my_state: None, my_at: None, partner_state: None, partner_at: None, mclt: None, span };
         loop {
             match self.peek().kind {
                 Kind::Punct(b'}') => {
@@ -375,12 +317,7 @@ impl Parser<'_> {
             }
             "mclt" => {
                 let mclt = self.unsigned(u32::MAX)?;
-                if self
-                    .config
-                    .failover_peers
-                    .get(peer.0)
-                    .is_some_and(|peer| peer.role == Role::Primary)
-                {
+                if self.config.failover_peers.get(peer.0).is_some_and(|peer| peer.role == Role::Primary) {
                     return self.fail(
                         token.span,
                         "`mclt` does not belong to the state of a primary",
@@ -403,27 +340,16 @@ impl Parser<'_> {
 
     fn state_name(&mut self) -> Parsed<StateName> {
         let (word, token) = self.word("the name of a state")?;
-        if let Some(state) = StateName::ALL
-            .iter()
-            .find(|state| state.name().eq_ignore_ascii_case(&word))
-        {
+        if let Some(state) = StateName::ALL.iter().find(|state| state.name().eq_ignore_ascii_case(&word)) {
             return Ok(*state);
         }
-        self.error(
-            token.span,
-            format!("unknown state `{word}`"),
-            "as in `normal` or `partner-down`",
-        );
+        self.error(token.span, format!("unknown state `{word}`"), "as in `normal` or `partner-down`");
         self.suggest(&word, StateName::ALL.iter().map(|state| state.name()));
         Err(Reported)
     }
 
     fn state_date(&mut self) -> Parsed<Option<u32>> {
-        if self.eat_word("at") {
-            self.date().map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.eat_word("at") { self.date().map(Some) } else { Ok(None) }
     }
 
     /// Findings that need the whole text: peers nobody refers to.
@@ -437,14 +363,8 @@ impl Parser<'_> {
             .map(|(_, peer)| (peer.name.to_string(), peer.span))
             .collect();
         for (name, span) in unused {
-            self.error(
-                span,
-                format!("no pool refers to failover peer \"{name}\""),
-                "dhcpd refuses to start",
-            );
-            self.note(format!(
-                "put `failover peer \"{name}\";` into the pools it shares; elsewhere it does not count"
-            ));
+            self.error(span, format!("no pool refers to failover peer \"{name}\""), "dhcpd refuses to start");
+            self.note(format!("put `failover peer \"{name}\";` into the pools it shares; elsewhere it does not count"));
         }
     }
 }

@@ -16,11 +16,7 @@ impl Parser<'_> {
         let span = start.to(name_span);
         let name: Arc<str> = name.into();
         if let Some(first) = self.host_names.get(&name).copied() {
-            self.error(
-                name_span,
-                format!("host `{name}` is declared twice"),
-                "names of hosts are global",
-            );
+            self.error(name_span, format!("host `{name}` is declared twice"), "names of hosts are global");
             self.other(first, "first declared here");
         } else {
             self.host_names.insert(Arc::clone(&name), span);
@@ -47,21 +43,25 @@ impl Parser<'_> {
             span,
             scope,
         });
-        let mut inner = Frame {
-            place: Place::Host,
-            scope,
-            host: Some(id),
-            ..frame.clone()
-        };
+        let mut inner = Frame { place: Place::Host, scope, host: Some(id), ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
         Ok(())
     }
 
     /// `hardware`, `fixed-address`, `uid`, `host-identifier`: at most one of each.
-    pub(super) fn host_statement(&mut self, frame: &Frame, id: HostId, word: &str) -> Parsed<()> {
+    pub(super) fn host_statement(&mut self, id: HostId, word: &str) -> Parsed<()> {
         let start = self.next().span;
         match word {
+            // Words of the leases file.
+            "dynamic" | "deleted" => {
+                self.semicolon()?;
+                self.warning(
+                    start,
+                    format!("`{word}` does nothing in a configuration"),
+                    "it belongs to the leases file",
+                );
+            }
             "hardware" => {
                 let hw = self.hardware()?;
                 self.semicolon()?;
@@ -78,12 +78,7 @@ impl Parser<'_> {
                     addresses.push(self.address()?.0);
                 }
                 self.semicolon()?;
-                if self
-                    .config
-                    .hosts
-                    .get(id.0)
-                    .is_some_and(|host| !host.fixed_addresses.is_empty())
-                {
+                if self.config.hosts.get(id.0).is_some_and(|host| !host.fixed_addresses.is_empty()) {
                     return self.twice(start, word);
                 }
                 if let Some(host) = self.config.hosts.get_mut(id.0) {
@@ -96,8 +91,11 @@ impl Parser<'_> {
                 if !self.hosts_with_uid.insert(id) {
                     return self.twice(start, word);
                 }
-                if let Some(host) = self.config.hosts.get_mut(id.0) {
-                    host.client_id = Some(bytes.into());
+                let Some(host) = self.config.hosts.get_mut(id.0) else {
+                    return Ok(());
+                };
+                if host.client_id.replace(bytes.into()).is_some() {
+                    self.warning(start, "this host has a client identifier already", "this one counts");
                 }
             }
             _ => {
@@ -115,12 +113,7 @@ impl Parser<'_> {
                         "host names are not resolved here",
                     );
                 };
-                if self
-                    .config
-                    .hosts
-                    .get(id.0)
-                    .is_some_and(|host| host.identifier.is_some())
-                {
+                if self.config.hosts.get(id.0).is_some_and(|host| host.identifier.is_some()) {
                     return self.twice(start, word);
                 }
                 if let Some(host) = self.config.hosts.get_mut(id.0) {
@@ -128,7 +121,6 @@ impl Parser<'_> {
                 }
             }
         }
-        let _ = frame;
         Ok(())
     }
 
@@ -138,12 +130,15 @@ impl Parser<'_> {
 
     /// `option dhcp-client-identifier VALUE;` in a host: what to match, as `uid` does.
     pub(super) fn host_client_id(&mut self, id: HostId, bytes: Arc<[u8]>, span: Span) -> Parsed<()> {
-        if !self.hosts_with_uid.insert(id) {
+        if self.hosts_with_uid.contains(&id) {
             self.warning(span, "this host has a client identifier already", "ignored");
             return Ok(());
         }
-        if let Some(host) = self.config.hosts.get_mut(id.0) {
-            host.client_id = Some(bytes);
+        let Some(host) = self.config.hosts.get_mut(id.0) else {
+            return Ok(());
+        };
+        if host.client_id.replace(bytes).is_some() {
+            self.warning(span, "this host has a client identifier already", "this one counts");
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod option;
 mod parameter;
 mod pool;
 mod statement;
+mod suggest;
 mod value;
 
 use std::collections::{HashMap, HashSet};
@@ -155,11 +156,9 @@ impl<'r> Parser<'r> {
         self.check_subnets();
         let does_ddns = self.config.scopes.first().is_some_and(|scope| {
             scope.statements.iter().any(|statement| match &statement.kind {
-                StatementKind::Assign {
-                    target: Target::Param(Param::DdnsUpdateStyle),
-                    value,
-                    ..
-                } => *value != Expr::bytes(&[0]),
+                StatementKind::Assign { target: Target::Param(Param::DdnsUpdateStyle), value, .. } => {
+                    *value != Expr::bytes(&[0])
+                }
                 _ => false,
             })
         });
@@ -229,11 +228,7 @@ impl<'r> Parser<'r> {
         let text: Arc<[u8]> = match (self.read)(name) {
             Ok(text) if text.len() <= FILE_LEN_MAX => text.into(),
             Ok(_) => {
-                self.error(
-                    at,
-                    format!("`{name}` is too long"),
-                    format!("at most {FILE_LEN_MAX} bytes"),
-                );
+                self.error(at, format!("`{name}` is too long"), format!("at most {FILE_LEN_MAX} bytes"));
                 return false;
             }
             Err(why) => {
@@ -254,28 +249,14 @@ impl<'r> Parser<'r> {
                     self.error(span.first(), "token too long", format!("at most {TOKEN_LEN_MAX} bytes"));
                 }
                 LexError::UnendedString => {
-                    self.error(
-                        span,
-                        "string without an end",
-                        "no closing quote until the end of the file",
-                    );
+                    self.error(span, "string without an end", "no closing quote until the end of the file");
                 }
                 LexError::BadHexEscape => {
-                    self.error(
-                        span,
-                        "bad escape in a string",
-                        "`\\x` wants exactly two hexadecimal digits",
-                    );
+                    self.error(span, "bad escape in a string", "`\\x` wants exactly two hexadecimal digits");
                 }
             }
         }
-        self.inputs.push(Input {
-            file,
-            name: name.to_owned(),
-            text,
-            tokens,
-            at: 0,
-        });
+        self.inputs.push(Input { file, name: name.to_owned(), text, tokens, at: 0 });
         true
     }
 
@@ -302,20 +283,15 @@ impl<'r> Parser<'r> {
 
     fn peek_at(&self, ahead: usize) -> Token {
         let Some(input) = self.inputs.last() else {
-            return Token {
-                kind: Kind::End,
-                span: Span::default(),
-            };
+            return Token { kind: Kind::End, span: Span::default() };
         };
         let last = input.tokens.len().saturating_sub(1);
         let at = input.at.saturating_add(ahead).min(last);
-        input.tokens.get(at).copied().unwrap_or(Token {
-            kind: Kind::End,
-            span: Span {
-                file: input.file,
-                ..Span::default()
-            },
-        })
+        input
+            .tokens
+            .get(at)
+            .copied()
+            .unwrap_or(Token { kind: Kind::End, span: Span { file: input.file, ..Span::default() } })
     }
 
     fn next(&mut self) -> Token {
@@ -335,8 +311,7 @@ impl<'r> Parser<'r> {
             Some(input) if input.file == token.span.file => &input.text,
             _ => return self.config.sources.text(token.span.file),
         };
-        text.get(token.span.start as usize..token.span.end as usize)
-            .unwrap_or_default()
+        text.get(token.span.start as usize..token.span.end as usize).unwrap_or_default()
     }
 
     /// The text of a word or number.
@@ -406,11 +381,7 @@ impl<'r> Parser<'r> {
     /// that is on a later line.
     fn place_of_missing(&self) -> Span {
         let found = self.peek().span;
-        let behind = Span {
-            start: self.last.end,
-            end: self.last.end,
-            ..self.last
-        };
+        let behind = Span { start: self.last.end, end: self.last.end, ..self.last };
         if found.file != behind.file || behind.end == 0 {
             return found;
         }
@@ -422,10 +393,9 @@ impl<'r> Parser<'r> {
     /// Goes on after an error in a statement that began behind `before`: to the end of the statement, unless that has
     /// been reached already.
     fn recover(&mut self, before: Span) {
-        let is_at_end = matches!(
-            self.config.sources.text(self.last.file).get(self.last.start as usize),
-            Some(b';' | b'}')
-        ) && self.last.end == self.last.start.saturating_add(1);
+        let is_at_end =
+            matches!(self.config.sources.text(self.last.file).get(self.last.start as usize), Some(b';' | b'}'))
+                && self.last.end == self.last.start.saturating_add(1);
         if self.last == before || !is_at_end {
             self.skip_statement();
         }
@@ -460,32 +430,28 @@ impl<'r> Parser<'r> {
 
     // Findings.
 
-    fn error(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) -> &mut Diagnostic {
-        self.report(Severity::Error, span, message.into(), label.into())
+    fn error(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
+        self.report(Severity::Error, span, message.into(), label.into());
     }
 
-    fn warning(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) -> &mut Diagnostic {
-        self.report(Severity::Warning, span, message.into(), label.into())
+    fn warning(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
+        self.report(Severity::Warning, span, message.into(), label.into());
     }
 
-    fn report(&mut self, severity: Severity, span: Span, message: String, label: String) -> &mut Diagnostic {
+    fn report(&mut self, severity: Severity, span: Span, message: String, label: String) {
         if self.diagnostics.len() >= DIAGNOSTICS_MAX {
             if severity == Severity::Error {
                 self.suppressed = self.suppressed.saturating_add(1);
             }
             // The last one kept takes the notes of those that are not.
-            self.diagnostics.pop();
+            if let Some(lost) = self.diagnostics.pop()
+                && lost.severity == Severity::Error
+                && severity == Severity::Warning
+            {
+                self.suppressed = self.suppressed.saturating_add(1);
+            }
         }
-        self.diagnostics.push(Diagnostic {
-            severity,
-            message,
-            span,
-            label,
-            notes: Vec::new(),
-            other: None,
-        });
-        let last = self.diagnostics.len().saturating_sub(1);
-        &mut self.diagnostics[last]
+        self.diagnostics.push(Diagnostic { severity, message, span, label, notes: Vec::new(), other: None });
     }
 
     fn fail<T>(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) -> Parsed<T> {
@@ -507,7 +473,7 @@ impl<'r> Parser<'r> {
 
     /// Adds "did you mean" to the last finding when a candidate is near.
     fn suggest<'a>(&mut self, word: &str, candidates: impl Iterator<Item = &'a str>) {
-        if let Some(best) = nearest(word, candidates) {
+        if let Some(best) = suggest::nearest(word, candidates) {
             self.note(format!("did you mean `{best}`?"));
         }
     }
@@ -520,14 +486,7 @@ impl<'r> Parser<'r> {
             .and_then(|parent| self.config.scopes.get(parent.0))
             .map_or((Vec::new(), false), |scope| (scope.path.to_vec(), scope.authoritative));
         path.push(id);
-        let scope = Scope {
-            kind,
-            parent,
-            path: path.into(),
-            statements: Vec::new(),
-            span,
-            authoritative,
-        };
+        let scope = Scope { kind, parent, path: path.into(), statements: Vec::new(), span, authoritative };
         self.config.scopes.push(scope);
         id
     }
@@ -568,14 +527,8 @@ impl<'r> Parser<'r> {
 
     /// Gives up: what is nested this deep is no configuration.
     fn too_deep<T>(&mut self, open: Span) -> Parsed<T> {
-        self.error(
-            open,
-            "blocks are nested too deep",
-            format!("at most {NESTING_MAX} deep"),
-        );
-        self.inputs
-            .iter_mut()
-            .for_each(|input| input.at = input.tokens.len().saturating_sub(1));
+        self.error(open, "blocks are nested too deep", format!("at most {NESTING_MAX} deep"));
+        self.inputs.iter_mut().for_each(|input| input.at = input.tokens.len().saturating_sub(1));
         self.is_aborted = true;
         Err(Reported)
     }
@@ -591,11 +544,7 @@ impl<'r> Parser<'r> {
     }
 
     fn errors_count(&self) -> usize {
-        self.diagnostics
-            .iter()
-            .filter(|one| one.severity == Severity::Error)
-            .count()
-            .saturating_add(self.suppressed)
+        self.diagnostics.iter().filter(|one| one.severity == Severity::Error).count().saturating_add(self.suppressed)
     }
 
     /// A warning that only matters when dynamic DNS is on.
@@ -609,41 +558,4 @@ impl<'r> Parser<'r> {
             other: None,
         });
     }
-}
-
-/// The candidate that differs least from `word`, if it is near enough to be meant.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_ascii_lowercase();
-    let limit = match word.len() {
-        0..=3 => 1,
-        4..=8 => 2,
-        _ => 3,
-    };
-    candidates
-        .map(|candidate| (distance(&word, &candidate.to_ascii_lowercase(), limit), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Number of letters to insert, remove or change between two words; anything above `limit` when it is more.
-fn distance(a: &str, b: &str, limit: usize) -> usize {
-    if a.len().abs_diff(b.len()) > limit || a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i.saturating_add(1);
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let change = diagonal.saturating_add(usize::from(x != y));
-            diagonal = *cell;
-            left = change.min(diagonal.saturating_add(1)).min(left.saturating_add(1));
-            *cell = left;
-        }
-    }
-    row.last().copied().unwrap_or(usize::MAX)
 }

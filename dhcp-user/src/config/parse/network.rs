@@ -22,13 +22,7 @@ impl Parser<'_> {
             return self.fail(self.last, "a shared-network needs a name", "this one is empty");
         }
         let span = start.to(self.last);
-        if let Some(first) = self
-            .config
-            .shared_networks
-            .iter()
-            .find(|one| *one.name == *name)
-            .map(|one| one.span)
-        {
+        if let Some(first) = self.config.shared_networks.iter().find(|one| *one.name == *name).map(|one| one.span) {
             self.warning(span, format!("shared-network `{name}` is declared twice"), "");
             self.other(first, "first declared here");
         }
@@ -45,12 +39,7 @@ impl Parser<'_> {
             span,
             scope,
         });
-        let mut inner = Frame {
-            place: Place::SharedNetwork,
-            scope,
-            network: Some(id),
-            ..frame.clone()
-        };
+        let mut inner = Frame { place: Place::SharedNetwork, scope, network: Some(id), ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
         let Some(network) = self.config.shared_networks.get_mut(id.0) else {
@@ -58,11 +47,7 @@ impl Parser<'_> {
         };
         network.authoritative = inner.authoritative;
         if network.subnets.is_empty() {
-            return self.fail(
-                span,
-                format!("shared-network `{name}` has no subnet"),
-                "it needs at least one",
-            );
+            return self.fail(span, format!("shared-network `{name}` has no subnet"), "it needs at least one");
         }
         Ok(())
     }
@@ -73,33 +58,21 @@ impl Parser<'_> {
         let (net, net_span) = self.ip()?;
         if self.at(b'/') {
             let span = net_span.to(self.peek_at(1).span);
-            return self.fail(
-                span,
-                "expected `netmask`",
-                "write `subnet A netmask B`, not a prefix length",
-            );
+            return self.fail(span, "expected `netmask`", "write `subnet A netmask B`, not a prefix length");
         }
         self.expect_word("netmask")?;
         let (mask, mask_span) = self.ip()?;
         let span = start.to(mask_span);
         if net.to_bits() & !mask.to_bits() != 0 {
             let wanted = Ipv4Addr::from_bits(net.to_bits() & mask.to_bits());
-            self.error(
-                net_span,
-                "subnet number and netmask do not fit",
-                format!("the subnet would be {wanted}"),
-            );
+            self.error(net_span, "subnet number and netmask do not fit", format!("the subnet would be {wanted}"));
         }
         if mask.to_bits().leading_ones() != mask.to_bits().count_ones() {
             self.warning(mask_span, "this netmask has holes", "a netmask is ones, then zeros");
         }
         let net = Ipv4Addr::from_bits(net.to_bits() & mask.to_bits());
         let id = SubnetId(self.config.subnets.len());
-        let kind = if frame.network.is_some() {
-            ScopeKind::Subnet
-        } else {
-            ScopeKind::SharedNetwork
-        };
+        let kind = if frame.network.is_some() { ScopeKind::Subnet } else { ScopeKind::SharedNetwork };
         let scope = self.new_scope(kind, Some(frame.scope), span);
         self.inherit_authority(scope, frame);
         let network = match frame.network {
@@ -132,13 +105,8 @@ impl Parser<'_> {
         if let Some(network) = self.config.shared_networks.get_mut(network.0) {
             network.subnets.push(id);
         }
-        let mut inner = Frame {
-            place: Place::Subnet,
-            scope,
-            network: Some(network),
-            subnet: Some(id),
-            ..frame.clone()
-        };
+        let mut inner =
+            Frame { place: Place::Subnet, scope, network: Some(network), subnet: Some(id), ..frame.clone() };
         let result = self.block(&mut inner);
         self.finish_scope(scope);
         if let Some(subnet) = self.config.subnets.get_mut(id.0) {
@@ -177,21 +145,13 @@ impl Parser<'_> {
         let span = start.to(self.last);
         let (low, high) = (first.min(last), first.max(last));
         if first > last {
-            self.warning(
-                first_span.to(last_span),
-                "the range ends before it begins",
-                "the two are exchanged",
-            );
+            self.warning(first_span.to(last_span), "the range ends before it begins", "the two are exchanged");
         }
         let Some(network) = frame.network else {
             return Err(Reported);
         };
         self.check_range(frame, network, (low, first_span), (high, last_span))?;
-        let range = Range {
-            first: low,
-            last: high,
-            span,
-        };
+        let range = Range { first: low, last: high, span };
         let pool = match frame.pool {
             Some(pool) => pool,
             None => self.implicit_pool(network, is_bootp, span),
@@ -219,29 +179,17 @@ impl Parser<'_> {
             (None, Some(network)) => network.subnets.clone(),
             (None, None) => Vec::new(),
         };
-        let subnets: Vec<&Subnet> = candidates
-            .iter()
-            .filter_map(|id| self.config.subnets.get(id.0))
-            .collect();
+        let subnets: Vec<&Subnet> = candidates.iter().filter_map(|id| self.config.subnets.get(id.0)).collect();
         let both = |subnet: &&&Subnet| subnet.contains(low) && subnet.contains(high);
         if subnets.iter().any(|subnet| both(&subnet)) {
             return Ok(());
         }
-        let (bad, span) = if subnets.iter().any(|subnet| subnet.contains(low)) {
-            (high, high_span)
-        } else {
-            (low, low_span)
-        };
+        let (bad, span) =
+            if subnets.iter().any(|subnet| subnet.contains(low)) { (high, high_span) } else { (low, low_span) };
         let (label, other) = match &*subnets {
-            [one] => (
-                format!("not in subnet {} netmask {}", one.net, one.mask),
-                Some(one.span),
-            ),
+            [one] => (format!("not in subnet {} netmask {}", one.net, one.mask), Some(one.span)),
             [] => ("a subnet must stand before the pool".to_owned(), None),
-            _ => (
-                "in no subnet of this shared-network that stands before".to_owned(),
-                None,
-            ),
+            _ => ("in no subnet of this shared-network that stands before".to_owned(), None),
         };
         self.error(span, format!("bad range: {bad} is outside of the subnet"), label);
         if let Some(other) = other {
@@ -252,16 +200,9 @@ impl Parser<'_> {
 
     /// The pool that ranges directly in a subnet share: it admits everybody but dynamic BOOTP clients.
     fn implicit_pool(&mut self, network: SharedNetworkId, is_bootp: bool, span: Span) -> PoolId {
-        let pools = self
-            .config
-            .shared_networks
-            .get(network.0)
-            .map_or(&[][..], |network| &network.pools);
+        let pools = self.config.shared_networks.get(network.0).map_or(&[][..], |network| &network.pools);
         let same = pools.iter().copied().find(|id| {
-            self.config
-                .pools
-                .get(id.0)
-                .is_some_and(|pool| pool.is_implicit && pool.deny.is_empty() == is_bootp)
+            self.config.pools.get(id.0).is_some_and(|pool| pool.is_implicit && pool.deny.is_empty() == is_bootp)
         });
         if let Some(same) = same {
             return same;
@@ -273,16 +214,8 @@ impl Parser<'_> {
         self.config.pools.push(Pool {
             shared_network: network,
             ranges: Vec::new(),
-            allow: if is_bootp {
-                permit(PermitKind::AllClients)
-            } else {
-                Vec::new()
-            },
-            deny: if is_bootp {
-                Vec::new()
-            } else {
-                permit(PermitKind::DynamicBootpClients)
-            },
+            allow: if is_bootp { permit(PermitKind::AllClients) } else { Vec::new() },
+            deny: if is_bootp { Vec::new() } else { permit(PermitKind::DynamicBootpClients) },
             failover: None,
             valid_from: None,
             valid_until: None,
@@ -312,12 +245,7 @@ impl Parser<'_> {
         let mut seen: Vec<(Target, Span)> = Vec::new();
         let mut twice = Vec::new();
         for statement in &scope.statements {
-            if let StatementKind::Assign {
-                mode: Mode::Supersede,
-                target,
-                ..
-            } = statement.kind
-            {
+            if let StatementKind::Assign { mode: Mode::Supersede, target, .. } = statement.kind {
                 match seen.iter_mut().find(|(other, _)| *other == target) {
                     Some((_, first)) => {
                         twice.push((target, *first, statement.span));
@@ -332,11 +260,7 @@ impl Parser<'_> {
                 Target::Option(option) => format!("option {}", self.config.spaces.option_name(option)),
                 Target::Param(param) => param.name().to_owned(),
             };
-            self.warning(
-                second,
-                format!("`{name}` is set twice in the same block"),
-                "the last one wins",
-            );
+            self.warning(second, format!("`{name}` is set twice in the same block"), "the last one wins");
             self.other(first, "this one has no effect");
         }
     }
@@ -353,28 +277,15 @@ impl Parser<'_> {
 
     /// No address is in two ranges.
     pub(super) fn check_ranges(&mut self) {
-        let mut ranges: Vec<Range> = self
-            .config
-            .pools
-            .iter()
-            .flat_map(|pool| pool.ranges.iter().copied())
-            .collect();
+        let mut ranges: Vec<Range> = self.config.pools.iter().flat_map(|pool| pool.ranges.iter().copied()).collect();
         ranges.sort_by_key(|range| (range.first, range.last, range.span));
         let mut highest: Option<Range> = None;
         for range in ranges {
             if let Some(before) = highest
                 && range.first <= before.last
             {
-                let (early, late) = if before.span < range.span {
-                    (before, range)
-                } else {
-                    (range, before)
-                };
-                self.error(
-                    late.span,
-                    format!("address {} is declared twice", range.first),
-                    "in this range",
-                );
+                let (early, late) = if before.span < range.span { (before, range) } else { (range, before) };
+                self.error(late.span, format!("address {} is declared twice", range.first), "in this range");
                 self.other(early.span, "and in this one");
             }
             if highest.is_none_or(|before| range.last > before.last) {
@@ -389,13 +300,7 @@ impl Parser<'_> {
             .config
             .subnets
             .iter()
-            .map(|subnet| {
-                (
-                    subnet.net.to_bits(),
-                    subnet.net.to_bits() | !subnet.mask.to_bits(),
-                    subnet.span,
-                )
-            })
+            .map(|subnet| (subnet.net.to_bits(), subnet.net.to_bits() | !subnet.mask.to_bits(), subnet.span))
             .collect();
         subnets.sort_unstable();
         let mut highest: Option<(u32, Span)> = None;

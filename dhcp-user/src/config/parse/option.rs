@@ -22,29 +22,17 @@ impl Parser<'_> {
     fn option_path(&mut self) -> Parsed<OptionPath> {
         let (first, token) = self.word("the name of an option")?;
         if !self.at(b'.') {
-            return Ok(OptionPath {
-                space: SpaceId::DHCP,
-                name: first,
-                span: token.span,
-            });
+            return Ok(OptionPath { space: SpaceId::DHCP, name: first, span: token.span });
         }
         self.next();
         let Some(space) = self.config.spaces.space_by_name(&first) else {
-            self.error(
-                token.span,
-                format!("no option space named `{first}`"),
-                "declare it with `option space`",
-            );
+            self.error(token.span, format!("no option space named `{first}`"), "declare it with `option space`");
             let names: Vec<String> = self.config.spaces.space_names().map(ToOwned::to_owned).collect();
             self.suggest(&first, names.iter().map(String::as_str));
             return Err(Reported);
         };
         let (name, second) = self.word("the name of an option in this space")?;
-        Ok(OptionPath {
-            space,
-            name,
-            span: token.span.to(second.span),
-        })
+        Ok(OptionPath { space, name, span: token.span.to(second.span) })
     }
 
     /// The name of an option that is known.
@@ -58,22 +46,10 @@ impl Parser<'_> {
             return Ok((option, path.span));
         }
         let space = self.config.spaces.name(path.space).to_owned();
-        self.error(
-            path.span,
-            format!("unknown option `{}`", path.name),
-            format!("not in option space `{space}`"),
-        );
-        let names: Vec<String> = self
-            .config
-            .spaces
-            .option_names(path.space)
-            .map(ToOwned::to_owned)
-            .collect();
+        self.error(path.span, format!("unknown option `{}`", path.name), format!("not in option space `{space}`"));
+        let names: Vec<String> = self.config.spaces.option_names(path.space).map(ToOwned::to_owned).collect();
         self.suggest(&path.name, names.iter().map(String::as_str));
-        self.note(format!(
-            "an option of your own is defined by `option {} code N = TYPE;`",
-            path.name
-        ));
+        self.note(format!("an option of your own is defined by `option {} code N = TYPE;`", path.name));
         Err(Reported)
     }
 
@@ -88,11 +64,7 @@ impl Parser<'_> {
             self.next();
             let (name, token) = self.word("the name of a parameter")?;
             let Some(param) = Param::by_name(&name) else {
-                return self.fail(
-                    token.span,
-                    format!("unknown parameter `{name}`"),
-                    "not in option space `server`",
-                );
+                return self.fail(token.span, format!("unknown parameter `{name}`"), "not in option space `server`");
             };
             return self.parameter_value(frame, param, start);
         }
@@ -116,22 +88,13 @@ impl Parser<'_> {
         let (value, is_literal) = self.assigned_value(option)?;
         let span = start.to(self.last);
         if let (Some(host), Expr::Const(bytes)) = (frame.host, &value)
-            && option
-                == (OptionRef {
-                    space: SpaceId::DHCP,
-                    code: 61,
-                })
+            && option == (OptionRef { space: SpaceId::DHCP, code: 61 })
             && mode == Mode::Supersede
         {
             // dhcpd: in a host this is the identifier to match, as `uid` is, and not an option to send.
             return self.host_client_id(host, bytes.clone(), span);
         }
-        let kind = StatementKind::Assign {
-            mode,
-            target: Target::Option(option),
-            value,
-            is_literal,
-        };
+        let kind = StatementKind::Assign { mode, target: Target::Option(option), value, is_literal };
         self.add_statement(scope, Statement { kind, span });
         Ok(())
     }
@@ -206,11 +169,7 @@ impl Parser<'_> {
                 };
                 let number = self.number(-(i64::from(max) / 2) - 1, i64::from(max))?;
                 let bytes = number.to_be_bytes();
-                value.push(
-                    bytes
-                        .get(8_usize.saturating_sub(usize::from(width))..)
-                        .unwrap_or_default(),
-                );
+                value.push(bytes.get(8_usize.saturating_sub(usize::from(width))..).unwrap_or_default());
             }
             Elem::Signed(width) => {
                 let bits = u32::from(width).saturating_mul(8);
@@ -218,11 +177,7 @@ impl Parser<'_> {
                 let max = (1_i64 << bits) - 1;
                 let number = self.number(-(1_i64 << (bits.saturating_sub(1))), max)?;
                 let bytes = number.to_be_bytes();
-                value.push(
-                    bytes
-                        .get(8_usize.saturating_sub(usize::from(width))..)
-                        .unwrap_or_default(),
-                );
+                value.push(bytes.get(8_usize.saturating_sub(usize::from(width))..).unwrap_or_default());
             }
             Elem::Text => {
                 let token = self.peek();
@@ -275,11 +230,7 @@ impl Parser<'_> {
             }
             None => {
                 let span = start.to(self.last);
-                self.fail(
-                    span,
-                    "this is not a domain name",
-                    "labels have 1 to 63 bytes, a name at most 255",
-                )
+                self.fail(span, "this is not a domain name", "labels have 1 to 63 bytes, a name at most 255")
             }
         }
     }
@@ -288,10 +239,8 @@ impl Parser<'_> {
         let start = self.peek().span;
         let mut text = String::new();
         // Its colons belong to it only as long as nothing stands between.
-        while matches!(
-            self.peek().kind,
-            Kind::Number | Kind::NumberOrName | Kind::Punct(b':' | b'.')
-        ) && (text.is_empty() || self.peek().span.start == self.last.end)
+        while matches!(self.peek().kind, Kind::Number | Kind::NumberOrName | Kind::Punct(b':' | b'.'))
+            && (text.is_empty() || self.peek().span.start == self.last.end)
         {
             let token = self.next();
             text.push_str(&self.text(token));
@@ -310,11 +259,7 @@ impl Parser<'_> {
         self.next();
         let (name, token) = self.word("the name of an option space")?;
         if frame.place != Place::Root {
-            return self.fail(
-                start,
-                "option spaces are declared at the top level only",
-                "not inside a block",
-            );
+            return self.fail(start, "option spaces are declared at the top level only", "not inside a block");
         }
         let (mut code_width, mut length_width) = (1, 1);
         while !self.at(b';') {
@@ -366,11 +311,7 @@ impl Parser<'_> {
     /// `option [space.]name code N = TYPE ;`
     fn option_definition(&mut self, frame: &Frame, start: Span, path: &OptionPath) -> Parsed<()> {
         if frame.place != Place::Root {
-            return self.fail(
-                start.to(self.last),
-                "options are defined at the top level only",
-                "not inside a block",
-            );
+            return self.fail(start.to(self.last), "options are defined at the top level only", "not inside a block");
         }
         self.next();
         let width = self.config.spaces.space(path.space).map_or(1, |space| space.code_width);
@@ -389,11 +330,7 @@ impl Parser<'_> {
             );
         }
         if path.space == SpaceId::DHCP && matches!(code, 0 | 255) {
-            self.warning(
-                token.span,
-                format!("code {code} cannot be sent"),
-                "0 and 255 are padding and end",
-            );
+            self.warning(token.span, format!("code {code} cannot be sent"), "0 and 255 are padding and end");
         }
         self.expect(b'=')?;
         let ty = self.option_type()?;
@@ -405,12 +342,7 @@ impl Parser<'_> {
     /// `TYPE` of a definition.
     fn option_type(&mut self) -> Parsed<OptionType> {
         let start = self.peek().span;
-        let mut ty = OptionType {
-            elems: Vec::new(),
-            repeat: Repeat::Once,
-            optional_last: false,
-            encapsulates: None,
-        };
+        let mut ty = OptionType { elems: Vec::new(), repeat: Repeat::Once, optional_last: false, encapsulates: None };
         if self.eat_word("array") {
             self.expect_word("of")?;
             ty.repeat = Repeat::All;
@@ -438,26 +370,14 @@ impl Parser<'_> {
             self.simple_type(&mut ty)?;
         }
         let span = start.to(self.last);
-        let is_open = |elem: &Elem| {
-            matches!(
-                elem,
-                Elem::Text | Elem::Bytes | Elem::Domain | Elem::Domains(_) | Elem::Zero
-            )
-        };
+        let is_open =
+            |elem: &Elem| matches!(elem, Elem::Text | Elem::Bytes | Elem::Domain | Elem::Domains(_) | Elem::Zero);
         let inner = ty.elems.len().saturating_sub(1);
         if ty.repeat != Repeat::Once && ty.elems.iter().any(is_open) {
-            return self.fail(
-                span,
-                "this cannot be an array",
-                "where one element ends would not be known",
-            );
+            return self.fail(span, "this cannot be an array", "where one element ends would not be known");
         }
         if ty.elems.iter().take(inner).any(is_open) {
-            return self.fail(
-                span,
-                "text must be the last member of a record",
-                "where it ends would not be known",
-            );
+            return self.fail(span, "text must be the last member of a record", "where it ends would not be known");
         }
         Ok(ty)
     }
@@ -506,11 +426,7 @@ impl Parser<'_> {
                 Elem::Bytes
             }
             _ => {
-                self.error(
-                    token.span,
-                    format!("unknown type `{word}`"),
-                    "expected the type of the option",
-                );
+                self.error(token.span, format!("unknown type `{word}`"), "expected the type of the option");
                 self.suggest(&word, TYPES.iter().copied());
                 return Err(Reported);
             }

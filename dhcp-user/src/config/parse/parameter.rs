@@ -55,18 +55,11 @@ impl Parser<'_> {
                 self.warning(span, format!("`{}` is accepted but does nothing here", info.name), "");
             }
             Status::Ddns => {
-                self.ddns_warning(
-                    span,
-                    &format!("`{}` does nothing: dynamic DNS updates are not done", info.name),
-                );
+                self.ddns_warning(span, &format!("`{}` does nothing: dynamic DNS updates are not done", info.name));
             }
         }
         if info.process_wide && frame.place != Place::Root {
-            self.warning(
-                span,
-                format!("`{}` has no effect inside {}", info.name, frame.place.name()),
-                "",
-            );
+            self.warning(span, format!("`{}` has no effect inside {}", info.name, frame.place.name()), "");
             self.note("it is read once, at the top level");
         }
         if param == Param::DdnsUpdateStyle
@@ -77,21 +70,12 @@ impl Parser<'_> {
                     return self.fail(span, "`ddns-update-style ad-hoc` is gone", "use `none`");
                 }
                 Some(2 | 3) if frame.place == Place::Root => {
-                    self.warning(
-                        span,
-                        "dynamic DNS updates are not done by this server",
-                        "treated as `none`",
-                    );
+                    self.warning(span, "dynamic DNS updates are not done by this server", "treated as `none`");
                 }
                 Some(_) | None => {}
             }
         }
-        let kind = StatementKind::Assign {
-            mode: Mode::Supersede,
-            target: Target::Param(param),
-            value,
-            is_literal,
-        };
+        let kind = StatementKind::Assign { mode: Mode::Supersede, target: Target::Param(param), value, is_literal };
         self.add_statement(frame.scope, Statement { kind, span });
         Ok(())
     }
@@ -144,11 +128,7 @@ impl Parser<'_> {
                     }
                 };
                 let Some(space) = self.config.spaces.space_by_name(&name) else {
-                    self.error(
-                        span,
-                        format!("no option space named `{name}`"),
-                        "declare it with `option space`",
-                    );
+                    self.error(span, format!("no option space named `{name}`"), "declare it with `option space`");
                     let names: Vec<String> = self.config.spaces.space_names().map(ToOwned::to_owned).collect();
                     self.suggest(&name, names.iter().map(String::as_str));
                     return Err(Reported);
@@ -159,16 +139,9 @@ impl Parser<'_> {
                 let (word, token) = self.word("a word")?;
                 let place = words.iter().position(|known| known.eq_ignore_ascii_case(&word));
                 let Some(place) = place.and_then(|place| u8::try_from(place).ok()) else {
-                    let list = if words == DDNS_STYLES {
-                        words.join(", ")
-                    } else {
-                        "daemon, local0 to local7, ...".into()
-                    };
-                    self.error(
-                        token.span,
-                        format!("`{word}` is not known here"),
-                        format!("one of {list}"),
-                    );
+                    let list =
+                        if words == DDNS_STYLES { words.join(", ") } else { "daemon, local0 to local7, ...".into() };
+                    self.error(token.span, format!("`{word}` is not known here"), format!("one of {list}"));
                     self.suggest(&word, words.iter().copied());
                     return Err(Reported);
                 };
@@ -198,10 +171,7 @@ impl Parser<'_> {
             "dynamic-bootp" => Param::DynamicBootp,
             other => {
                 self.error(token.span, format!("`{verb} {word}` is not possible here"), "");
-                if matches!(
-                    other,
-                    "known-clients" | "members" | "all" | "dynamic" | "unknown" | "known" | "after"
-                ) {
+                if matches!(other, "known-clients" | "members" | "all" | "dynamic" | "unknown" | "known" | "after") {
                     self.note("permits like this one stand inside a `pool`");
                 } else {
                     self.suggest(

@@ -29,12 +29,7 @@ impl Parser<'_> {
             scope,
         });
         let errors = self.errors_count();
-        let mut inner = Frame {
-            place: Place::Pool,
-            scope,
-            pool: Some(id),
-            ..frame.clone()
-        };
+        let mut inner = Frame { place: Place::Pool, scope, pool: Some(id), ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
         let is_empty = self.config.pools.get(id.0).is_some_and(|pool| pool.ranges.is_empty());
@@ -55,18 +50,10 @@ impl Parser<'_> {
         if pool.failover.is_none() {
             return;
         }
-        let bad: Vec<_> = self
-            .bootp_ranges
-            .iter()
-            .filter(|(pool, _)| *pool == Some(id))
-            .map(|(_, span)| *span)
-            .collect();
+        let bad: Vec<_> =
+            self.bootp_ranges.iter().filter(|(pool, _)| *pool == Some(id)).map(|(_, span)| *span).collect();
         for span in bad {
-            self.error(
-                span,
-                "`dynamic-bootp` is not possible in a failover pool",
-                "leave the word away",
-            );
+            self.error(span, "`dynamic-bootp` is not possible in a failover pool", "leave the word away");
         }
     }
 
@@ -80,11 +67,7 @@ impl Parser<'_> {
         };
         let kinds = |permits: &[Permit]| permits.iter().map(|permit| permit.kind).collect::<Vec<_>>();
         let is_plain = |pool: &Pool| {
-            self.config
-                .scopes
-                .get(pool.scope.0)
-                .is_some_and(|scope| scope.statements.is_empty())
-                && !pool.is_implicit
+            self.config.scopes.get(pool.scope.0).is_some_and(|scope| scope.statements.is_empty()) && !pool.is_implicit
         };
         if !is_plain(pool) {
             return;
@@ -161,15 +144,8 @@ impl Parser<'_> {
             "after" => PermitKind::After(self.date()?),
             other => {
                 let verb = if is_allow { "allow" } else { "deny" };
-                self.error(
-                    token.span,
-                    format!("`{verb} {word}` is not possible in a pool"),
-                    "expected whom to permit",
-                );
-                if matches!(
-                    other,
-                    "booting" | "bootp" | "declines" | "duplicates" | "client-updates" | "leasequery"
-                ) {
+                self.error(token.span, format!("`{verb} {word}` is not possible in a pool"), "expected whom to permit");
+                if matches!(other, "booting" | "bootp" | "declines" | "duplicates" | "client-updates" | "leasequery") {
                     self.note("this one belongs outside of the pool: to the subnet or the top level");
                 } else {
                     self.suggest(other, WHO.iter().copied());

@@ -122,16 +122,9 @@ impl Parser<'_> {
             }
             if self.at_word("case") {
                 self.next();
-                let value = if wants_number {
-                    self.numeric()
-                } else {
-                    self.any_expression()
-                };
+                let value = if wants_number { self.numeric() } else { self.any_expression() };
                 match value.and_then(|value| self.expect(b':').map(|_| value)) {
-                    Ok(value) => cases.push(Case {
-                        value: Some(value),
-                        first,
-                    }),
+                    Ok(value) => cases.push(Case { value: Some(value), first }),
                     Err(Reported) => self.skip_statement(),
                 }
                 continue;
@@ -202,11 +195,7 @@ impl Parser<'_> {
         if Self::is_word(token) && self.peek_at(1).kind == Kind::Punct(b',') {
             let text = self.text(token);
             let Some((_, known)) = PRIORITIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text)) else {
-                self.error(
-                    token.span,
-                    format!("`{text}` is not a priority"),
-                    "one of fatal, error, info, debug",
-                );
+                self.error(token.span, format!("`{text}` is not a priority"), "one of fatal, error, info, debug");
                 self.suggest(&text, PRIORITIES.iter().map(|(name, _)| *name));
                 return Err(Reported);
             };
@@ -247,11 +236,7 @@ impl Parser<'_> {
                 "expiry" => events.expiry = true,
                 "release" => events.release = true,
                 _ => {
-                    self.error(
-                        token.span,
-                        format!("unknown event `{word}`"),
-                        "one of `commit`, `expiry`, `release`",
-                    );
+                    self.error(token.span, format!("unknown event `{word}`"), "one of `commit`, `expiry`, `release`");
                     self.suggest(&word, ["commit", "expiry", "release"].into_iter());
                     return Err(Reported);
                 }
@@ -261,11 +246,7 @@ impl Parser<'_> {
             }
         }
         // dhcpd also takes a lone `;`: nothing happens on these events.
-        let body = if self.eat(b';') {
-            Body::from([])
-        } else {
-            self.body(frame)?
-        };
+        let body = if self.eat(b';') { Body::from([]) } else { self.body(frame)? };
         let text = print::hook_text(&body, &self.config).into();
         self.push_statement(frame, StatementKind::On(events, Hook { body, text }), start);
         Ok(())
@@ -276,11 +257,7 @@ impl Parser<'_> {
         let start = self.next().span;
         if self.at_word("option") {
             let span = self.peek().span;
-            return self.fail(
-                span,
-                "`option` does not belong here",
-                "the name of the option follows at once",
-            );
+            return self.fail(span, "`option` does not belong here", "the name of the option follows at once");
         }
         let (option, _) = self.option_name()?;
         self.option_value(frame.scope, frame, option, mode, start)
@@ -308,11 +285,7 @@ impl Parser<'_> {
     /// `return [E];`
     pub(super) fn return_statement(&mut self, frame: &Frame) -> Parsed<()> {
         let start = self.next().span;
-        let value = if self.at(b';') {
-            None
-        } else {
-            Some(self.any_expression()?)
-        };
+        let value = if self.at(b';') { None } else { Some(self.any_expression()?) };
         self.semicolon()?;
         self.push_statement(frame, StatementKind::Return(value), start);
         Ok(())

@@ -30,19 +30,11 @@ impl Parser<'_> {
             lower.parse()
         };
         let Ok(value) = parsed else {
-            return self.fail(
-                token.span,
-                format!("`{text}` is not a number"),
-                format!("from {min} to {max}"),
-            );
+            return self.fail(token.span, format!("`{text}` is not a number"), format!("from {min} to {max}"));
         };
         let value = value.saturating_mul(sign);
         if value < min || value > max {
-            return self.fail(
-                token.span,
-                format!("{text} is out of range"),
-                format!("from {min} to {max}"),
-            );
+            return self.fail(token.span, format!("{text} is out of range"), format!("from {min} to {max}"));
         }
         self.next();
         Ok(value)
@@ -50,8 +42,7 @@ impl Parser<'_> {
 
     /// An unsigned number of at most 32 bits.
     pub(super) fn unsigned(&mut self, max: u32) -> Parsed<u32> {
-        self.number(0, i64::from(max))
-            .map(|value| u32::try_from(value).unwrap_or(max))
+        self.number(0, i64::from(max)).map(|value| u32::try_from(value).unwrap_or(max))
     }
 
     /// A time: seconds, or `infinite`; -1 is the same as that.
@@ -91,11 +82,7 @@ impl Parser<'_> {
         let minute = self.decimal(0, 59, "a minute")?;
         self.expect(b':')?;
         let second = self.decimal(0, 60, "a second")?;
-        let offset = if self.peek().kind == Kind::Number {
-            self.number(-86_400, 86_400)?
-        } else {
-            0
-        };
+        let offset = if self.peek().kind == Kind::Number { self.number(-86_400, 86_400)? } else { 0 };
         if year >= 2038 {
             return Ok(NEVER);
         }
@@ -112,11 +99,7 @@ impl Parser<'_> {
     /// A number in decimal, leading zeros allowed.
     fn decimal(&mut self, min: i64, max: i64, what: &str) -> Parsed<i64> {
         let token = self.peek();
-        let value: Option<i64> = if token.kind == Kind::Number {
-            self.text(token).parse().ok()
-        } else {
-            None
-        };
+        let value: Option<i64> = if token.kind == Kind::Number { self.text(token).parse().ok() } else { None };
         match value {
             Some(value) if (min..=max).contains(&value) => {
                 self.next();
@@ -141,31 +124,19 @@ impl Parser<'_> {
     pub(super) fn ip(&mut self) -> Parsed<(Ipv4Addr, Span)> {
         let start = self.peek();
         if start.kind != Kind::Number {
-            return self.fail(
-                start.span,
-                "expected an IPv4 address",
-                "four numbers with dots, as in 192.0.2.1",
-            );
+            return self.fail(start.span, "expected an IPv4 address", "four numbers with dots, as in 192.0.2.1");
         }
         let mut octets = [0_u8; 4];
         for (place, octet) in octets.iter_mut().enumerate() {
             if place > 0 {
                 if !self.at(b'.') {
                     let span = start.span.to(self.last);
-                    return self.fail(
-                        span,
-                        "expected an IPv4 address",
-                        "four numbers with dots, as in 192.0.2.1",
-                    );
+                    return self.fail(span, "expected an IPv4 address", "four numbers with dots, as in 192.0.2.1");
                 }
                 self.next();
             }
             let token = self.peek();
-            let value = if token.kind == Kind::Number {
-                self.text(token).parse().ok()
-            } else {
-                None
-            };
+            let value = if token.kind == Kind::Number { self.text(token).parse().ok() } else { None };
             let Some(value) = value else {
                 return self.fail(token.span, "expected a number from 0 to 255", "part of an IPv4 address");
             };
@@ -174,11 +145,7 @@ impl Parser<'_> {
         }
         let span = start.span.to(self.last);
         if self.at(b'.') {
-            return self.fail(
-                span.to(self.peek().span),
-                "expected an IPv4 address",
-                "this has more than four numbers",
-            );
+            return self.fail(span.to(self.peek().span), "expected an IPv4 address", "this has more than four numbers");
         }
         Ok((Ipv4Addr::from(octets), span))
     }
@@ -191,11 +158,7 @@ impl Parser<'_> {
         }
         let token = self.peek();
         if !Self::is_word(token) && token.kind != Kind::Number {
-            let found = if token.kind == Kind::String {
-                "write it without quotes"
-            } else {
-                ""
-            };
+            let found = if token.kind == Kind::String { "write it without quotes" } else { "" };
             return self.fail(token.span, "expected an IPv4 address or a host name", found);
         }
         let (name, span) = self.dotted_name("a host name")?;
@@ -255,16 +218,9 @@ impl Parser<'_> {
             return self.fail(token.span, "expected a hexadecimal octet", "from 0 to ff");
         }
         let text = self.text(token);
-        let digits = text
-            .strip_prefix("0x")
-            .or_else(|| text.strip_prefix("0X"))
-            .unwrap_or(&text);
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(&text);
         let Ok(value) = u8::from_str_radix(digits, 16) else {
-            return self.fail(
-                token.span,
-                format!("`{text}` is not a hexadecimal octet"),
-                "from 0 to ff",
-            );
+            return self.fail(token.span, format!("`{text}` is not a hexadecimal octet"), "from 0 to ff");
         };
         self.next();
         Ok(value)
@@ -279,11 +235,9 @@ impl Parser<'_> {
                 Ok(self.string_bytes(token))
             }
             Kind::Number | Kind::NumberOrName => self.octets(),
-            Kind::Name | Kind::Punct(_) | Kind::End => self.fail(
-                token.span,
-                "expected quoted text or hexadecimal octets",
-                "as in \"abc\" or 61:62:63",
-            ),
+            Kind::Name | Kind::Punct(_) | Kind::End => {
+                self.fail(token.span, "expected quoted text or hexadecimal octets", "as in \"abc\" or 61:62:63")
+            }
         }
     }
 
@@ -294,21 +248,14 @@ impl Parser<'_> {
             return self.fail(token.span, format!("expected {what} in quotes"), "");
         }
         self.next();
-        Ok((
-            String::from_utf8_lossy(&self.string_bytes(token)).into_owned(),
-            token.span,
-        ))
+        Ok((String::from_utf8_lossy(&self.string_bytes(token)).into_owned(), token.span))
     }
 
     /// A word, as it is written.
     pub(super) fn word(&mut self, what: &str) -> Parsed<(String, Token)> {
         let token = self.peek();
         if !Self::is_word(token) {
-            let label = if token.kind == Kind::String {
-                "write it without quotes"
-            } else {
-                ""
-            };
+            let label = if token.kind == Kind::String { "write it without quotes" } else { "" };
             return self.fail(token.span, format!("expected {what}"), label);
         }
         self.next();
@@ -361,29 +308,17 @@ impl Parser<'_> {
         let bytes = self.octets()?;
         let span = start.to(self.last);
         if htype == 1 && bytes.len() != 6 {
-            self.warning(
-                span,
-                "an Ethernet address has six octets",
-                format!("this has {}", bytes.len()),
-            );
+            self.warning(span, "an Ethernet address has six octets", format!("this has {}", bytes.len()));
         }
         match HwAddr::new(htype, &bytes) {
             Some(hw) => Ok(hw),
-            None => self.fail(
-                span,
-                "hardware address too long",
-                format!("at most {} octets", HwAddr::LEN_MAX),
-            ),
+            None => self.fail(span, "hardware address too long", format!("at most {} octets", HwAddr::LEN_MAX)),
         }
     }
 
     /// Refuses a declaration where it may not stand.
     pub(super) fn misplaced<T>(&mut self, span: Span, what: &str, place: Place, allowed: &str) -> Parsed<T> {
-        self.fail(
-            span,
-            format!("`{what}` is not allowed in {}", place.name()),
-            format!("allowed in {allowed}"),
-        )
+        self.fail(span, format!("`{what}` is not allowed in {}", place.name()), format!("allowed in {allowed}"))
     }
 }
 
@@ -405,12 +340,9 @@ mod tests {
 
     #[test]
     fn dates_are_counted_from_1970() {
-        for (date, days) in [
-            ((1970, 1, 1), 0),
-            ((2000, 2, 29), 11_016),
-            ((2000, 3, 1), 11_017),
-            ((2026, 11, 22), 20_779),
-        ] {
+        for (date, days) in
+            [((1970, 1, 1), 0), ((2000, 2, 29), 11_016), ((2000, 3, 1), 11_017), ((2026, 11, 22), 20_779)]
+        {
             assert_eq!(days_from_civil(date.0, date.1, date.2), days, "{date:?}");
         }
     }

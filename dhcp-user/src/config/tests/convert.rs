@@ -9,41 +9,22 @@ fn meaning(config: &Config) -> Vec<String> {
     let mut all = Vec::new();
     let mut tell = |config: &Config, client: &Client, address: [u8; 4]| {
         let evaluation = client.at(config, address);
-        let options: Vec<_> = evaluation
-            .codes()
-            .map(|code| format!("{code}={:02x?}", evaluation.option(code).unwrap()))
-            .collect();
+        let options: Vec<_> =
+            evaluation.codes().map(|code| format!("{code}={:02x?}", evaluation.option(code).unwrap())).collect();
         let params: Vec<_> = crate::config::param::PARAMS
             .iter()
-            .filter_map(|info| {
-                evaluation
-                    .param(info.param)
-                    .map(|bytes| format!("{}={bytes:02x?}", info.name))
-            })
+            .filter_map(|info| evaluation.param(info.param).map(|bytes| format!("{}={bytes:02x?}", info.name)))
             .collect();
         let hooks: Vec<_> = [&evaluation.on_commit, &evaluation.on_expiry, &evaluation.on_release]
             .into_iter()
             .map(|hook| hook.as_ref().map(|hook| hook.text().to_owned()))
             .collect();
-        all.push(format!(
-            "{options:?} {params:?} {hooks:?} {:?} {:?}",
-            evaluation.logs, evaluation.variables
-        ));
+        all.push(format!("{options:?} {params:?} {hooks:?} {:?} {:?}", evaluation.logs, evaluation.variables));
     };
     for sent in [
         &[][..],
-        &[
-            (12, &b"host"[..]),
-            (60, b"PXEClient:Arch:00007"),
-            (77, b"iPXE"),
-            (93, &[0, 7]),
-        ],
-        &[
-            (60, b"Juniper-ex3300-48p"),
-            (61, b"\0cisco"),
-            (77, b"exr-config"),
-            (82, &[1, 2, b'p', b'1']),
-        ],
+        &[(12, &b"host"[..]), (60, b"PXEClient:Arch:00007"), (77, b"iPXE"), (93, &[0, 7])],
+        &[(60, b"Juniper-ex3300-48p"), (61, b"\0cisco"), (77, b"exr-config"), (82, &[1, 2, b'p', b'1'])],
     ] {
         let mut client = Client::new(sent);
         for subnet in &config.subnets {
@@ -63,24 +44,12 @@ fn meaning(config: &Config) -> Vec<String> {
         .map(|pool| {
             let kinds = |permits: &[crate::config::Permit]| permits.iter().map(|one| one.kind).collect::<Vec<_>>();
             let ranges: Vec<_> = pool.ranges.iter().map(|range| (range.first, range.last)).collect();
-            format!(
-                "{ranges:?} {:?} {:?} {:?}",
-                kinds(&pool.allow),
-                kinds(&pool.deny),
-                pool.failover
-            )
+            format!("{ranges:?} {:?} {:?} {:?}", kinds(&pool.allow), kinds(&pool.deny), pool.failover)
         })
         .collect();
-    let hosts: Vec<_> = config
-        .hosts
-        .iter()
-        .map(|host| format!("{} {:?} {:?}", host.name, host.hw, host.client_id))
-        .collect();
-    let flags: Vec<_> = config
-        .subnets
-        .iter()
-        .map(|subnet| (subnet.net, subnet.authoritative))
-        .collect();
+    let hosts: Vec<_> =
+        config.hosts.iter().map(|host| format!("{} {:?} {:?}", host.name, host.hw, host.client_id)).collect();
+    let flags: Vec<_> = config.subnets.iter().map(|subnet| (subnet.net, subnet.authoritative)).collect();
     all.push(format!("{pools:?} {hosts:?} {flags:?} {:?}", config.process));
     all
 }

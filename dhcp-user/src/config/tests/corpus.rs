@@ -7,9 +7,7 @@ fn folder(relative: &str) -> std::path::PathBuf {
 }
 
 fn load_file(folder: &Path, name: &str) -> crate::config::Loaded {
-    load(name, &mut |name| {
-        std::fs::read(folder.join(name)).map_err(|error| error.to_string())
-    })
+    load(name, &mut |name| std::fs::read(folder.join(name)).map_err(|error| error.to_string()))
 }
 
 #[test]
@@ -33,14 +31,9 @@ fn real_files_get_the_verdict_of_the_real_dhcpd() {
         ("ztp-on-commit-execute.conf", &[]),
     ];
     let folder = folder("../tests/captures/dhcpd-conf");
-    let files = std::fs::read_dir(&folder).unwrap().filter(|entry| {
-        entry
-            .as_ref()
-            .unwrap()
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "conf")
-    });
+    let files = std::fs::read_dir(&folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "conf"));
     assert_eq!(files.count(), verdicts.len());
     for (name, lines) in verdicts {
         let loaded = load_file(&folder, name);
@@ -62,32 +55,15 @@ fn the_two_files_of_the_lab_load_with_everything_they_say() {
     let secondary = load_file(&folder, "gsb-secondary.conf").config.unwrap();
     assert!(primary.is_authoritative() && !secondary.is_authoritative());
     let (ours, theirs) = (&primary.failover_peers[0], &secondary.failover_peers[0]);
-    assert_eq!(
-        (&*ours.name, ours.role, theirs.role),
-        ("GSB", Role::Primary, Role::Secondary)
-    );
-    assert_eq!(
-        (ours.port, ours.peer_port, theirs.port, theirs.peer_port),
-        (647, 847, 847, 647)
-    );
+    assert_eq!((&*ours.name, ours.role, theirs.role), ("GSB", Role::Primary, Role::Secondary));
+    assert_eq!((ours.port, ours.peer_port, theirs.port, theirs.peer_port), (647, 847, 847, 647));
     assert_eq!(ours.address, theirs.peer_address);
-    assert_eq!(
-        (
-            ours.max_response_delay,
-            ours.max_unacked,
-            ours.mclt,
-            ours.load_balance_max_secs
-        ),
-        (60, 10, 3, 3)
-    );
+    assert_eq!((ours.max_response_delay, ours.max_unacked, ours.mclt, ours.load_balance_max_secs), (60, 10, 3, 3));
     assert_eq!((ours.split, theirs.split, theirs.hba), (Some(128), None, None));
     assert_eq!(ours.hba.map(|hba| (hba[15], hba[16])), Some((0xff, 0)));
     for config in [&primary, &secondary] {
         let pool = &config.pools[0];
-        assert_eq!(
-            (pool.address_count(), pool.failover),
-            (51, Some(crate::config::PeerId(0)))
-        );
+        assert_eq!((pool.address_count(), pool.failover), (51, Some(crate::config::PeerId(0))));
         assert_eq!(config.process.log_facility.as_deref(), Some("local7"));
         let evaluation = super::Client::new(&[]).at(config, [192, 168, 150, 50]);
         assert_eq!(evaluation.codes().collect::<Vec<_>>(), [3, 6, 15, 28]);
@@ -105,8 +81,5 @@ fn the_two_files_of_the_lab_load_with_everything_they_say() {
 fn the_state_block_of_the_lab_is_taken_in() {
     let loaded = load_file(&folder("examples"), "gsb-primary-partner-down.conf");
     let state = loaded.config.unwrap().failover_peers[0].bootstrap.unwrap();
-    assert_eq!(
-        (state.my_state, state.my_at, state.partner_state),
-        (Some(StateName::PartnerDown), None, None)
-    );
+    assert_eq!((state.my_state, state.my_at, state.partner_state), (Some(StateName::PartnerDown), None, None));
 }

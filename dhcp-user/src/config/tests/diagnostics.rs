@@ -49,9 +49,7 @@ error: dhcpd.conf:3:6: host `a` is declared twice
 
 #[test]
 fn bytes_that_are_no_text_do_not_hurt() {
-    let loaded = super::super::load("x.conf", &mut |_| {
-        Ok(b"option domain-name \"\xff\xfe\" \xe9;\n".to_vec())
-    });
+    let loaded = super::super::load("x.conf", &mut |_| Ok(b"option domain-name \"\xff\xfe\" \xe9;\n".to_vec()));
     let text = loaded.diagnostics.render(false);
     assert!(text.starts_with("error: x.conf:1:25: expected `;`\n"), "{text}");
 }
@@ -66,10 +64,7 @@ fn columns_count_characters() {
 fn near_misses_are_suggested() {
     for (text, want) in [
         ("option domain-nam \"x\";", "did you mean `domain-name`?"),
-        (
-            "option domain_name_servers 1.1.1.1;",
-            "did you mean `domain-name-servers`?",
-        ),
+        ("option domain_name_servers 1.1.1.1;", "did you mean `domain-name-servers`?"),
         ("domain-name \"x\";", "an option is set with `option domain-name ...;`"),
         (
             "class \"Phones\" { } subnet 10.0.0.0 netmask 255.255.255.0 { pool { range 10.0.0.1; allow members of \"Phone\"; } }",
@@ -92,12 +87,7 @@ fn every_finding_begins_with_its_place() {
     let rendered = loaded.diagnostics.render(false);
     for one in loaded.diagnostics.iter() {
         let place = loaded.diagnostics.locate(one.span).to_string();
-        assert!(
-            rendered
-                .lines()
-                .any(|line| line.contains(&place) && line.contains(": dhcpd.conf:")),
-            "{rendered}"
-        );
+        assert!(rendered.lines().any(|line| line.contains(&place) && line.contains(": dhcpd.conf:")), "{rendered}");
     }
     assert!(loaded.diagnostics.render(true).contains("\u{1b}["));
 }

@@ -2,20 +2,16 @@ use super::{Client, SUBNET, config, errors, plain, warnings};
 use crate::config::{Config, Evaluation, LogPriority, VariableValue};
 
 /// Option values of the client of these tests.
-const SENT: &[(u8, &[u8])] = &[
-    (12, b"Host"),
-    (60, b"PXEClient:Arch:00007"),
-    (82, &[1, 4, b'p', b'1', b'/', b'3', 2, 2, 0xaa, 0xbb, 9, 1, 7]),
-];
+const SENT: &[(u8, &[u8])] =
+    &[(12, b"Host"), (60, b"PXEClient:Arch:00007"), (82, &[1, 4, b'p', b'1', b'/', b'3', 2, 2, 0xaa, 0xbb, 9, 1, 7])];
 
 fn evaluate(text: &str) -> Evaluation {
     Client::new(SENT).at(&config(&format!("{text}{SUBNET}")), [10, 0, 0, 10])
 }
 
 fn holds(condition: &str) -> bool {
-    let evaluation = evaluate(&format!(
-        "if {condition} {{ option domain-name \"yes\"; }} else {{ option domain-name \"no\"; }}"
-    ));
+    let evaluation =
+        evaluate(&format!("if {condition} {{ option domain-name \"yes\"; }} else {{ option domain-name \"no\"; }}"));
     evaluation.option(15) == Some(b"yes")
 }
 
@@ -47,14 +43,8 @@ fn and_and_or_are_read_from_the_right() {
     assert!(!holds("\"a\" = \"b\" and \"b\" = \"b\" or \"d\" = \"d\""));
     assert!(holds("\"a\" = \"a\" or \"b\" = \"c\" and \"d\" = \"e\""));
     let text = format!("if known and static or known {{ }}{SUBNET}");
-    assert_eq!(
-        warnings(&text),
-        ["dhcpd.conf:1:21: `and` and `or` are mixed without parentheses"]
-    );
-    assert_eq!(
-        warnings(&format!("if (known and (static or known)) {{ }}{SUBNET}")),
-        Vec::<String>::new()
-    );
+    assert_eq!(warnings(&text), ["dhcpd.conf:1:21: `and` and `or` are mixed without parentheses"]);
+    assert_eq!(warnings(&format!("if (known and (static or known)) {{ }}{SUBNET}")), Vec::<String>::new());
 }
 
 #[test]
@@ -76,10 +66,7 @@ fn operators_on_numbers_bind_as_in_dhcpd() {
         let evaluation = evaluate(&format!("option dhcp-renewal-time = encode-int({expression}, 32);"));
         assert_eq!(evaluation.option(58), Some(&u32::to_be_bytes(want)[..]), "{expression}");
     }
-    assert_eq!(
-        evaluate("option dhcp-renewal-time = encode-int(1 / 0, 32);").option(58),
-        None
-    );
+    assert_eq!(evaluate("option dhcp-renewal-time = encode-int(1 / 0, 32);").option(58), None);
 }
 
 #[test]
@@ -99,10 +86,7 @@ fn comparisons_see_what_the_client_sent() {
         ("exists agent.circuit-id and not exists agent.link-selection", true),
         ("hardware = 1:2:0:0:0:0:1", true),
         ("substring(hardware, 1, 3) = 02:00:00", true),
-        (
-            "binary-to-ascii(16, 8, \":\", substring(hardware, 1, 6)) = \"2:0:0:0:0:1\"",
-            true,
-        ),
+        ("binary-to-ascii(16, 8, \":\", substring(hardware, 1, 6)) = \"2:0:0:0:0:1\"", true),
         ("packet(28, 2) = 02:00", true),
         ("extract-int(option agent.remote-id, 16) = 43707", true),
         ("extract-int(\"a\", 8) & 2 = 2", false),
@@ -127,67 +111,39 @@ fn the_test_for_a_random_mac_compiles_in_a_class() {
     let text = format!(
         "class \"random\" {{ match if (extract-int(substring(hardware, 1, 1), 8) & 2) = 2; option domain-name \"random\"; }}{SUBNET}"
     );
-    assert_eq!(
-        Client::new(&[]).at(&config(&text), [10, 0, 0, 10]).option(15),
-        Some(&b"random"[..])
-    );
+    assert_eq!(Client::new(&[]).at(&config(&text), [10, 0, 0, 10]).option(15), Some(&b"random"[..]));
 }
 
 #[test]
 fn what_dhcpd_does_not_take_is_an_error_here_too() {
     for (statement, want) in [
-        (
-            "if not \"a\" = \"b\" { }",
-            "1:8: expected a boolean expression after `not`",
-        ),
-        (
-            "if (extract-int(\"a\", 8) & 2) = 2 { }",
-            "1:5: expected a boolean expression",
-        ),
+        ("if not \"a\" = \"b\" { }", "1:8: expected a boolean expression after `not`"),
+        ("if (extract-int(\"a\", 8) & 2) = 2 { }", "1:5: expected a boolean expression"),
         ("if (known) and known { }", "1:12: expected `{`"),
         ("if \"a\" { }", "1:4: expected a boolean expression"),
         ("if \"a\" = \"a\" = \"a\" { }", "1:14: comparisons cannot be chained"),
-        (
-            "if known = static { }",
-            "1:4: expected data or a number before the comparison",
-        ),
+        ("if known = static { }", "1:4: expected data or a number before the comparison"),
         ("if \"a\" ! \"b\" { }", "1:10: expected `=` after `!`"),
         ("if check \"none\" { }", "1:10: no class named \"none\""),
         ("if option nothing = \"a\" { }", "1:11: unknown option `nothing`"),
         ("elseif known { }", "1:1: `elseif` without an `if` before it"),
-        (
-            "option domain-name = concat(\"a\");",
-            "1:22: `concat` wants at least two values",
-        ),
+        ("option domain-name = concat(\"a\");", "1:22: `concat` wants at least two values"),
         ("if \"a\" ~= \"(\" { }", "1:11: this regular expression cannot be used"),
         ("if 1 & 2 { }", "1:4: expected a numeric expression"),
     ] {
         let found = errors(&format!("{statement}{SUBNET}"));
-        assert_eq!(
-            found.first().map(String::as_str),
-            Some(&*format!("dhcpd.conf:{want}")),
-            "{statement}: {found:?}"
-        );
+        assert_eq!(found.first().map(String::as_str), Some(&*format!("dhcpd.conf:{want}")), "{statement}: {found:?}");
     }
 }
 
 #[test]
 fn a_bare_number_is_an_octet_where_data_is_wanted() {
     let evaluation = evaluate("set n = 31;");
-    assert_eq!(
-        evaluation.variables.get("n"),
-        Some(&VariableValue::Data(b"1"[..].into()))
-    );
-    assert_eq!(
-        evaluate("set n = encode-int(31, 8);").variables.get("n"),
-        Some(&VariableValue::Data([31][..].into()))
-    );
+    assert_eq!(evaluation.variables.get("n"), Some(&VariableValue::Data(b"1"[..].into())));
+    assert_eq!(evaluate("set n = encode-int(31, 8);").variables.get("n"), Some(&VariableValue::Data([31][..].into())));
     assert!(holds("2 = 2"));
     let found = warnings(&format!("default-lease-time = 60;{SUBNET}"));
-    assert_eq!(
-        found,
-        ["dhcpd.conf:1:1: `default-lease-time` gets 1 bytes where 4 are wanted"]
-    );
+    assert_eq!(found, ["dhcpd.conf:1:1: `default-lease-time` gets 1 bytes where 4 are wanted"]);
 }
 
 #[test]
@@ -262,24 +218,11 @@ fn log_and_execute_come_out_as_values() {
         "log(info, concat(\"host \", option host-name)); log(\"plain\"); log(error, option root-path);
          execute(\"/bin/hook\", \"commit\", option host-name); execute(\"/bin/none\", option root-path);",
     );
-    let lines: Vec<_> = evaluation
-        .logs
-        .iter()
-        .map(|line| (line.priority, &*line.text))
-        .collect();
-    assert_eq!(
-        lines,
-        [
-            (LogPriority::Info, &b"host Host"[..]),
-            (LogPriority::Debug, &b"plain"[..])
-        ]
-    );
+    let lines: Vec<_> = evaluation.logs.iter().map(|line| (line.priority, &*line.text)).collect();
+    assert_eq!(lines, [(LogPriority::Info, &b"host Host"[..]), (LogPriority::Debug, &b"plain"[..])]);
     assert_eq!(evaluation.executions.len(), 1);
     assert_eq!(&*evaluation.executions[0].program, "/bin/hook");
-    assert_eq!(
-        *evaluation.executions[0].arguments,
-        [b"commit"[..].into(), b"Host"[..].into()]
-    );
+    assert_eq!(*evaluation.executions[0].arguments, [b"commit"[..].into(), b"Host"[..].into()]);
     assert!(evaluation.depends.hooks && evaluation.depends.logs);
 }
 
@@ -322,9 +265,8 @@ fn what_an_answer_depends_on_is_reported() {
 
 #[test]
 fn names_are_brought_in_from_outside() {
-    let mut config = config(&format!(
-        "option domain-name-servers ns1.example.org, 10.0.0.1; next-server boot;{SUBNET}"
-    ));
+    let mut config =
+        config(&format!("option domain-name-servers ns1.example.org, 10.0.0.1; next-server boot;{SUBNET}"));
     assert_eq!(config.host_names().collect::<Vec<_>>(), ["ns1.example.org", "boot"]);
     let client = Client::new(&[]);
     assert_eq!(client.at(&config, [10, 0, 0, 10]).option(6), None);
@@ -332,16 +274,10 @@ fn names_are_brought_in_from_outside() {
     config.resolve("boot", &[[10, 2, 2, 2].into(), [10, 2, 2, 3].into()]);
     let evaluation = client.at(&config, [10, 0, 0, 10]);
     assert_eq!(evaluation.option(6), Some(&[10, 1, 1, 1, 10, 1, 1, 2, 10, 0, 0, 1][..]));
-    assert_eq!(
-        evaluation.param(crate::config::Param::NextServer),
-        Some(&[10, 2, 2, 2][..])
-    );
+    assert_eq!(evaluation.param(crate::config::Param::NextServer), Some(&[10, 2, 2, 2][..]));
 }
 
 #[test]
 fn plain_has_no_request_options() {
-    assert_eq!(
-        plain("if exists host-name { option domain-name \"x\"; }").option(15),
-        None
-    );
+    assert_eq!(plain("if exists host-name { option domain-name \"x\"; }").option(15), None);
 }

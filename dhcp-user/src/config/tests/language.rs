@@ -36,39 +36,23 @@ fn statements_that_dhcpd_takes_are_taken() {
         "ddns-updates off; update-static-leases on; do-forward-updates off; fqdn-reply off;",
         "adaptive-lease-time-threshold 80; log-threshold-high 90; log-threshold-low 50; ping-timeout-ms 100;",
     ] {
-        assert_eq!(
-            errors(&format!("{statement}{SUBNET}")),
-            Vec::<String>::new(),
-            "{statement}"
-        );
+        assert_eq!(errors(&format!("{statement}{SUBNET}")), Vec::<String>::new(), "{statement}");
     }
 }
 
 #[test]
 fn statements_that_do_nothing_say_so() {
     for (statement, want) in [
-        (
-            "infinite-is-reserved on;",
-            "`infinite-is-reserved` is accepted but does nothing here",
-        ),
-        (
-            "get-lease-hostnames on;",
-            "`get-lease-hostnames` is accepted but does nothing here",
-        ),
+        ("infinite-is-reserved on;", "`infinite-is-reserved` is accepted but does nothing here"),
+        ("get-lease-hostnames on;", "`get-lease-hostnames` is accepted but does nothing here"),
         ("omapi-port 7911;", "`omapi-port` is accepted but does nothing here"),
         ("class \"c\" { } add \"c\";", "`add` is accepted but does nothing here"),
         ("; ", "stray `;`"),
         ("x = \"y\";", "this compares `x` with a value and does nothing"),
-        (
-            "parse-vendor-option;",
-            "`parse-vendor-option` is accepted but does nothing here",
-        ),
+        ("parse-vendor-option;", "`parse-vendor-option` is accepted but does nothing here"),
     ] {
         let found = warnings(&format!("{statement}{SUBNET}"));
-        assert!(
-            found.iter().any(|warning| warning.ends_with(want)),
-            "{statement}: {found:?}"
-        );
+        assert!(found.iter().any(|warning| warning.ends_with(want)), "{statement}: {found:?}");
     }
     let quiet = format!("ddns-update-style none; ddns-updates on; ddns-ttl 30;{SUBNET}");
     assert_eq!(warnings(&quiet), Vec::<String>::new());
@@ -95,10 +79,7 @@ fn all_errors_of_a_file_come_at_once() {
 #[test]
 fn an_include_is_read_in_its_block_and_circles_are_found() {
     let loaded = load_files(&[
-        (
-            "dhcpd.conf",
-            "authoritative;\nsubnet 10.0.0.0 netmask 255.255.255.0 { include \"inner.conf\"; }",
-        ),
+        ("dhcpd.conf", "authoritative;\nsubnet 10.0.0.0 netmask 255.255.255.0 { include \"inner.conf\"; }"),
         ("inner.conf", "range 10.0.0.1 10.0.0.9;\noption domain-name \"x\";\n"),
     ]);
     assert_eq!(loaded.config.unwrap().pools[0].address_count(), 9);
@@ -112,10 +93,7 @@ fn an_include_is_read_in_its_block_and_circles_are_found() {
     assert!(found.contains("b.conf:2:1: unknown statement `foo`"), "{found}");
     assert!(found.contains("included from a.conf:2:2"), "{found}");
     assert!(found.contains("included from dhcpd.conf:1:1"), "{found}");
-    assert_eq!(
-        errors("include \"none.conf\";"),
-        ["dhcpd.conf:1:1: cannot read `none.conf`: no such file"]
-    );
+    assert_eq!(errors("include \"none.conf\";"), ["dhcpd.conf:1:1: cannot read `none.conf`: no such file"]);
 }
 
 #[test]

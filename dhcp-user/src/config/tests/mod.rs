@@ -7,6 +7,7 @@ mod diagnostics;
 mod expressions;
 mod fuzz;
 mod language;
+mod lint;
 mod network;
 mod options;
 mod scopes;
@@ -30,22 +31,14 @@ pub(super) fn load_text(text: &str) -> Loaded {
 pub(super) fn load_files(files: &[(&str, &str)]) -> Loaded {
     let files: BTreeMap<&str, &str> = files.iter().copied().collect();
     load("dhcpd.conf", &mut |name| {
-        files
-            .get(name)
-            .map(|text| text.as_bytes().to_vec())
-            .ok_or_else(|| "no such file".to_owned())
+        files.get(name).map(|text| text.as_bytes().to_vec()).ok_or_else(|| "no such file".to_owned())
     })
 }
 
 /// Loads a text that has no error.
 pub(super) fn config(text: &str) -> Config {
     let loaded = load_text(text);
-    assert_eq!(
-        loaded.diagnostics.errors_count(),
-        0,
-        "{text}\n{}",
-        loaded.diagnostics.render(false)
-    );
+    assert_eq!(loaded.diagnostics.errors_count(), 0, "{text}\n{}", loaded.diagnostics.render(false));
     loaded.config.unwrap()
 }
 
@@ -64,17 +57,8 @@ pub(super) fn errors(text: &str) -> Vec<String> {
 /// First lines of all warnings of a text without errors.
 pub(super) fn warnings(text: &str) -> Vec<String> {
     let loaded = load_text(text);
-    assert_eq!(
-        loaded.diagnostics.errors_count(),
-        0,
-        "{text}\n{}",
-        loaded.diagnostics.render(false)
-    );
-    loaded
-        .diagnostics
-        .iter()
-        .map(|one| format!("{}: {}", loaded.diagnostics.locate(one.span), one.message))
-        .collect()
+    assert_eq!(loaded.diagnostics.errors_count(), 0, "{text}\n{}", loaded.diagnostics.render(false));
+    loaded.diagnostics.iter().map(|one| format!("{}: {}", loaded.diagnostics.locate(one.span), one.message)).collect()
 }
 
 /// A client with what it sends.
@@ -104,14 +88,7 @@ impl Client {
         message.push(255);
         let options = ReceivedOptions::parse(&message).unwrap();
         let hw = HwAddr::ethernet([2, 0, 0, 0, 0, 1]);
-        Self {
-            message,
-            options,
-            hw,
-            variables: Variables::new(),
-            known: false,
-            host: None,
-        }
+        Self { message, options, hw, variables: Variables::new(), known: false, host: None }
     }
 
     pub(super) fn context(&self) -> Context<'_> {

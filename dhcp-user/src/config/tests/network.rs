@@ -15,15 +15,9 @@ fn pool(statements: &str) -> Config {
 /// Whether a client with these properties may use the pool.
 fn allowed(statements: &str, in_class: bool, known: bool, bootp: bool) -> bool {
     let config = pool(statements);
-    let client = if in_class {
-        Client::new(&[(12, b"h")])
-    } else {
-        Client::new(&[])
-    };
+    let client = if in_class { Client::new(&[(12, b"h")]) } else { Client::new(&[]) };
     let membership = config.classify(&client.context());
-    config
-        .permits(PoolId(0), &membership, known, bootp, 1_800_000_000)
-        .allowed
+    config.permits(PoolId(0), &membership, known, bootp, 1_800_000_000).allowed
 }
 
 #[test]
@@ -40,13 +34,7 @@ fn permits_deny_first_and_then_want_an_allow() {
         ("allow members of \"c\";", true, false, false, true),
         ("allow members of \"c\";", false, false, false, false),
         ("deny members of \"c\";", true, false, false, false),
-        (
-            "allow members of \"c\"; deny unknown-clients;",
-            true,
-            false,
-            false,
-            false,
-        ),
+        ("allow members of \"c\"; deny unknown-clients;", true, false, false, false),
         ("allow all clients;", false, false, true, true),
         ("allow authenticated clients;", false, true, false, false),
         ("allow unauthenticated clients;", false, false, false, true),
@@ -126,10 +114,7 @@ fn hosts_are_found_by_everything_that_names_them() {
          host d {{ host-identifier option agent.remote-id aa:bb; }}
          host e {{ }}{SUBNET}"
     ));
-    assert_eq!(
-        config.hosts_by_hw(&HwAddr::ethernet([2, 0, 0, 0, 0, 1])),
-        [HostId(0), HostId(1)]
-    );
+    assert_eq!(config.hosts_by_hw(&HwAddr::ethernet([2, 0, 0, 0, 0, 1])), [HostId(0), HostId(1)]);
     assert_eq!(config.hosts_by_client_id(b"id"), [HostId(1)]);
     assert_eq!(config.hosts_by_client_id(&[1, 2]), [HostId(2)]);
     assert_eq!(config.hosts_by_client_id(b"none"), []);
@@ -140,9 +125,7 @@ fn hosts_are_found_by_everything_that_names_them() {
 
 #[test]
 fn the_client_identifier_of_a_host_is_no_option_to_send() {
-    let config = config(&format!(
-        "host a {{ option dhcp-client-identifier \"x\"; option host-name \"a\"; }}{SUBNET}"
-    ));
+    let config = config(&format!("host a {{ option dhcp-client-identifier \"x\"; option host-name \"a\"; }}{SUBNET}"));
     let mut client = Client::new(&[]);
     client.host = Some(HostId(0));
     let evaluation = client.at(&config, [10, 0, 0, 10]);
@@ -170,39 +153,21 @@ fn declarations_stand_where_they_belong() {
         ("shared-network x { }", "1:1: shared-network `x` has no subnet"),
         ("shared-network { }", "1:16: expected a name for the shared-network"),
         ("host a { range 10.0.0.1; }", "1:10: `range` is not allowed in a host"),
-        (
-            "host a { authoritative; }",
-            "1:10: `authoritative` makes no sense in a host",
-        ),
+        ("host a { authoritative; }", "1:10: `authoritative` makes no sense in a host"),
         ("host a { } host a { }", "1:17: host `a` is declared twice"),
         ("host \"a\" { }", "1:6: expected a name for the host"),
-        (
-            "host a { fixed-address 10.0.0.9; fixed-address 10.0.0.8; }",
-            "1:34: a host has one `fixed-address` only",
-        ),
-        (
-            "hardware ethernet 1:2:3:4:5:6;",
-            "1:1: `hardware` is not allowed in the top level",
-        ),
+        ("host a { fixed-address 10.0.0.9; fixed-address 10.0.0.8; }", "1:34: a host has one `fixed-address` only"),
+        ("hardware ethernet 1:2:3:4:5:6;", "1:1: `hardware` is not allowed in the top level"),
         ("group { pool { } }", "1:9: `pool` is not allowed in a group"),
         ("interface eth0;", "1:1: `interface` is not allowed in the top level"),
-        (
-            "allow known-clients;",
-            "1:7: `allow known-clients` is not possible here",
-        ),
-        (
-            "subnet 10.1.0.1 netmask 255.255.255.0 { }",
-            "1:8: subnet number and netmask do not fit",
-        ),
+        ("allow known-clients;", "1:7: `allow known-clients` is not possible here"),
+        ("subnet 10.1.0.1 netmask 255.255.255.0 { }", "1:8: subnet number and netmask do not fit"),
         ("subnet 10.1.0.0/24 { }", "1:8: expected `netmask`"),
         (
             "subnet 10.1.0.0 netmask 255.255.255.0 { subnet 10.1.0.0 netmask 255.255.255.128 { } }",
             "1:41: `subnet` is not allowed in a subnet",
         ),
-        (
-            "subnet 10.1.0.0 netmask 255.255.255.0 { pool { } }",
-            "1:41: pool without a range",
-        ),
+        ("subnet 10.1.0.0 netmask 255.255.255.0 { pool { } }", "1:41: pool without a range"),
         (
             "subnet 10.1.0.0 netmask 255.255.255.0 { pool { range 10.1.0.1; allow booting; } }",
             "1:70: `allow booting` is not possible in a pool",
@@ -252,18 +217,12 @@ fn failover_peers_are_checked_before_anything_starts() {
     let good = "primary; address 10.0.0.2; peer address 10.0.0.3; mclt 600; split 128; load balance max seconds 3;";
     assert_eq!(errors(&peer(good)), Vec::<String>::new());
     for (settings, want) in [
-        (
-            "primary; address 10.0.0.2; peer address 10.0.0.3; split 128;",
-            "1:1: failover peer \"p\" has no `mclt`",
-        ),
+        ("primary; address 10.0.0.2; peer address 10.0.0.3; split 128;", "1:1: failover peer \"p\" has no `mclt`"),
         (
             "primary; address 10.0.0.2; peer address 10.0.0.3; mclt 600;",
             "1:1: failover peer \"p\" has neither `split` nor `hba`",
         ),
-        (
-            "primary; address 10.0.0.2; mclt 600; split 128;",
-            "1:1: failover peer \"p\" has no `peer address`",
-        ),
+        ("primary; address 10.0.0.2; mclt 600; split 128;", "1:1: failover peer \"p\" has no `peer address`"),
         (
             "secondary; address 10.0.0.2; peer address 10.0.0.3; split 128;",
             "1:73: `split` is not allowed on a secondary",
@@ -273,32 +232,19 @@ fn failover_peers_are_checked_before_anything_starts() {
         ("primary; load balance max secs 3;", "1:47: expected `seconds`"),
         ("primary; mcltt 3;", "1:30: unknown setting `mcltt`"),
     ] {
-        assert_eq!(
-            errors(&peer(settings)).first().unwrap(),
-            &format!("dhcpd.conf:{want}"),
-            "{settings}"
-        );
+        assert_eq!(errors(&peer(settings)).first().unwrap(), &format!("dhcpd.conf:{want}"), "{settings}");
     }
     let unused = format!("failover peer \"p\" {{ {good} }}{SUBNET}");
-    assert_eq!(
-        errors(&unused),
-        ["dhcpd.conf:1:1: no pool refers to failover peer \"p\""]
-    );
+    assert_eq!(errors(&unused), ["dhcpd.conf:1:1: no pool refers to failover peer \"p\""]);
     let at_network = format!(
         "failover peer \"p\" {{ {good} }} shared-network s {{ failover peer \"p\"; subnet 10.0.0.0 netmask 255.255.255.0 {{ }}
          pool {{ range 10.0.0.1; }} }}"
     );
     assert_eq!(errors(&at_network).len(), 1);
     let bootp = peer(good).replace("range", "range dynamic-bootp");
-    assert_eq!(
-        errors(&bootp),
-        ["dhcpd.conf:2:80: `dynamic-bootp` is not possible in a failover pool"]
-    );
+    assert_eq!(errors(&bootp), ["dhcpd.conf:2:80: `dynamic-bootp` is not possible in a failover pool"]);
     let bare = peer(good).replace("{ failover peer \"p\";", "{ failover peer p;");
-    assert_eq!(
-        errors(&bare)[0],
-        "dhcpd.conf:2:75: expected the name of the failover peer in quotes"
-    );
+    assert_eq!(errors(&bare)[0], "dhcpd.conf:2:75: expected the name of the failover peer in quotes");
     let twice = format!("failover peer \"p\" {{ {good} }} {}", peer(good));
     assert_eq!(errors(&twice).len(), 1);
     let unknown = format!("failover peer \"q\" state {{ my state normal; }}{SUBNET}");
@@ -313,4 +259,17 @@ fn a_state_block_keeps_names_and_dates() {
     let state = config(text).failover_peers[0].bootstrap.unwrap();
     assert_eq!(state.my_at, Some(1_795_337_038));
     assert_eq!((state.partner_at, state.mclt), (Some(0x7fff_ffff), Some(3)));
+}
+
+#[test]
+fn uid_counts_before_the_option_that_says_the_same() {
+    for text in [
+        "host a { option dhcp-client-identifier \"x\"; uid \"y\"; }",
+        "host a { uid \"y\"; option dhcp-client-identifier \"x\"; }",
+    ] {
+        let config = config(&format!("{text}{SUBNET}"));
+        assert_eq!(config.hosts[0].client_id.as_deref(), Some(&b"y"[..]), "{text}");
+        assert_eq!(warnings(&format!("{text}{SUBNET}")).len(), 1);
+    }
+    assert_eq!(warnings(&format!("host a {{ dynamic; }}{SUBNET}")).len(), 1);
 }

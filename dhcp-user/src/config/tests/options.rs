@@ -2,9 +2,7 @@ use super::{Client, SUBNET, config, errors, plain, warnings};
 use crate::config::{Malformed, ReceivedOptions};
 
 fn custom(definition: &str, value: &str) -> Option<Vec<u8>> {
-    plain(&format!("option x code 200 = {definition}; option x {value};"))
-        .option(200)
-        .map(<[u8]>::to_vec)
+    plain(&format!("option x code 200 = {definition}; option x {value};")).option(200).map(<[u8]>::to_vec)
 }
 
 #[test]
@@ -27,39 +25,15 @@ fn every_type_is_encoded_as_it_is_written() {
         ("domain-name", "a.b", b"\x01a\x01b\0"),
         ("domain-list", "\"a.b\", \"b\"", b"\x01a\x01b\0\x01b\0"),
         ("domain-list compressed", "\"a.b\", \"b\"", b"\x01a\x01b\0\xc0\x02"),
-        (
-            "array of integer 8",
-            "24, 10,0,0, 10,0,0,1",
-            &[24, 10, 0, 0, 10, 0, 0, 1],
-        ),
-        (
-            "{ unsigned integer 16, unsigned integer 8, ip-address }",
-            "15 1 10.0.0.20",
-            &[0, 15, 1, 10, 0, 0, 20],
-        ),
+        ("array of integer 8", "24, 10,0,0, 10,0,0,1", &[24, 10, 0, 0, 10, 0, 0, 1]),
+        ("{ unsigned integer 16, unsigned integer 8, ip-address }", "15 1 10.0.0.20", &[0, 15, 1, 10, 0, 0, 20]),
         ("{ unsigned integer 8, text }", "0 \"Tpm\"", b"\0Tpm"),
-        (
-            "array of { integer 8, ip-address }",
-            "1 10.0.0.1, 2 10.0.0.2",
-            &[1, 10, 0, 0, 1, 2, 10, 0, 0, 2],
-        ),
-        (
-            "{ integer 8, array of ip-address }",
-            "9 10.0.0.1, 10.0.0.2",
-            &[9, 10, 0, 0, 1, 10, 0, 0, 2],
-        ),
-        (
-            "ip6-address",
-            "2001:db8::1",
-            &[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-        ),
+        ("array of { integer 8, ip-address }", "1 10.0.0.1, 2 10.0.0.2", &[1, 10, 0, 0, 1, 2, 10, 0, 0, 2]),
+        ("{ integer 8, array of ip-address }", "9 10.0.0.1, 10.0.0.2", &[9, 10, 0, 0, 1, 10, 0, 0, 2]),
+        ("ip6-address", "2001:db8::1", &[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
         ("zerolength", "", &[]),
     ] {
-        assert_eq!(
-            custom(definition, value).as_deref(),
-            Some(want),
-            "{definition}: {value}"
-        );
+        assert_eq!(custom(definition, value).as_deref(), Some(want), "{definition}: {value}");
     }
 }
 
@@ -71,38 +45,24 @@ fn standard_options_have_their_types() {
             33,
             &[10, 0, 0, 0, 10, 0, 0, 1, 10, 1, 0, 0, 10, 0, 0, 2][..],
         ),
-        (
-            "option slp-directory-agent true 1.2.3.4, 5.6.7.8;",
-            78,
-            &[1, 1, 2, 3, 4, 5, 6, 7, 8],
-        ),
+        ("option slp-directory-agent true 1.2.3.4, 5.6.7.8;", 78, &[1, 1, 2, 3, 4, 5, 6, 7, 8]),
         ("option slp-service-scope true;", 79, &[1]),
         ("option slp-service-scope true \"x\";", 79, &[1, b'x']),
         ("option time-offset -18000;", 2, &[255, 255, 185, 176]),
         ("option interface-mtu 1400;", 26, &[5, 0x78]),
         ("option dhcp-parameter-request-list 1,6,15;", 55, &[1, 6, 15]),
-        (
-            "option domain-search \"a.b\", \"c.b\";",
-            119,
-            b"\x01a\x01b\0\x01c\xc0\x02",
-        ),
+        ("option domain-search \"a.b\", \"c.b\";", 119, b"\x01a\x01b\0\x01c\xc0\x02"),
         ("option v6-only-preferred 300;", 108, &[0, 0, 1, 44]),
         ("option unknown-252 \"x\";", 252, b"x"),
         ("server-identifier 10.9.9.9;", 54, &[10, 9, 9, 9]),
         ("OPTION Domain-Name \"x\";", 15, b"x"),
         ("option default-url \"https://p/\";", 114, b"https://p/"),
         ("option pxe-client-id 0 00:11;", 97, &[0, 0, 0x11]),
-        (
-            "option rdnss-selection 1 10.0.0.1 10.0.0.2 \"a\";",
-            146,
-            &[1, 10, 0, 0, 1, 10, 0, 0, 2, 1, b'a', 0],
-        ),
+        ("option rdnss-selection 1 10.0.0.1 10.0.0.2 \"a\";", 146, &[1, 10, 0, 0, 1, 10, 0, 0, 2, 1, b'a', 0]),
         (
             "option option-6rd 14 32 2001:db8:: 192.0.2.1;",
             212,
-            &[
-                14, 32, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1,
-            ],
+            &[14, 32, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1],
         ),
     ] {
         assert_eq!(plain(statement).option(code), Some(want), "{statement}");
@@ -113,31 +73,19 @@ fn standard_options_have_their_types() {
 fn values_of_the_wrong_kind_are_refused() {
     for (statement, want) in [
         ("option user-class 61:62;", "1:19: expected text"),
-        (
-            "option vendor-class-identifier foo;",
-            "1:32: expected quoted text or hexadecimal octets",
-        ),
+        ("option vendor-class-identifier foo;", "1:32: expected quoted text or hexadecimal octets"),
         ("option default-ip-ttl 300;", "1:23: 300 is out of range"),
         ("option subnet-mask 255.255.255;", "1:20: expected an IPv4 address"),
         ("option ip-forwarding yes;", "1:22: expected a flag"),
-        (
-            "option routers \"10.0.0.1\";",
-            "1:16: expected an IPv4 address or a host name",
-        ),
+        ("option routers \"10.0.0.1\";", "1:16: expected an IPv4 address or a host name"),
         ("option host-name;", "1:17: expected text"),
         ("option dhcp-lease-time infinite;", "1:24: expected a number"),
         ("option domain-search a.b;", "1:22: expected a domain name in quotes"),
         ("option x code 200 = array of text;", "1:21: this cannot be an array"),
-        (
-            "option x code 200 = { text, integer 8 };",
-            "1:21: text must be the last member of a record",
-        ),
+        ("option x code 200 = { text, integer 8 };", "1:21: text must be the last member of a record"),
         ("option x code 200 = integer 24;", "1:29: this width is not possible"),
         ("option x code 200 = txt;", "1:21: unknown type `txt`"),
-        (
-            "option x code 200 = encapsulate none;",
-            "1:33: no option space named `none`",
-        ),
+        ("option x code 200 = encapsulate none;", "1:33: no option space named `none`"),
         ("option none.x 1;", "1:8: no option space named `none`"),
         ("vendor-option-space none;", "1:21: no option space named `none`"),
         ("default-lease-time 600s;", "1:20: `600s` is not a number"),
@@ -145,10 +93,7 @@ fn values_of_the_wrong_kind_are_refused() {
         let found = errors(&format!("{statement}{SUBNET}"));
         let found = found.first().map(String::as_str);
         // A token that is no number at all reads a little differently.
-        let alternative = format!(
-            "dhcpd.conf:{}",
-            want.replace("`600s` is not a number", "expected a time")
-        );
+        let alternative = format!("dhcpd.conf:{}", want.replace("`600s` is not a number", "expected a time"));
         assert!(
             found == Some(&format!("dhcpd.conf:{want}")) || found == Some(&alternative),
             "{statement}: {found:?} instead of {want}"
@@ -174,13 +119,8 @@ fn a_vendor_space_fills_option_43() {
                  option uni.b \"hi\"; option uni.a 10.0.0.1;";
     let want = [1, 4, 10, 0, 0, 1, 2, 2, b'h', b'i'];
     assert_eq!(plain(space).option(43), None);
-    assert_eq!(
-        plain(&format!("{space} vendor-option-space uni;")).option(43),
-        Some(&want[..])
-    );
-    let direct = plain(&format!(
-        "{space} vendor-option-space uni; option vendor-encapsulated-options 3:1:7;"
-    ));
+    assert_eq!(plain(&format!("{space} vendor-option-space uni;")).option(43), Some(&want[..]));
+    let direct = plain(&format!("{space} vendor-option-space uni; option vendor-encapsulated-options 3:1:7;"));
     assert_eq!(direct.option(43), Some(&[3, 1, 7][..]));
     let named = plain(&format!("{space} option uni-enc code 43 = encapsulate uni;"));
     assert_eq!(named.option(43), Some(&want[..]));
@@ -205,10 +145,7 @@ fn a_vendor_space_is_read_from_the_request_too() {
          if option V.serial = \"S1\" {{ option domain-name \"found\"; }}{SUBNET}"
     );
     let client = Client::new(&[(43, &[5, 2, b'S', b'1'])]);
-    assert_eq!(
-        client.at(&config(&text), [10, 0, 0, 10]).option(15),
-        Some(&b"found"[..])
-    );
+    assert_eq!(client.at(&config(&text), [10, 0, 0, 10]).option(15), Some(&b"found"[..]));
 }
 
 #[test]

@@ -60,10 +60,7 @@ shared-network net {
 }"#;
     let mut client = Client::new(&[]);
     client.host = Some(HostId(0));
-    assert_eq!(
-        client.at(&config(text), [10, 0, 0, 10]).option(15),
-        Some(&b"subnet"[..])
-    );
+    assert_eq!(client.at(&config(text), [10, 0, 0, 10]).option(15), Some(&b"subnet"[..]));
 }
 
 #[test]
@@ -82,16 +79,8 @@ fn origins_name_the_line_that_won() {
     let text = "option domain-name \"a\";\ndefault-lease-time 100;\nsubnet 10.0.0.0 netmask 255.255.255.0 {\n  range 10.0.0.10;\n  option domain-name \"b\";\n}\n";
     let config = config(text);
     let evaluation = Client::new(&[]).at(&config, [10, 0, 0, 10]);
-    assert_eq!(
-        config.locate(evaluation.option_origin(15).unwrap()).to_string(),
-        "dhcpd.conf:5:3"
-    );
-    assert_eq!(
-        config
-            .locate(evaluation.param_origin(Param::DefaultLeaseTime).unwrap())
-            .to_string(),
-        "dhcpd.conf:2:1"
-    );
+    assert_eq!(config.locate(evaluation.option_origin(15).unwrap()).to_string(), "dhcpd.conf:5:3");
+    assert_eq!(config.locate(evaluation.param_origin(Param::DefaultLeaseTime).unwrap()).to_string(), "dhcpd.conf:2:1");
     assert_eq!(evaluation.option_origin(3), None);
 }
 
@@ -104,10 +93,7 @@ fn modifiers_meet_the_value_that_is_there() {
         ("option domain-name \"a\"; prepend domain-name \"b\";", "ba"),
         ("option domain-name \"a\"; supersede domain-name \"b\";", "b"),
         ("append domain-name \"b\";", "b"),
-        (
-            "option domain-name \"a\"; append domain-name = concat(\"x\", \"y\");",
-            "axy",
-        ),
+        ("option domain-name \"a\"; append domain-name = concat(\"x\", \"y\");", "axy"),
     ] {
         assert_eq!(plain(statements).option(15), Some(want.as_bytes()), "{statements}");
     }
@@ -144,10 +130,7 @@ fn the_process_reads_its_parameters_from_the_top_level_only() {
     );
     let process = config(&text).process;
     assert_eq!(process.lease_file.as_deref(), Some("/x/leases"));
-    assert_eq!(
-        (process.delayed_ack, process.max_ack_delay_us, process.local_port),
-        (28, 5000, Some(6767))
-    );
+    assert_eq!((process.delayed_ack, process.max_ack_delay_us, process.local_port), (28, 5000, Some(6767)));
     assert_eq!((process.abandon_lease_time, process.server_id_check), (60, true));
     assert_eq!(process.db_time_format, crate::config::DbTimeFormat::Local);
     assert_eq!(process.lease_id_format, crate::config::LeaseIdFormat::Hex);

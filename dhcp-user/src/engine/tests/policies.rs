@@ -157,3 +157,27 @@ fn bootp_gets_an_endless_lease_only_where_it_is_admitted() {
     world.silent(&bootp);
     assert_eq!(world.ignored("bootp-denied"), 1);
 }
+
+#[test]
+fn a_pool_that_fills_up_says_so_once_and_again_when_it_has_emptied() {
+    let four = VISITORS
+        .replace("192.168.150.100", "192.168.150.53")
+        .replace("authoritative;", "authoritative; log-threshold-high 50; log-threshold-low 25;");
+    let mut world = World::new(&four);
+    let said = |world: &World, text: &str| world.logs.iter().filter(|(_, line)| line.contains(text)).count();
+    world.join(1);
+    assert_eq!(said(&world, "Pool threshold"), 0);
+    world.join(2);
+    assert!(world.logged(
+        "Pool threshold exceeded - shared subnet: 192.168.150.0/24; address: 192.168.150.51; high threshold 50% 2/4."
+    ));
+    world.join(3);
+    assert_eq!(said(&world, "Pool threshold exceeded"), 1);
+    world.silent(&Message::release(2, ip(51)));
+    world.silent(&Message::release(3, ip(52)));
+    world.pass(300);
+    world.ask(&Message::renew(1, ip(50)));
+    assert_eq!(said(&world, "Pool threshold reset"), 1);
+    world.join(2);
+    assert_eq!(said(&world, "Pool threshold exceeded"), 2);
+}

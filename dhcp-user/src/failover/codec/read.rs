@@ -74,18 +74,12 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
 
 fn parse_body(kind: u8, payload: &[u8]) -> Result<Body, Malformed> {
     let Some(used) = used_by(kind) else {
-        return if payload.is_empty() {
-            Ok(Body::Unknown(kind))
-        } else {
-            Err(Malformed::UnknownType)
-        };
+        return if payload.is_empty() { Ok(Body::Unknown(kind)) } else { Err(Malformed::UnknownType) };
     };
     let options = Options::parse(payload, used, kind == 3 || kind == 4)?;
     let body = match kind {
         1 => Body::PoolReq,
-        2 => Body::PoolResp {
-            transferred: options.number(option::ADDRESSES_TRANSFERRED),
-        },
+        2 => Body::PoolResp { transferred: options.number(option::ADDRESSES_TRANSFERRED) },
         3 => Body::BndUpd(BndUpd {
             address: options.array(option::ASSIGNED_ADDRESS).map(Ipv4Addr::from),
             status: options.byte(option::BINDING_STATUS),
@@ -219,9 +213,7 @@ struct Options<'a> {
 impl<'a> Options<'a> {
     /// dhcpd: the order of the checks is overrun, unknown code, repetition, not used here, size.
     fn parse(payload: &'a [u8], used: u32, refuse_ddns: bool) -> Result<Self, Malformed> {
-        let mut options = Options {
-            by_code: [None; HIGHEST as usize + 1],
-        };
+        let mut options = Options { by_code: [None; HIGHEST as usize + 1] };
         let mut rest = payload;
         while !rest.is_empty() {
             let (&[c0, c1, l0, l1], tail) = rest.split_first_chunk::<4>().ok_or(Malformed::OptionHeaderCut)?;
@@ -268,9 +260,6 @@ impl<'a> Options<'a> {
     }
 
     fn refusal(&self) -> Refusal {
-        Refusal {
-            reason: self.byte(option::REJECT_REASON),
-            message: self.bytes(option::MESSAGE),
-        }
+        Refusal { reason: self.byte(option::REJECT_REASON), message: self.bytes(option::MESSAGE) }
     }
 }

@@ -6,10 +6,7 @@ use super::*;
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 fn written(message: &Message) -> Vec<u8> {
@@ -66,9 +63,7 @@ fn every_real_message_is_written_back_byte_for_byte() {
 
 #[test]
 fn an_active_binding_reads_as_measured() {
-    let Body::BndUpd(update) = parse_message(&bytes(ACTIVE)).unwrap().body else {
-        panic!("not a BNDUPD")
-    };
+    let Body::BndUpd(update) = parse_message(&bytes(ACTIVE)).unwrap().body else { panic!("not a BNDUPD") };
     assert_eq!(update.address, Some(Ipv4Addr::new(10, 77, 0, 110)));
     assert_eq!(update.known_status(), Some(BindingState::Active));
     assert_eq!(update.client_id.as_deref(), Some(&[0xff, 0, 0, 0, 1][..]));
@@ -82,9 +77,7 @@ fn an_active_binding_reads_as_measured() {
 fn a_connect_reads_as_measured() {
     let message = parse_message(&bytes(CONNECT)).unwrap();
     assert_eq!((message.time, message.xid), (1_795_336_788, 0));
-    let Body::Connect(connect) = message.body else {
-        panic!("not a CONNECT")
-    };
+    let Body::Connect(connect) = message.body else { panic!("not a CONNECT") };
     assert_eq!(connect.name.as_deref(), Some(&b"lab-fo"[..]));
     assert_eq!(connect.updates_unacked_max, Some(10));
     assert_eq!(connect.receive_timer_secs, Some(15));
@@ -120,10 +113,7 @@ fn each_reason_has_its_error() {
         (behind, Malformed::OffsetTooLarge),
         (with_options(4, "0002"), Malformed::OptionHeaderCut),
         (with_options(4, "000200 050a4d0064"), Malformed::OptionOverrun),
-        (
-            with_options(4, "000200040a4d0064 000200040a4d0065"),
-            Malformed::OptionRepeated,
-        ),
+        (with_options(4, "000200040a4d0064 000200040a4d0065"), Malformed::OptionRepeated),
         (with_options(4, "000200030a4d00"), Malformed::OptionSize),
         (with_options(3, "00090002 0000"), Malformed::Ddns),
         (with_options(4, "00090002 0000"), Malformed::Ddns),
@@ -136,41 +126,25 @@ fn each_reason_has_its_error() {
 #[test]
 fn what_isc_skips_is_skipped() {
     // Unknown codes; options of other messages, twice and of any size; a gap before the payload.
-    let raw = with_options(
-        4,
-        "0063 0001 00 0063 0001 00 0014 0001 01 0014 0002 0102 000200040a4d0064",
-    );
-    let Body::BndAck(ack) = parse_message(&raw).unwrap().body else {
-        panic!("not a BNDACK")
-    };
+    let raw = with_options(4, "0063 0001 00 0063 0001 00 0014 0001 01 0014 0002 0102 000200040a4d0064");
+    let Body::BndAck(ack) = parse_message(&raw).unwrap().body else { panic!("not a BNDACK") };
     assert_eq!(ack.address, Some(Ipv4Addr::new(10, 77, 0, 100)));
     let mut gap = with_options(2, "ffffffff 0001000400000004");
     gap[3] = 16;
-    assert_eq!(
-        parse_message(&gap).unwrap().body,
-        Body::PoolResp { transferred: Some(4) }
-    );
-    assert_eq!(
-        parse_message(&with_options(11, "0009 0002 0000")).unwrap().body,
-        Body::Contact
-    );
+    assert_eq!(parse_message(&gap).unwrap().body, Body::PoolResp { transferred: Some(4) });
+    assert_eq!(parse_message(&with_options(11, "0009 0002 0000")).unwrap().body, Body::Contact);
 }
 
 #[test]
 fn buckets_of_the_wrong_size_are_no_buckets_and_no_error() {
-    let Body::Connect(connect) = parse_message(&with_options(5, "000b 0002 ffff")).unwrap().body else {
-        panic!()
-    };
+    let Body::Connect(connect) = parse_message(&with_options(5, "000b 0002 ffff")).unwrap().body else { panic!() };
     assert_eq!(connect.buckets, None);
 }
 
 #[test]
 fn the_stream_may_be_cut_anywhere() {
     let all: Vec<u8> = VECTORS.iter().flat_map(|vector| bytes(vector)).collect();
-    let expected: Vec<Message> = VECTORS
-        .iter()
-        .map(|vector| parse_message(&bytes(vector)).unwrap())
-        .collect();
+    let expected: Vec<Message> = VECTORS.iter().map(|vector| parse_message(&bytes(vector)).unwrap()).collect();
     for piece in [1, 2, 3, 7, 64, 1000] {
         let mut decoder = Decoder::default();
         let mut seen = Vec::new();
@@ -188,10 +162,7 @@ fn the_stream_may_be_cut_anywhere() {
 
 #[test]
 fn a_lying_length_ends_the_stream_before_the_bytes_arrive() {
-    for (bytes, reason) in [
-        ([0_u8, 11], Malformed::LengthTooShort),
-        ([8, 1], Malformed::LengthTooLong),
-    ] {
+    for (bytes, reason) in [([0_u8, 11], Malformed::LengthTooShort), ([8, 1], Malformed::LengthTooLong)] {
         let mut decoder = Decoder::default();
         decoder.push(&bytes);
         assert_eq!(decoder.take_message(), Err(reason));
@@ -205,14 +176,8 @@ fn a_lying_length_ends_the_stream_before_the_bytes_arrive() {
 fn what_does_not_fit_is_not_written() {
     let mut out = vec![1, 2, 3];
     for size in [2040, 70_000] {
-        let body = Body::Disconnect(Refusal {
-            reason: Some(1),
-            message: Some(vec![b'x'; size]),
-        });
-        assert_eq!(
-            write_message(&Message { time: 0, xid: 0, body }, &mut out),
-            Err(Oversized)
-        );
+        let body = Body::Disconnect(Refusal { reason: Some(1), message: Some(vec![b'x'; size]) });
+        assert_eq!(write_message(&Message { time: 0, xid: 0, body }, &mut out), Err(Oversized));
         assert_eq!(out, [1, 2, 3]);
     }
 }
@@ -226,23 +191,11 @@ mod properties {
         let text = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
         let number = || proptest::option::of(any::<u32>());
         (
-            (
-                proptest::option::of(any::<[u8; 4]>()),
-                proptest::option::of(any::<u8>()),
-                text(),
-                text(),
-            ),
-            (
-                number(),
-                number(),
-                number(),
-                number(),
-                proptest::option::of(any::<u16>()),
-                text(),
-            ),
+            (proptest::option::of(any::<[u8; 4]>()), proptest::option::of(any::<u8>()), text(), text()),
+            (number(), number(), number(), number(), proptest::option::of(any::<u16>()), text()),
         )
-            .prop_map(
-                |((address, status, client_id, chaddr), (end, potential, since, cltt, flags, extra))| BndUpd {
+            .prop_map(|((address, status, client_id, chaddr), (end, potential, since, cltt, flags, extra))| {
+                BndUpd {
                     address: address.map(Ipv4Addr::from),
                     status,
                     client_id,
@@ -253,8 +206,8 @@ mod properties {
                     cltt,
                     flags,
                     extra,
-                },
-            )
+                }
+            })
     }
 
     proptest! {

@@ -17,18 +17,14 @@ pub struct Oversized;
 pub fn write_message(message: &Message, out: &mut Vec<u8>) -> Result<(), Oversized> {
     let start = out.len();
     let mut pen = Pen { out, is_whole: true };
-    pen.out
-        .extend_from_slice(&[0, 0, type_number(&message.body), HEADER_LEN as u8]);
+    pen.out.extend_from_slice(&[0, 0, type_number(&message.body), HEADER_LEN as u8]);
     pen.out.extend_from_slice(&message.time.to_be_bytes());
     pen.out.extend_from_slice(&message.xid.to_be_bytes());
     write_options(&message.body, &mut pen);
     let is_whole = pen.is_whole;
     let len = out.len().saturating_sub(start);
     let length = u16::try_from(len).ok().filter(|_| is_whole && len <= MESSAGE_LEN_MAX);
-    match (
-        length,
-        out.get_mut(start..).and_then(|written| written.first_chunk_mut::<2>()),
-    ) {
+    match (length, out.get_mut(start..).and_then(|written| written.first_chunk_mut::<2>())) {
         (Some(length), Some(field)) => {
             *field = length.to_be_bytes();
             Ok(())
@@ -100,10 +96,7 @@ fn write_options(body: &Body, pen: &mut Pen<'_>) {
         }
         Body::State(state) => {
             pen.byte(option::SERVER_STATE, Some(state.state));
-            pen.byte(
-                option::SERVER_FLAGS,
-                Some(if state.startup { option::FLAG_STARTUP } else { 0 }),
-            );
+            pen.byte(option::SERVER_FLAGS, Some(if state.startup { option::FLAG_STARTUP } else { 0 }));
             pen.number(option::STATE_SINCE, state.since);
             pen.bytes(option::VENDOR_OPTIONS, state.extra.as_deref());
         }

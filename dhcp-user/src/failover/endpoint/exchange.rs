@@ -65,13 +65,7 @@ impl Endpoint {
             && let Some(address) = update.address
         {
             self.held_count = self.held_count.saturating_add(1);
-            self.held.insert(
-                address,
-                HeldUpdate {
-                    wait,
-                    queue: VecDeque::from([(xid, update)]),
-                },
-            );
+            self.held.insert(address, HeldUpdate { wait, queue: VecDeque::from([(xid, update)]) });
         }
     }
 
@@ -101,11 +95,7 @@ impl Endpoint {
             Wait::Revocation(waiting) => Some(waiting) == token,
             Wait::Until(at) => token.is_none() && at <= now.wall,
         };
-        self.held
-            .iter()
-            .filter(|(_, held)| is_ready(held.wait))
-            .map(|(address, _)| *address)
-            .collect()
+        self.held.iter().filter(|(_, held)| is_ready(held.wait)).map(|(address, _)| *address).collect()
     }
 
     /// Applies an update and answers it; or gives it back with what it has to wait for.
@@ -121,15 +111,7 @@ impl Endpoint {
         match self.apply_update(&update, is_revoked, leases, now) {
             Ok(Outcome::Wait(wait)) => Some((wait, update)),
             Ok(Outcome::Stored(seq)) => {
-                self.push(
-                    xid,
-                    Body::BndAck(BndAck {
-                        address,
-                        refusal: Refusal::default(),
-                    }),
-                    seq,
-                    now,
-                );
+                self.push(xid, Body::BndAck(BndAck { address, refusal: Refusal::default() }), seq, now);
                 if let Some(address) = address {
                     self.give_by_affinity(address, &update, leases, now);
                 }
@@ -139,14 +121,8 @@ impl Endpoint {
                 self.counters.updates_refused = self.counters.updates_refused.saturating_add(1);
                 let shown = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
                 let name = &self.settings.name;
-                self.log(
-                    Level::Info,
-                    format!("bind update on {shown} from {name} rejected: {text}"),
-                );
-                let refusal = Refusal {
-                    reason: Some(reason as u8),
-                    message: Some(text.into_bytes()),
-                };
+                self.log(Level::Info, format!("bind update on {shown} from {name} rejected: {text}"));
+                let refusal = Refusal { reason: Some(reason as u8), message: Some(text.into_bytes()) };
                 self.push(xid, Body::BndAck(BndAck { address, refusal }), Seq::default(), now);
                 None
             }
@@ -163,10 +139,7 @@ impl Endpoint {
     ) -> Result<Outcome, Refused> {
         let role = self.settings.role;
         let (Some(address), Some(_)) = (update.address, update.status) else {
-            return Err((
-                Reject::MissingInformation,
-                "binding update lacks required options".to_owned(),
-            ));
+            return Err((Reject::MissingInformation, "binding update lacks required options".to_owned()));
         };
         let Some(status) = update.known_status() else {
             return Err((Reject::Miscellaneous, format!("{address}: no such binding status")));
@@ -178,14 +151,9 @@ impl Endpoint {
         // restart, is as true.
         let is_crossing = self.updates.is_unanswered(address) || needs_update(&mine);
         if is_crossing {
-            let ours = Claim {
-                state: self.updates.in_flight(address).map_or(mine.state, |sent| sent.state),
-                cltt: mine.cltt,
-            };
-            let theirs = Claim {
-                state: status,
-                cltt: WallTime::from_secs(u64::from(update.cltt.unwrap_or(0))),
-            };
+            let ours =
+                Claim { state: self.updates.in_flight(address).map_or(mine.state, |sent| sent.state), cltt: mine.cltt };
+            let theirs = Claim { state: status, cltt: WallTime::from_secs(u64::from(update.cltt.unwrap_or(0))) };
             if is_mine_better(role, ours, theirs) {
                 self.updates.enqueue_if_absent(address, self.outbox.newest());
                 let text = "incoming update is less critical than outgoing update";
@@ -207,10 +175,7 @@ impl Endpoint {
                     self.handle_due(&[address], leases, now);
                 }
                 let (from, to) = (mine.state.name(), status.name());
-                return Err((
-                    Reject::FatalConflict,
-                    format!("{address}: invalid state transition: {from} to {to}"),
-                ));
+                return Err((Reject::FatalConflict, format!("{address}: invalid state transition: {from} to {to}")));
             }
         }
         let takes_away = mine.state == BindingState::Active
@@ -248,10 +213,7 @@ impl Endpoint {
             return *token;
         }
         let token = self.token();
-        self.effects.push_back(Effect::Revoke {
-            token,
-            addresses: vec![address],
-        });
+        self.effects.push_back(Effect::Revoke { token, addresses: vec![address] });
         token
     }
 
@@ -266,18 +228,10 @@ impl Endpoint {
         if let Some(reason) = ack.refusal.reason.filter(|reason| *reason != 0) {
             self.counters.updates_rejected = self.counters.updates_rejected.saturating_add(1);
             self.updates.note_refused(address, now.boot);
-            let text = ack
-                .refusal
-                .message
-                .as_deref()
-                .map(String::from_utf8_lossy)
-                .unwrap_or_default();
+            let text = ack.refusal.message.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             let (name, why) = (&self.settings.name, reject_name(reason));
             let text = text.escape_debug();
-            self.log(
-                Level::Info,
-                format!("bind update on {address} got nak from {name}: {why}: {text}"),
-            );
+            self.log(Level::Info, format!("bind update on {address} got nak from {name}: {why}: {text}"));
         } else if let Some(mut binding) = leases.binding(address) {
             self.counters.updates_acked = self.counters.updates_acked.saturating_add(1);
             binding.from_partner = sent.told_partner;
@@ -301,11 +255,7 @@ impl Endpoint {
     /// UPDREQ and UPDREQALL.
     pub(super) fn handle_update_request(&mut self, xid: u32, for_all: bool, leases: &mut dyn Leases, now: Now) {
         let seq = self.outbox.newest();
-        let pools = if self.updates.start_request(xid, for_all) {
-            leases.pool_count()
-        } else {
-            0
-        };
+        let pools = if self.updates.start_request(xid, for_all) { leases.pool_count() } else { 0 };
         for pool in 0..pools {
             leases.visit_all(pool, &mut |binding| {
                 if for_all || needs_update(binding) || self.updates.is_pending(binding.address) {
@@ -352,12 +302,7 @@ impl Endpoint {
             let Some(session) = &mut self.session else { return };
             let xid = session.xid_of_update();
             self.updates.set_in_flight(
-                InFlight {
-                    address,
-                    xid,
-                    state: binding.state,
-                    told_partner: binding.told_partner,
-                },
+                InFlight { address, xid, state: binding.state, told_partner: binding.told_partner },
                 now.boot,
             );
             self.counters.updates_sent = self.counters.updates_sent.saturating_add(1);
@@ -366,10 +311,7 @@ impl Endpoint {
                 update.extra = Some(extra);
             }
             if !self.push(xid, Body::BndUpd(update), seq, now) {
-                self.log(
-                    Level::Warn,
-                    format!("bind update on {address} does not fit into a message"),
-                );
+                self.log(Level::Warn, format!("bind update on {address} does not fit into a message"));
                 self.updates.forget(address);
                 self.finish_request(now);
             }
@@ -455,11 +397,7 @@ fn merged(
     }
     next.is_reserved = flags & FLAG_RESERVED != 0;
     next.is_bootp = flags & FLAG_BOOTP != 0;
-    next.state = if is_transitional(status) {
-        BindingState::Free
-    } else {
-        status
-    };
+    next.state = if is_transitional(status) { BindingState::Free } else { status };
     next.rewind = next.state;
     // A client that was promised more here, by this server or its kernel, still holds it; and a partner that was told of
     // a later potential expiry may still promise up to it. The partner hears of both again, so that both ends agree.

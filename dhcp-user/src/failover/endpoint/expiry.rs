@@ -38,10 +38,7 @@ impl Endpoint {
         }
         if !armed.is_empty() {
             let token = self.token();
-            self.effects.push_back(Effect::Revoke {
-                token,
-                addresses: armed.clone(),
-            });
+            self.effects.push_back(Effect::Revoke { token, addresses: armed.clone() });
             self.ending.insert(token, armed);
         }
     }
@@ -98,13 +95,8 @@ impl Endpoint {
             }
             BindingState::Active => {
                 let is_interrupted = self.service == Service::NotCooperating;
-                let mut next = rules::retired(
-                    binding,
-                    BindingState::Expired,
-                    self.settings.role,
-                    is_interrupted,
-                    now.wall,
-                );
+                let mut next =
+                    rules::retired(binding, BindingState::Expired, self.settings.role, is_interrupted, now.wall);
                 self.stamp(&mut next);
                 next
             }
@@ -127,9 +119,7 @@ impl Endpoint {
             self.plan_reuse_of(address, leases, now);
         }
         // dhcpd looks at the lists at every change; once a second is as good for a timer of seconds.
-        let is_fresh = self
-            .schedule_checked_at
-            .is_some_and(|at| now.boot.since(at).as_secs() == 0);
+        let is_fresh = self.schedule_checked_at.is_some_and(|at| now.boot.since(at).as_secs() == 0);
         if self.is_normal() && !is_fresh {
             self.schedule_checked_at = Some(now.boot);
             self.schedule_balance(leases, now);
@@ -197,10 +187,7 @@ impl Endpoint {
     /// Leases that were reported in the last second of their time.
     fn poll_later(&mut self, leases: &mut dyn Leases, now: Now) {
         let rest = self.later.split_off(&(now.wall, Ipv4Addr::UNSPECIFIED));
-        let over: Vec<Ipv4Addr> = std::mem::replace(&mut self.later, rest)
-            .into_iter()
-            .map(|(_, at)| at)
-            .collect();
+        let over: Vec<Ipv4Addr> = std::mem::replace(&mut self.later, rest).into_iter().map(|(_, at)| at).collect();
         if !over.is_empty() {
             self.handle_due(&over, leases, now);
         }
@@ -233,10 +220,7 @@ impl Endpoint {
         }
         let seq = self.outbox.newest();
         for address in refused {
-            if leases
-                .binding(address)
-                .is_some_and(|binding| rules::needs_update(&binding))
-            {
+            if leases.binding(address).is_some_and(|binding| rules::needs_update(&binding)) {
                 self.updates.enqueue_if_absent(address, seq);
             }
         }

@@ -15,13 +15,7 @@ impl Endpoint {
         let said = message.known_state().filter(|state| *state != State::Startup);
         let Some(said) = said else {
             // dhcpd stops itself here; a partner that talks nonsense is rather not listened to.
-            self.log(
-                Level::Warn,
-                format!(
-                    "failover peer {}: impossible state {}",
-                    self.settings.name, message.state
-                ),
-            );
+            self.log(Level::Warn, format!("failover peer {}: impossible state {}", self.settings.name, message.state));
             if let Some(link) = self.session.as_ref().map(|session| session.link) {
                 self.drop_link(link, "impossible state", leases, now);
             }
@@ -65,10 +59,7 @@ impl Endpoint {
         self.outbox.note(seq);
         if said != before {
             let (name, from, to) = (&self.settings.name, before.name(), said.name());
-            self.log(
-                Level::Info,
-                format!("failover peer {name}: peer moves from {from} to {to}"),
-            );
+            self.log(Level::Info, format!("failover peer {name}: peer moves from {from} to {to}"));
             self.remember(false, before, said, now);
         }
         self.update_service();
@@ -129,11 +120,7 @@ impl Endpoint {
             (State::Recover, _) => {
                 let is_over = self.since.after(self.mclt_secs) <= now.wall;
                 let is_fresh = matches!(self.partner, State::Recover | State::RecoverDone);
-                let to = if is_over || is_fresh {
-                    State::RecoverDone
-                } else {
-                    State::RecoverWait
-                };
+                let to = if is_over || is_fresh { State::RecoverDone } else { State::RecoverWait };
                 self.set_state(to, leases, now);
             }
             (State::PotentialConflict, Role::Primary) if !has_conflict_done => {
@@ -142,10 +129,7 @@ impl Endpoint {
             (State::PotentialConflict, Role::Secondary) if has_conflict_done => {
                 self.set_state(State::Normal, leases, now);
             }
-            _ => self.log(
-                Level::Info,
-                format!("failover peer {}: spurious UPDDONE", self.settings.name),
-            ),
+            _ => self.log(Level::Info, format!("failover peer {}: spurious UPDDONE", self.settings.name)),
         }
     }
 
@@ -323,11 +307,7 @@ impl Endpoint {
 
     /// Recomputes what may be done with clients, and says so when it changed.
     pub(super) fn update_service(&mut self) {
-        let mine = if self.startup_until.is_some() {
-            State::Startup
-        } else {
-            self.state
-        };
+        let mine = if self.startup_until.is_some() { State::Startup } else { self.state };
         let service = Service::of(mine, self.partner);
         if service != self.service {
             self.service = service;
@@ -339,12 +319,7 @@ impl Endpoint {
         if self.timeline.len() >= TIMELINE_LEN {
             self.timeline.pop_front();
         }
-        self.timeline.push_back(StatusTransition {
-            at: now.wall,
-            is_mine,
-            from,
-            to,
-        });
+        self.timeline.push_back(StatusTransition { at: now.wall, is_mine, from, to });
     }
 
     /// Queues every lease that the partner has to hear of.

@@ -352,12 +352,7 @@ impl Endpoint {
     #[must_use]
     pub fn poll_timeout(&self, now: Now) -> Option<BootTime> {
         let session = self.session.as_ref();
-        let held = self
-            .held
-            .values()
-            .filter_map(HeldUpdate::due)
-            .min()
-            .map(|due| now.boot_of(due));
+        let held = self.held.values().filter_map(HeldUpdate::due).min().map(|due| now.boot_of(due));
         let later = self.later.first().map(|(ends, _)| now.boot_of(ends.after(1)));
         let reuse = self.reuse.first().map(|(due, _)| now.boot_of(due.after(1)));
         [
@@ -387,11 +382,7 @@ impl Endpoint {
     /// Own state; startup while starting.
     #[must_use]
     pub const fn state(&self) -> State {
-        if self.startup_until.is_some() {
-            State::Startup
-        } else {
-            self.state
-        }
+        if self.startup_until.is_some() { State::Startup } else { self.state }
     }
 
     /// The partner's state as last heard.
@@ -457,25 +448,15 @@ impl Endpoint {
     /// `from_partner` is the lease's before the request.
     #[must_use]
     pub fn grant(&self, want: u32, from_partner: WallTime, now: WallTime) -> Grant {
-        let secs = if self.is_unlimited() {
-            want
-        } else {
-            times::granted_secs(want, from_partner, self.mclt_secs, now)
-        };
-        Grant {
-            secs,
-            told_partner: times::potential_expiry(want, secs, from_partner, now),
-        }
+        let secs =
+            if self.is_unlimited() { want } else { times::granted_secs(want, from_partner, self.mclt_secs, now) };
+        Grant { secs, told_partner: times::potential_expiry(want, secs, from_partner, now) }
     }
 
     /// The latest instant that the client of a lease may be told without asking the partner again (I7).
     #[must_use]
     pub fn horizon(&self, from_partner: WallTime, now: WallTime) -> WallTime {
-        if self.is_unlimited() {
-            WallTime::NEVER
-        } else {
-            times::horizon(from_partner, self.mclt_secs, now)
-        }
+        if self.is_unlimited() { WallTime::NEVER } else { times::horizon(from_partner, self.mclt_secs, now) }
     }
 
     /// Whether a local change will be told to the partner at once: its record then carries `rewind = state`, which
@@ -521,11 +502,7 @@ impl Endpoint {
     }
 
     const fn alone_since(&self, since: WallTime) -> Alone {
-        Alone {
-            since,
-            mclt_secs: self.mclt_secs,
-            slack_secs: self.slack_secs,
-        }
+        Alone { since, mclt_secs: self.mclt_secs, slack_secs: self.slack_secs }
     }
 
     fn is_partners_key(&self, key: &[u8]) -> bool {

@@ -50,10 +50,7 @@ impl Outbox {
                 Some(Effect::Send { link, bytes }) if *link == to && bytes.len() < SEND_LEN_MAX => {
                     bytes.extend_from_slice(&message);
                 }
-                _ => effects.push_back(Effect::Send {
-                    link: to,
-                    bytes: message,
-                }),
+                _ => effects.push_back(Effect::Send { link: to, bytes: message }),
             }
         }
         has_sent

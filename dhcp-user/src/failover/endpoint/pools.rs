@@ -32,20 +32,12 @@ impl Balance {
             Role::Primary => free.saturating_sub(backup),
             Role::Secondary => backup.saturating_sub(free),
         };
-        Self {
-            to_send: surplus / 2,
-            threshold: share(misbalance_percent),
-            hold: share(ownership_percent),
-        }
+        Self { to_send: surplus / 2, threshold: share(misbalance_percent), hold: share(ownership_percent) }
     }
 
     /// Below this surplus we ask the partner for addresses.
     pub(super) const fn panic(self) -> i64 {
-        if self.threshold == 0 {
-            -1
-        } else {
-            self.threshold.saturating_mul(-2)
-        }
+        if self.threshold == 0 { -1 } else { self.threshold.saturating_mul(-2) }
     }
 }
 
@@ -63,14 +55,8 @@ impl Endpoint {
     /// POOLREQ: gives what can be given and says how many, before the updates go out.
     pub(super) fn handle_pool_request(&mut self, xid: u32, leases: &mut dyn Leases, now: Now) {
         // A partner that asks all the time is told "none" all the time: a run may walk every address.
-        let is_fresh = self
-            .balanced_at
-            .is_some_and(|at| now.boot.since(at) < POOL_REQUEST_INTERVAL);
-        let given = if self.is_normal() && !is_fresh {
-            self.balance(false, leases, now)
-        } else {
-            0
-        };
+        let is_fresh = self.balanced_at.is_some_and(|at| now.boot.since(at) < POOL_REQUEST_INTERVAL);
+        let given = if self.is_normal() && !is_fresh { self.balance(false, leases, now) } else { 0 };
         let transferred = Some(u32::try_from(given).unwrap_or(u32::MAX));
         self.push(xid, Body::PoolResp { transferred }, Seq::default(), now);
     }
@@ -235,22 +221,11 @@ mod tests {
     #[test]
     fn the_figures_are_dhcpds() {
         let balance = Balance::of(Role::Primary, counts(51, 0), 15, 10);
-        assert_eq!(
-            balance,
-            Balance {
-                to_send: 25,
-                threshold: 8,
-                hold: 5
-            }
-        );
+        assert_eq!(balance, Balance { to_send: 25, threshold: 8, hold: 5 });
         assert_eq!(balance.panic(), -16);
         assert_eq!(Balance::of(Role::Secondary, counts(51, 0), 15, 10).to_send, -25);
         let measured = Balance::of(Role::Secondary, counts(8, 0), 15, 10);
-        assert_eq!(
-            (measured.to_send, measured.threshold, measured.panic()),
-            (-4, 1, -2),
-            "capture 02: asks"
-        );
+        assert_eq!((measured.to_send, measured.threshold, measured.panic()), (-4, 1, -2), "capture 02: asks");
         assert_eq!(Balance::of(Role::Primary, counts(0, 1), 15, 10).panic(), -1);
     }
 }

@@ -88,12 +88,8 @@ impl Endpoint {
             self.close(link);
             return;
         }
-        let mut half = HalfOpen {
-            link,
-            until: now.boot.after(HANDSHAKE_TIMEOUT),
-            decoder: Decoder::default(),
-            xid_next: 0,
-        };
+        let mut half =
+            HalfOpen { link, until: now.boot.after(HANDSHAKE_TIMEOUT), decoder: Decoder::default(), xid_next: 0 };
         if self.settings.role == Role::Primary {
             let connect = Connect {
                 name: Some(self.settings.name.as_bytes().to_vec()),
@@ -127,11 +123,7 @@ impl Endpoint {
             session.decoder.push(bytes);
         }
         loop {
-            let half = self
-                .half_open
-                .iter_mut()
-                .find(|half| half.link == link)
-                .map(|half| &mut half.decoder);
+            let half = self.half_open.iter_mut().find(|half| half.link == link).map(|half| &mut half.decoder);
             let session = self.session.as_mut().filter(|session| session.link == link);
             let is_session = half.is_none();
             let Some(decoder) = half.or(session.map(|session| &mut session.decoder)) else {
@@ -167,10 +159,7 @@ impl Endpoint {
             Body::PoolReq => self.handle_pool_request(xid, leases, now),
             Body::PoolResp { transferred } => {
                 let name = &self.settings.name;
-                let text = format!(
-                    "failover peer {name}: {} leases given on request",
-                    transferred.unwrap_or(0)
-                );
+                let text = format!("failover peer {name}: {} leases given on request", transferred.unwrap_or(0));
                 self.log(Level::Info, text);
             }
             Body::Contact | Body::Unknown(_) => {}
@@ -195,10 +184,7 @@ impl Endpoint {
                 self.drop_link(link, "refused", leases, now);
             }
             (Role::Primary | Role::Secondary, _) => {
-                self.log(
-                    Level::Warn,
-                    format!("failover peer {}: message before the handshake", self.settings.name),
-                );
+                self.log(Level::Warn, format!("failover peer {}: message before the handshake", self.settings.name));
                 self.drop_link(link, "message before the handshake", leases, now);
             }
         }
@@ -234,14 +220,8 @@ impl Endpoint {
             None
         };
         if let Some((reason, text)) = refusal {
-            ack.refusal = Refusal {
-                reason: Some(reason as u8),
-                message: Some(text.as_bytes().to_vec()),
-            };
-            self.log(
-                Level::Warn,
-                format!("failover CONNECT from {}: {text}", self.settings.name),
-            );
+            ack.refusal = Refusal { reason: Some(reason as u8), message: Some(text.as_bytes().to_vec()) };
+            self.log(Level::Warn, format!("failover CONNECT from {}: {text}", self.settings.name));
             self.send_plain(link, xid, Body::ConnectAck(ack), now);
             self.drop_link(link, text, leases, now);
             return;
@@ -253,13 +233,7 @@ impl Endpoint {
             ack.extra = Some(self.facts());
         }
         self.send_plain(link, xid, Body::ConnectAck(ack), now);
-        self.open_session(
-            link,
-            connect.updates_unacked_max,
-            connect.receive_timer_secs,
-            is_ours,
-            now,
-        );
+        self.open_session(link, connect.updates_unacked_max, connect.receive_timer_secs, is_ours, now);
     }
 
     /// failover.md 2.3, in its order.
@@ -280,14 +254,8 @@ impl Endpoint {
             None
         };
         if let Some((reason, text)) = refusal {
-            self.log(
-                Level::Warn,
-                format!("failover CONNECTACK from {}: {text}", self.settings.name),
-            );
-            let refusal = Refusal {
-                reason: Some(reason as u8),
-                message: Some(text.as_bytes().to_vec()),
-            };
+            self.log(Level::Warn, format!("failover CONNECTACK from {}: {text}", self.settings.name));
+            let refusal = Refusal { reason: Some(reason as u8), message: Some(text.as_bytes().to_vec()) };
             self.send_plain(link, 1, Body::Disconnect(refusal), now);
             self.drop_link(link, text, leases, now);
             return;
@@ -357,10 +325,7 @@ impl Endpoint {
             return;
         };
         if must_hold {
-            self.log(
-                Level::Warn,
-                "state held back: the primary is resolving conflicts".to_owned(),
-            );
+            self.log(Level::Warn, "state held back: the primary is resolving conflicts".to_owned());
             return;
         }
         let shows_facts = session.is_ours && role == Role::Primary && !session.has_shown_facts;
@@ -384,16 +349,7 @@ impl Endpoint {
     /// Puts a message into the outbox.
     pub(super) fn push(&mut self, xid: u32, body: Body, seq: Seq, now: Now) -> bool {
         let mut bytes = Vec::new();
-        if write_message(
-            &Message {
-                time: now.wall.secs(),
-                xid,
-                body,
-            },
-            &mut bytes,
-        )
-        .is_err()
-        {
+        if write_message(&Message { time: now.wall.secs(), xid, body }, &mut bytes).is_err() {
             self.counters.oversized = self.counters.oversized.saturating_add(1);
             return false;
         }
@@ -404,16 +360,7 @@ impl Endpoint {
     /// Sends on a connection without a session.
     fn send_plain(&mut self, link: Link, xid: u32, body: Body, now: Now) {
         let mut bytes = Vec::new();
-        if write_message(
-            &Message {
-                time: now.wall.secs(),
-                xid,
-                body,
-            },
-            &mut bytes,
-        )
-        .is_ok()
-        {
+        if write_message(&Message { time: now.wall.secs(), xid, body }, &mut bytes).is_ok() {
             self.effects.push_back(Effect::Send { link, bytes });
         }
     }
@@ -444,36 +391,24 @@ impl Endpoint {
         self.updates.drop_request();
         self.balance_at = None;
         self.redial_at = Some(now.boot.after(REDIAL_DELAY));
-        self.log(
-            Level::Info,
-            format!("failover peer {}: disconnected ({why})", self.settings.name),
-        );
+        self.log(Level::Info, format!("failover peer {}: disconnected ({why})", self.settings.name));
         self.handle_disconnect(leases, now);
     }
 
     /// Timers of connections.
     pub(super) fn poll_connections(&mut self, leases: &mut dyn Leases, now: Now) {
-        let late: Vec<Link> = self
-            .half_open
-            .iter()
-            .filter(|half| half.until <= now.boot)
-            .map(|half| half.link)
-            .collect();
+        let late: Vec<Link> =
+            self.half_open.iter().filter(|half| half.until <= now.boot).map(|half| half.link).collect();
         for link in late {
             self.drop_link(link, "link startup timeout", leases, now);
         }
-        if let Some((link, is_silent, is_due)) = self.session.as_ref().map(|session| {
-            (
-                session.link,
-                session.receive_until <= now.boot,
-                session.send_at <= now.boot,
-            )
-        }) {
+        if let Some((link, is_silent, is_due)) = self
+            .session
+            .as_ref()
+            .map(|session| (session.link, session.receive_until <= now.boot, session.send_at <= now.boot))
+        {
             if is_silent {
-                self.log(
-                    Level::Warn,
-                    format!("timeout waiting for failover peer {}", self.settings.name),
-                );
+                self.log(Level::Warn, format!("timeout waiting for failover peer {}", self.settings.name));
                 self.drop_link(link, "silent", leases, now);
             } else if is_due {
                 if let Some(session) = &mut self.session {
@@ -493,16 +428,9 @@ impl Endpoint {
 
     fn log_refusal(&mut self, what: &str, refusal: &Refusal) {
         let reason = refusal.reason.map_or("no reason given", reject_name);
-        let text = refusal
-            .message
-            .as_deref()
-            .map(String::from_utf8_lossy)
-            .unwrap_or_default();
+        let text = refusal.message.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         let name = &self.settings.name;
-        self.log(
-            Level::Warn,
-            format!("failover {what} with {name} rejected: {reason} {}", text.escape_debug()),
-        );
+        self.log(Level::Warn, format!("failover {what} with {name} rejected: {reason} {}", text.escape_debug()));
     }
 
     /// Our facts for a partner of ours: `name=value` lines.
@@ -525,9 +453,7 @@ impl Endpoint {
         };
         let mut lines = Vec::new();
         for (name, ours) in &self.settings.facts {
-            let other = theirs
-                .lines()
-                .find_map(|line| line.split_once('=').filter(|(key, _)| key == name));
+            let other = theirs.lines().find_map(|line| line.split_once('=').filter(|(key, _)| key == name));
             match other {
                 Some((_, other)) if other != ours => {
                     lines.push(format!("{name} is {ours} here and {} there", other.escape_debug()));

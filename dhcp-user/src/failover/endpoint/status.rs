@@ -102,11 +102,7 @@ impl Endpoint {
     #[must_use]
     pub fn status(&self, leases: &dyn Leases, now: Now) -> Status {
         let alone = self.alone_since(now.wall);
-        let mut loss = PartnerLoss {
-            own_addresses: 0,
-            takeover_complete: now.wall,
-            renewals_covered_until: None,
-        };
+        let mut loss = PartnerLoss { own_addresses: 0, takeover_complete: now.wall, renewals_covered_until: None };
         let pools: Vec<Counts> = (0..leases.pool_count()).map(|pool| leases.counts(pool)).collect();
         for pool in 0..pools.len() {
             leases.visit_all(pool, &mut |binding| {

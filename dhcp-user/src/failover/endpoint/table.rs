@@ -188,10 +188,7 @@ mod tests {
     }
 
     fn row(role: Role, mine: State, is_starting: bool, startup: bool) -> String {
-        COLUMNS
-            .iter()
-            .map(|&said| letter(step(role, mine, is_starting, State::UnknownState, said, startup)))
-            .collect()
+        COLUMNS.iter().map(|&said| letter(step(role, mine, is_starting, State::UnknownState, said, startup))).collect()
     }
 
     #[test]
@@ -224,11 +221,7 @@ mod tests {
     #[test]
     fn a_starting_server_that_meets_a_lonely_partner_recovers() {
         assert_eq!(row(Role::Primary, State::Normal, true, false), "b.rxpip.xx.");
-        assert_eq!(
-            row(Role::Primary, State::Recover, true, false),
-            "c..c..p.cc.",
-            "the entry action asks"
-        );
+        assert_eq!(row(Role::Primary, State::Recover, true, false), "c..c..p.cc.", "the entry action asks");
     }
 
     #[test]
@@ -241,16 +234,7 @@ mod tests {
 
     #[test]
     fn the_secondary_asks_when_the_primary_has_done_its_part() {
-        let ask = |before| {
-            step(
-                Role::Secondary,
-                State::PotentialConflict,
-                false,
-                before,
-                State::ConflictDone,
-                false,
-            )
-        };
+        let ask = |before| step(Role::Secondary, State::PotentialConflict, false, before, State::ConflictDone, false);
         assert_eq!(ask(State::PotentialConflict), Step::Ask);
         assert_eq!(ask(State::ConflictDone), Step::Stay);
     }
@@ -274,11 +258,7 @@ mod tests {
             (State::UnknownState, NotResponding),
         ] {
             assert_eq!(Service::of(mine, State::Normal), service, "{mine:?}");
-            assert_eq!(
-                Service::of(mine, State::PartnerDown),
-                NotResponding,
-                "{mine:?}: the partner serves alone"
-            );
+            assert_eq!(Service::of(mine, State::PartnerDown), NotResponding, "{mine:?}: the partner serves alone");
         }
     }
 }

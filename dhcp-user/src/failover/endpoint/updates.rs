@@ -74,9 +74,7 @@ impl Updates {
 
     /// How long the oldest update in flight has waited.
     pub(super) fn lag(&self, now: BootTime) -> Duration {
-        self.in_flight
-            .first_key_value()
-            .map_or(Duration::ZERO, |(_, (_, sent))| now.since(*sent))
+        self.in_flight.first_key_value().map_or(Duration::ZERO, |(_, (_, sent))| now.since(*sent))
     }
 
     pub(super) fn in_flight(&self, address: Ipv4Addr) -> Option<InFlight> {
@@ -91,19 +89,13 @@ impl Updates {
     pub(super) fn enqueue(&mut self, address: Ipv4Addr, seq: Seq) {
         let previous = self.entries.get(&address).copied();
         match previous {
-            Some(Entry {
-                place: Place::Queued(_),
-                ..
-            }) => {
+            Some(Entry { place: Place::Queued(_), .. }) => {
                 if let Some(entry) = self.entries.get_mut(&address) {
                     entry.seq = entry.seq.max(seq);
                 }
                 return;
             }
-            Some(Entry {
-                place: Place::Sent(xid),
-                ..
-            }) => {
+            Some(Entry { place: Place::Sent(xid), .. }) => {
                 self.in_flight.remove(&xid);
             }
             None => {}
@@ -130,11 +122,7 @@ impl Updates {
     pub(super) fn pop(&mut self) -> Option<(Ipv4Addr, Seq)> {
         while let Some((position, address)) = self.queue.pop_front() {
             match self.entries.get(&address) {
-                Some(Entry {
-                    place: Place::Queued(at),
-                    seq,
-                    ..
-                }) if *at == position => return Some((address, *seq)),
+                Some(Entry { place: Place::Queued(at), seq, .. }) if *at == position => return Some((address, *seq)),
                 Some(_) | None => {}
             }
         }
@@ -167,10 +155,8 @@ impl Updates {
 
     /// Puts everything in flight back to the front of the queue, in the order it was sent.
     pub(super) fn requeue_all(&mut self) {
-        let mut rest: Vec<InFlight> = std::mem::take(&mut self.in_flight)
-            .into_values()
-            .map(|(update, _)| update)
-            .collect();
+        let mut rest: Vec<InFlight> =
+            std::mem::take(&mut self.in_flight).into_values().map(|(update, _)| update).collect();
         while let Some(update) = rest.pop() {
             if let Some(entry) = self.entries.get_mut(&update.address) {
                 self.position_front = self.position_front.saturating_sub(1);
@@ -208,11 +194,7 @@ impl Updates {
             return false;
         }
         self.request_number = self.request_number.wrapping_add(1).max(1);
-        self.request = Some(Request {
-            xid,
-            for_all,
-            outstanding: 0,
-        });
+        self.request = Some(Request { xid, for_all, outstanding: 0 });
         true
     }
 
@@ -240,9 +222,7 @@ impl Updates {
 
     /// The transaction to answer with UPDDONE, once, when nothing of the request is outstanding.
     pub(super) fn take_finished_request(&mut self) -> Option<u32> {
-        self.request
-            .take_if(|request| request.outstanding == 0)
-            .map(|request| request.xid)
+        self.request.take_if(|request| request.outstanding == 0).map(|request| request.xid)
     }
 
     /// How many leases of the running request are not answered yet.
@@ -268,18 +248,12 @@ impl Updates {
     /// The refused leases when their time has come, and whether there were more than could be remembered.
     pub(super) fn take_refused(&mut self, now: BootTime) -> Option<(BTreeSet<Ipv4Addr>, bool)> {
         self.retry_at.take_if(|at| *at <= now)?;
-        Some((
-            std::mem::take(&mut self.refused),
-            std::mem::take(&mut self.has_refused_more),
-        ))
+        Some((std::mem::take(&mut self.refused), std::mem::take(&mut self.has_refused_more)))
     }
 
     /// When something here has to be looked at again.
     pub(super) fn next_deadline(&self) -> Option<BootTime> {
-        let oldest = self
-            .in_flight
-            .first_key_value()
-            .map(|(_, (_, sent))| sent.after(ACK_TIMEOUT));
+        let oldest = self.in_flight.first_key_value().map(|(_, (_, sent))| sent.after(ACK_TIMEOUT));
         [oldest, self.retry_at].into_iter().flatten().min()
     }
 }

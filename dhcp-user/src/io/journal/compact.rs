@@ -49,13 +49,7 @@ impl Compaction {
     /// What the system says.
     pub fn begin(store: &Store, now: WallTime, is_cancelled: Arc<AtomicBool>) -> io::Result<Self> {
         let rewrite = store.begin_rewrite(now.secs().into())?;
-        Ok(Self {
-            source: Arc::clone(store.file()),
-            copied_end: 0,
-            rewrite,
-            now,
-            is_cancelled,
-        })
+        Ok(Self { source: Arc::clone(store.file()), copied_end: 0, rewrite, now, is_cancelled })
     }
 
     fn stop_if_cancelled(&self) -> io::Result<()> {
@@ -73,9 +67,7 @@ impl Compaction {
     pub fn run(&mut self, live_end: u64) -> io::Result<()> {
         let mut index = Index::default();
         self.stop_if_cancelled()?;
-        scan(&*self.source, live_end, self.now, &mut |record, span| {
-            index.add(record, span)
-        })?;
+        scan(&*self.source, live_end, self.now, &mut |record, span| index.add(record, span))?;
         let mut out = Vec::with_capacity(STRETCH_LEN * 2);
         write_header(&mut out);
         let mut window = Window::new(&*self.source);
@@ -161,11 +153,7 @@ impl Index {
             Record::Lease(lease) => {
                 self.has_giant |= span.offset >= 1 << 40 || span.len >= 1 << 24;
                 // dhcpd leaves out free leases that were never used.
-                let len = if lease == Lease::free(lease.address) {
-                    0
-                } else {
-                    span.len
-                };
+                let len = if lease == Lease::free(lease.address) { 0 } else { span.len };
                 self.leases.push((lease.address.into(), (span.offset << 24) | len));
                 if self.leases.len() > self.limit {
                     self.settle();
@@ -192,27 +180,13 @@ impl Index {
     /// dhcpd does, leases as they follow each other in the source.
     fn spans(mut self) -> io::Result<impl Iterator<Item = (Span, bool)>> {
         if self.has_giant {
-            return Err(io::Error::other(
-                "a record is too long, or the file is, to be compacted",
-            ));
+            return Err(io::Error::other("a record is too long, or the file is, to be compacted"));
         }
         self.settle();
-        let mut leases: Vec<u64> = self
-            .leases
-            .into_iter()
-            .map(|(_, packed)| packed)
-            .filter(|packed| packed & 0xff_ffff != 0)
-            .collect();
+        let mut leases: Vec<u64> =
+            self.leases.into_iter().map(|(_, packed)| packed).filter(|packed| packed & 0xff_ffff != 0).collect();
         leases.sort_unstable();
-        let leases = leases.into_iter().map(|packed| {
-            (
-                Span {
-                    offset: packed >> 24,
-                    len: packed & 0xff_ffff,
-                },
-                false,
-            )
-        });
+        let leases = leases.into_iter().map(|packed| (Span { offset: packed >> 24, len: packed & 0xff_ffff }, false));
         let others = self.others.into_iter().chain(self.duid).map(|span| (span, false));
         let peers = self.peers.into_iter().map(|(_, span)| (span, true));
         Ok(others.chain(peers).chain(leases))
@@ -229,12 +203,7 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn new(file: &'a dyn DiskFile) -> Self {
-        Self {
-            file,
-            start: 0,
-            bytes: vec![0; STRETCH_LEN],
-            len: 0,
-        }
+        Self { file, start: 0, bytes: vec![0; STRETCH_LEN], len: 0 }
     }
 
     fn read(&mut self, span: Span, out: &mut Vec<u8>) -> io::Result<()> {

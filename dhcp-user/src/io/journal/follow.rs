@@ -58,15 +58,8 @@ struct Segment {
 
 impl Feed {
     pub(super) fn new(file: Arc<dyn DiskFile>, file_start: u64) -> Arc<Self> {
-        let segments = VecDeque::from([Segment {
-            file,
-            start: 0,
-            file_start,
-        }]);
-        Arc::new(Self {
-            state: Mutex::new(State { segments, end: 0 }),
-            news: Condvar::new(),
-        })
+        let segments = VecDeque::from([Segment { file, start: 0, file_start }]);
+        Arc::new(Self { state: Mutex::new(State { segments, end: 0 }), news: Condvar::new() })
     }
 
     /// The file is durable up to this offset.
@@ -83,11 +76,7 @@ impl Feed {
     pub(super) fn switched(&self, file: Arc<dyn DiskFile>, live_end: u64) {
         let mut state = self.state();
         let start = state.end;
-        state.segments.push_back(Segment {
-            file,
-            start,
-            file_start: live_end,
-        });
+        state.segments.push_back(Segment { file, start, file_start: live_end });
     }
 
     /// Lets go of files that are too old. Closing the last handle of a removed file can take long, so this is not
@@ -109,10 +98,7 @@ impl Feed {
     /// Follows from a position on.
     #[must_use]
     pub fn follow(self: &Arc<Self>, from: Position) -> Follower {
-        Follower {
-            feed: Arc::clone(self),
-            at: from.0,
-        }
+        Follower { feed: Arc::clone(self), at: from.0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -177,10 +163,7 @@ impl Follower {
     /// Waits until there may be something to poll, at most so long.
     pub fn wait(&self, at_most: Duration) {
         let state = self.feed.state();
-        let wait = self
-            .feed
-            .news
-            .wait_timeout_while(state, at_most, |state| state.end <= self.at);
+        let wait = self.feed.news.wait_timeout_while(state, at_most, |state| state.end <= self.at);
         drop(wait);
     }
 
@@ -191,19 +174,9 @@ impl Follower {
             return Ok(None);
         }
         let number = state.segments.partition_point(|segment| segment.start <= self.at);
-        let segment = number
-            .checked_sub(1)
-            .and_then(|number| state.segments.get(number))
-            .ok_or(FollowError::Gone)?;
+        let segment = number.checked_sub(1).and_then(|number| state.segments.get(number)).ok_or(FollowError::Gone)?;
         let end = state.segments.get(number).map_or(state.end, |next| next.start);
-        let available = end
-            .checked_sub(self.at)
-            .filter(|len| *len > 0)
-            .ok_or(FollowError::Gone)?;
-        Ok(Some((
-            Arc::clone(&segment.file),
-            segment.file_start + (self.at - segment.start),
-            available,
-        )))
+        let available = end.checked_sub(self.at).filter(|len| *len > 0).ok_or(FollowError::Gone)?;
+        Ok(Some((Arc::clone(&segment.file), segment.file_start + (self.at - segment.start), available)))
     }
 }

@@ -208,18 +208,8 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || writer.run())
-            .map_err(|error| OpenError::Io {
-                path: path.into(),
-                reason: error.to_string(),
-            })?;
-        Ok((
-            Self {
-                shared,
-                feed,
-                thread: Some(thread),
-            },
-            replay,
-        ))
+            .map_err(|error| OpenError::Io { path: path.into(), reason: error.to_string() })?;
+        Ok((Self { shared, feed, thread: Some(thread) }, replay))
     }
 
     /// Appends one record; `Durable(seq)`, or that of a later record, follows. While the journal has failed the record

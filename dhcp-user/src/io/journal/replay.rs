@@ -54,9 +54,7 @@ pub(super) fn scan(
         if held == buffer.len() {
             buffer.resize(buffer.len() * 2, 0);
         }
-        let room = usize::try_from(limit - read_end)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len() - held);
+        let room = usize::try_from(limit - read_end).unwrap_or(usize::MAX).min(buffer.len() - held);
         let piece = buffer.get_mut(held..held + room).unwrap_or_default();
         let len = read_full(file, piece, read_end)?;
         read_end += len as u64;

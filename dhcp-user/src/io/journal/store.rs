@@ -70,10 +70,7 @@ impl Store {
         options: &JournalOptions,
         apply: &mut dyn FnMut(Record),
     ) -> Result<(Self, Replay), OpenError> {
-        let system = |error: io::Error| OpenError::Io {
-            path: path.into(),
-            reason: error.to_string(),
-        };
+        let system = |error: io::Error| OpenError::Io { path: path.into(), reason: error.to_string() };
         let file = open_locked(&*disk, path, options.create)?;
         let mut kept = Vec::new();
         let survey = replay(&*file, options.now, &mut |record| {
@@ -84,10 +81,7 @@ impl Store {
         })
         .map_err(system)?;
         if let Some(complaint) = &survey.foreign {
-            return Err(OpenError::Foreign {
-                path: path.into(),
-                reason: complaint.to_string(),
-            });
+            return Err(OpenError::Foreign { path: path.into(), reason: complaint.to_string() });
         }
         let damaged = put_aside(&*disk, path, &*file, options, &survey).map_err(system)?;
         let cut_at = cut_of(&survey);
@@ -309,15 +303,7 @@ impl Rewrite {
             }
         };
         let backup = suffixed(journal, "~");
-        let rewrite = Self {
-            disk: Arc::clone(disk),
-            backup,
-            path,
-            file,
-            len: 0,
-            filled_end: 0,
-            is_placed: false,
-        };
+        let rewrite = Self { disk: Arc::clone(disk), backup, path, file, len: 0, filled_end: 0, is_placed: false };
         if !rewrite.file.try_lock()? {
             return Err(io::Error::other("somebody locked the new file"));
         }
@@ -374,10 +360,7 @@ impl Rewrite {
             let len = usize::try_from(until - from).unwrap_or(usize::MAX).min(COPY_LEN);
             let piece = buffer.get_mut(..len).unwrap_or_default();
             if read_full(source, piece, from)? < len {
-                return Err(io::Error::new(
-                    ErrorKind::UnexpectedEof,
-                    "the journal is shorter than it was",
-                ));
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "the journal is shorter than it was"));
             }
             self.push(piece)?;
             from += len as u64;
@@ -403,10 +386,7 @@ pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn open_locked(disk: &dyn Disk, path: &Path, create: bool) -> Result<Arc<dyn DiskFile>, OpenError> {
-    let system = |error: io::Error| OpenError::Io {
-        path: path.into(),
-        reason: error.to_string(),
-    };
+    let system = |error: io::Error| OpenError::Io { path: path.into(), reason: error.to_string() };
     loop {
         let file = match disk.open(path) {
             Ok(file) => file,
@@ -421,17 +401,11 @@ fn open_locked(disk: &dyn Disk, path: &Path, create: bool) -> Result<Arc<dyn Dis
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let backup = suffixed(path, "~");
                 let hint = if disk.exists(&backup) {
-                    format!(
-                        "; a rewrite may have failed: its backup {} is there, restore it",
-                        backup.display()
-                    )
+                    format!("; a rewrite may have failed: its backup {} is there, restore it", backup.display())
                 } else {
                     "; a new server needs an empty one (see dhcpd.leases(5))".to_owned()
                 };
-                return Err(OpenError::Missing {
-                    path: path.into(),
-                    hint,
-                });
+                return Err(OpenError::Missing { path: path.into(), hint });
             }
             Err(error) => return Err(system(error)),
         };
@@ -447,16 +421,8 @@ fn open_locked(disk: &dyn Disk, path: &Path, create: bool) -> Result<Arc<dyn Dis
 
 /// Where the file is cut: before a torn record, and before damage that reaches to the end.
 fn cut_of(survey: &Survey) -> u64 {
-    let last = survey
-        .damaged
-        .last()
-        .filter(|span| span.offset + span.len == survey.file_len);
-    [survey.torn.as_ref(), last]
-        .into_iter()
-        .flatten()
-        .map(|span| span.offset)
-        .min()
-        .unwrap_or(survey.file_len)
+    let last = survey.damaged.last().filter(|span| span.offset + span.len == survey.file_len);
+    [survey.torn.as_ref(), last].into_iter().flatten().map(|span| span.offset).min().unwrap_or(survey.file_len)
 }
 
 /// Writes damaged bytes to `FILE.damaged-<time>`, each stretch behind a comment that says where it stood.
@@ -500,9 +466,7 @@ fn text_end(file: &dyn DiskFile, limit: u64) -> io::Result<(u64, bool)> {
     let mut buffer = vec![0; COPY_LEN];
     while end > 0 {
         let start = end.saturating_sub(COPY_LEN as u64);
-        let piece = buffer
-            .get_mut(..usize::try_from(end - start).unwrap_or(0))
-            .unwrap_or_default();
+        let piece = buffer.get_mut(..usize::try_from(end - start).unwrap_or(0)).unwrap_or_default();
         let len = read_full(file, piece, start)?;
         let piece = piece.get(..len).unwrap_or_default();
         let is_filler = |index: usize, byte: u8| match byte {
@@ -513,11 +477,7 @@ fn text_end(file: &dyn DiskFile, limit: u64) -> io::Result<(u64, bool)> {
             }
             _ => false,
         };
-        if let Some((last, _)) = piece
-            .iter()
-            .enumerate()
-            .rfind(|(index, byte)| !is_filler(*index, **byte))
-        {
+        if let Some((last, _)) = piece.iter().enumerate().rfind(|(index, byte)| !is_filler(*index, **byte)) {
             let after = start + last as u64 + 1;
             let mut next = [0; 2];
             let next_len = read_full(file, &mut next, after)?.min(usize::try_from(limit - after).unwrap_or(2));
@@ -534,13 +494,7 @@ fn text_end(file: &dyn DiskFile, limit: u64) -> io::Result<(u64, bool)> {
 
 /// Appends `len` bytes of filler that will stand at `at` in the file.
 fn push_filler(out: &mut Vec<u8>, at: u64, len: usize) {
-    let filler = (at..at + len as u64).map(|offset| {
-        if offset.is_multiple_of(FILLER_LINE_LEN) {
-            b'#'
-        } else {
-            b'\n'
-        }
-    });
+    let filler = (at..at + len as u64).map(|offset| if offset.is_multiple_of(FILLER_LINE_LEN) { b'#' } else { b'\n' });
     out.extend(filler);
 }
 

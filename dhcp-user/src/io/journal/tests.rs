@@ -57,23 +57,11 @@ fn open_with(folder: &Folder, options: JournalOptions) -> Result<Open, OpenError
     let mut records = Vec::new();
     let report = Box::new(move |event| drop(sender.send(event)));
     let (journal, replay) = Journal::open(&folder.file(), options, &mut |record| records.push(record), report)?;
-    Ok(Open {
-        journal,
-        replay,
-        records,
-        events,
-    })
+    Ok(Open { journal, replay, records, events })
 }
 
 fn open(folder: &Folder) -> Open {
-    open_with(
-        folder,
-        JournalOptions {
-            create: true,
-            ..JournalOptions::default()
-        },
-    )
-    .unwrap()
+    open_with(folder, JournalOptions { create: true, ..JournalOptions::default() }).unwrap()
 }
 
 impl Open {
@@ -99,29 +87,15 @@ fn what_was_durable_is_there_again_and_a_clean_stop_leaves_no_filler() {
     }
     first.wait_for(&JournalEvent::Durable(JournalSeq(99)));
     let status = first.journal.status();
-    assert_eq!(
-        (status.records, status.backlog_count, status.is_failed),
-        (100, 0, false)
-    );
-    assert!(
-        std::fs::metadata(folder.file()).unwrap().len() > status.live_len + 10_000,
-        "filler while it runs"
-    );
+    assert_eq!((status.records, status.backlog_count, status.is_failed), (100, 0, false));
+    assert!(std::fs::metadata(folder.file()).unwrap().len() > status.live_len + 10_000, "filler while it runs");
     let live_len = status.live_len;
     first.journal.close();
     assert_eq!(std::fs::metadata(folder.file()).unwrap().len(), live_len);
     let second = open(&folder);
-    let expected: Vec<Record> = (0..100)
-        .map(|number| Record::Lease(lease(number, number + 1)))
-        .collect();
+    let expected: Vec<Record> = (0..100).map(|number| Record::Lease(lease(number, number + 1))).collect();
     assert_eq!(second.records, expected);
-    assert_eq!(
-        second.replay,
-        Replay {
-            leases: 100,
-            ..Replay::default()
-        }
-    );
+    assert_eq!(second.replay, Replay { leases: 100, ..Replay::default() });
 }
 
 #[test]
@@ -132,21 +106,14 @@ fn the_file_begins_as_dhcpd_begins_it() {
     assert!(text.starts_with("# The format of this file is documented in the dhcpd.leases(5) manual page.\n"));
     assert!(text.ends_with("authoring-byte-order little-endian;\n\n"));
     open(&folder).journal.close();
-    assert_eq!(
-        std::fs::read_to_string(folder.file()).unwrap(),
-        text,
-        "opening changes nothing"
-    );
+    assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), text, "opening changes nothing");
 }
 
 #[test]
 fn a_missing_file_is_refused_with_a_hint() {
     let folder = Folder::new("missing");
     let error = open_with(&folder, JournalOptions::default()).err().unwrap();
-    assert!(
-        matches!(&error, OpenError::Missing { .. }) && error.to_string().contains("empty one"),
-        "{error}"
-    );
+    assert!(matches!(&error, OpenError::Missing { .. }) && error.to_string().contains("empty one"), "{error}");
     std::fs::write(folder.0.join("dhcpd.leases~"), "").unwrap();
     let error = open_with(&folder, JournalOptions::default()).err().unwrap().to_string();
     assert!(error.contains("dhcpd.leases~") && error.contains("restore"), "{error}");
@@ -165,11 +132,7 @@ fn an_empty_file_is_good_enough() {
 #[test]
 fn a_foreign_file_is_refused_and_left_as_it_is() {
     let folder = Folder::new("foreign");
-    for content in [
-        "root:x:0:0:root:/root:/bin/bash\n",
-        "subnet 10.0.0.0 netmask 255.0.0.0 { }\n",
-        "\x7fELF\0\0\0",
-    ] {
+    for content in ["root:x:0:0:root:/root:/bin/bash\n", "subnet 10.0.0.0 netmask 255.0.0.0 { }\n", "\x7fELF\0\0\0"] {
         std::fs::write(folder.file(), content).unwrap();
         let error = open_with(&folder, JournalOptions::default()).err().unwrap();
         assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
@@ -178,26 +141,17 @@ fn a_foreign_file_is_refused_and_left_as_it_is() {
     }
     std::fs::remove_file(folder.file()).unwrap();
     std::fs::create_dir(folder.file()).unwrap();
-    assert!(matches!(
-        open_with(&folder, JournalOptions::default()),
-        Err(OpenError::Io { .. })
-    ));
+    assert!(matches!(open_with(&folder, JournalOptions::default()), Err(OpenError::Io { .. })));
 }
 
 #[test]
 fn a_second_server_is_refused_also_after_a_compaction() {
     let folder = Folder::new("lock");
     let first = open(&folder);
-    assert!(matches!(
-        open_with(&folder, JournalOptions::default()),
-        Err(OpenError::Locked { .. })
-    ));
+    assert!(matches!(open_with(&folder, JournalOptions::default()), Err(OpenError::Locked { .. })));
     first.journal.compact();
     while !matches!(first.next_event(), JournalEvent::Compacted { .. }) {}
-    assert!(matches!(
-        open_with(&folder, JournalOptions::default()),
-        Err(OpenError::Locked { .. })
-    ));
+    assert!(matches!(open_with(&folder, JournalOptions::default()), Err(OpenError::Locked { .. })));
     first.journal.close();
     drop(open(&folder));
 }
@@ -234,11 +188,7 @@ fn damage_in_the_middle_is_put_aside_and_the_rest_is_kept() {
     assert_eq!(opened.records, [Record::Lease(lease(1, 1)), Record::Lease(lease(3, 3))]);
     let aside = opened.replay.damaged.clone().unwrap();
     assert!(std::fs::read_to_string(&aside).unwrap().contains(damaged));
-    assert!(
-        opened.replay.complaints[0].to_string().contains(": date expected"),
-        "{:?}",
-        opened.replay
-    );
+    assert!(opened.replay.complaints[0].to_string().contains(": date expected"), "{:?}", opened.replay);
     while !matches!(opened.next_event(), JournalEvent::Compacted { .. }) {}
     opened.journal.close();
     let again = open(&folder);
@@ -253,11 +203,7 @@ fn a_file_without_a_last_newline_goes_on_on_a_new_line() {
     opened.append(1, &lease(2, 2));
     opened.wait_for(&JournalEvent::Durable(JournalSeq(1)));
     opened.journal.close();
-    assert!(
-        std::fs::read_to_string(folder.file())
-            .unwrap()
-            .contains("}\nlease 10.0.0.2 {\n")
-    );
+    assert!(std::fs::read_to_string(folder.file()).unwrap().contains("}\nlease 10.0.0.2 {\n"));
 }
 
 #[test]
@@ -276,20 +222,14 @@ fn records_that_arrive_during_a_sync_share_the_next_one() {
 #[test]
 fn a_batch_is_never_longer_than_the_limit() {
     let folder = Folder::new("limit");
-    let options = JournalOptions {
-        create: true,
-        batch_records_max: 3,
-        ..JournalOptions::default()
-    };
+    let options = JournalOptions { create: true, batch_records_max: 3, ..JournalOptions::default() };
     let opened = open_with(&folder, options).unwrap();
     for seq in 0..100 {
         opened.append(seq, &lease(seq as u32, 1));
     }
     let mut last: Option<u64> = None;
     while last != Some(99) {
-        let JournalEvent::Durable(JournalSeq(seq)) = opened.next_event() else {
-            panic!()
-        };
+        let JournalEvent::Durable(JournalSeq(seq)) = opened.next_event() else { panic!() };
         assert!(seq >= last.map_or(0, |last| last + 1) && seq <= last.map_or(2, |last| last + 3));
         last = Some(seq);
     }
@@ -331,37 +271,24 @@ fn a_compaction_keeps_the_last_of_each_and_what_nobody_knows() {
     assert_eq!(complaints, []);
     let mut leases: Vec<(Ipv4Addr, u32)> = records
         .iter()
-        .filter_map(|record| {
-            if let Record::Lease(lease) = record {
-                Some((lease.address, lease.ends.secs()))
-            } else {
-                None
-            }
-        })
+        .filter_map(
+            |record| {
+                if let Record::Lease(lease) = record { Some((lease.address, lease.ends.secs())) } else { None }
+            },
+        )
         .collect();
     leases.sort();
-    let mut expected: Vec<(Ipv4Addr, u32)> = (0..10)
-        .filter(|n| *n != 3)
-        .map(|n| (Ipv4Addr::new(10, 0, 0, n), 991 + u32::from(n)))
-        .collect();
+    let mut expected: Vec<(Ipv4Addr, u32)> =
+        (0..10).filter(|n| *n != 3).map(|n| (Ipv4Addr::new(10, 0, 0, n), 991 + u32::from(n))).collect();
     expected.push((Ipv4Addr::new(10, 0, 0, 20), 20));
     expected.push((Ipv4Addr::new(99, 0, 0, 1), 7));
     assert_eq!(leases, expected);
     let text = String::from_utf8(text).unwrap();
-    for kept in [
-        "host a { dynamic; }",
-        "new-field 5;",
-        "server-duid \"abc\";",
-        "failover peer \"x\" state {",
-    ] {
+    for kept in ["host a { dynamic; }", "new-field 5;", "server-duid \"abc\";", "failover peer \"x\" state {"] {
         assert_eq!(text.matches(kept).count(), 1, "{kept}");
     }
     assert!(folder.0.join("dhcpd.leases~").exists());
-    assert_eq!(
-        std::fs::read_dir(&folder.0).unwrap().count(),
-        2,
-        "no other file is left"
-    );
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 2, "no other file is left");
 }
 
 #[test]
@@ -395,13 +322,7 @@ fn a_follower_sees_every_change_once_and_in_order_across_compactions() {
     }
     let ends: Vec<u32> = seen
         .iter()
-        .map(|record| {
-            if let Record::Lease(lease) = record {
-                lease.ends.secs()
-            } else {
-                panic!("{record:?}")
-            }
-        })
+        .map(|record| if let Record::Lease(lease) = record { lease.ends.secs() } else { panic!("{record:?}") })
         .collect();
     assert_eq!(ends, (1..=seq).collect::<Vec<_>>());
     assert_eq!(follower.position(), opened.journal.feed().position());
@@ -419,8 +340,46 @@ fn a_follower_that_is_too_slow_is_told() {
         while !matches!(opened.next_event(), JournalEvent::Compacted { .. }) {}
     }
     assert!(matches!(follower.poll(), Err(FollowError::Gone)));
-    assert!(matches!(
-        opened.journal.feed().follow(Position(1 << 40)).poll(),
-        Err(FollowError::Gone)
-    ));
+    assert!(matches!(opened.journal.feed().follow(Position(1 << 40)).poll(), Err(FollowError::Gone)));
+}
+
+#[test]
+fn a_lone_client_never_waits_for_company() {
+    let folder = Folder::new("alone");
+    let latency_budget = Duration::from_secs(30);
+    let opened =
+        open_with(&folder, JournalOptions { create: true, latency_budget, ..JournalOptions::default() }).unwrap();
+    for seq in 0..20 {
+        opened.append(seq, &lease(1, 1));
+        // Less than the budget, or `next_event` gives up.
+        assert_eq!(opened.next_event(), JournalEvent::Durable(JournalSeq(seq)));
+    }
+}
+
+#[test]
+fn a_journal_compacts_itself_when_most_of_it_is_waste() {
+    let folder = Folder::new("waste");
+    let opened =
+        open_with(&folder, JournalOptions { create: true, waste_factor: 2, ..JournalOptions::default() }).unwrap();
+    for seq in 0..20_000 {
+        opened.append(seq, &lease(seq as u32 % 10, seq as u32 + 1));
+    }
+    loop {
+        if let JournalEvent::Compacted { before_len, after_len } = opened.next_event() {
+            assert!(before_len > 1024 * 1024 && after_len < before_len, "{before_len} to {after_len}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_journal_compacts_itself_after_a_while_if_anything_was_written() {
+    let folder = Folder::new("while");
+    let compact_after = Duration::from_millis(20);
+    let opened =
+        open_with(&folder, JournalOptions { create: true, compact_after, ..JournalOptions::default() }).unwrap();
+    opened.append(1, &lease(1, 1));
+    opened.wait_for(&JournalEvent::Durable(JournalSeq(1)));
+    assert!(matches!(opened.next_event(), JournalEvent::Compacted { .. }));
+    assert!(opened.events.recv_timeout(Duration::from_millis(200)).is_err(), "nothing was written since");
 }

@@ -83,7 +83,7 @@ fn wait_for_all(questions: &Receiver<Token>, finished: &Mutex<Vec<Finished>>, si
         let outcome = period();
         let results = tokens
             .into_iter()
-            .map(|token| (token, outcome.as_ref().map(|()| ()).map_err(|error| io::Error::from(error.kind()))))
+            .map(|token| (token, outcome.as_ref().copied().map_err(|error| io::Error::from(error.kind()))))
             .collect();
         push(finished, signal, results);
     }

@@ -33,10 +33,11 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, Xdp, XdpMode, xdp::XdpLinkId},
 };
+use aya_log::EbpfLogger;
 use bytemuck::{Pod, Zeroable};
 use dhcp_ebpf::abi::{
-    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event, Generation,
-    PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
+    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event,
+    Generation, PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
 };
 use tracing::{info, warn};
 
@@ -61,6 +62,25 @@ const DEAD_MAN: Duration = Duration::from_secs(300);
 
 /// Most /24 blocks of entries; 64 MiB of them.
 const BLOCKS_MAX: usize = 4096;
+
+/// The map that aya-log makes in a debug build of the program.
+const LOG_MAP: &str = "AYA_LOGS";
+
+/// Lines of a debug build of the program, as log events.
+#[derive(Debug)]
+struct Lines;
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        info!(target: "xdp", "fast path: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
 
 /// The single bridge between our plain types and aya's.
 #[derive(Clone, Copy)]
@@ -87,6 +107,8 @@ pub struct Kernel {
     shared: Shared,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    /// What a debug build of the program says.
+    lines: Option<EbpfLogger<Lines>>,
     grace: Grace,
     /// Revocations whose grace period has been asked for.
     pending: HashMap<Token, Vec<Ipv4Addr>>,
@@ -161,6 +183,11 @@ impl Kernel {
         }
         shared.init_control(&control);
         shared.init_directory(places.directory());
+        let lines = if ebpf.map(LOG_MAP).is_some() {
+            Some(EbpfLogger::init_with_logger(&mut ebpf, Lines).context("the program's log cannot be read")?)
+        } else {
+            None
+        };
         let counters = PerCpuArray::try_from(take(&mut ebpf, map::COUNTERS)?)?;
         let events = RingBuf::try_from(take(&mut ebpf, map::EVENTS)?)?;
         program(&mut ebpf)?.load().context("the kernel's verifier refuses the fast path's program")?;
@@ -169,6 +196,7 @@ impl Kernel {
             shared,
             counters,
             events,
+            lines,
             grace,
             pending: HashMap::new(),
             revoked: VecDeque::new(),
@@ -455,6 +483,9 @@ impl FastPath for Kernel {
     }
 
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        if let Some(lines) = &mut self.lines {
+            lines.flush();
+        }
         // Whatever the ring says is found below as well.
         while self.events.next().is_some() {}
         let armed: Vec<(usize, Ipv4Addr)> = self.armed.iter().map(|(index, address)| (*index, *address)).collect();

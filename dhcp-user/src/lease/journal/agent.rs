@@ -29,9 +29,7 @@ const NAMED: [(u8, &str, Shape); 6] = [
 
 /// Code and shape of a name, `unknown-N` included; names are compared without case.
 pub(super) fn code_of(name: &[u8]) -> Option<(u8, Shape)> {
-    let named = NAMED
-        .iter()
-        .find(|(_, known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+    let named = NAMED.iter().find(|(_, known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
     if let Some((code, _, shape)) = named {
         return Some((*code, *shape));
     }
@@ -146,9 +144,6 @@ mod tests {
 
     #[test]
     fn a_cut_sub_option_is_left_out() {
-        assert_eq!(
-            sub_options(&[1, 2, 7, 7, 2, 5, 1]).collect::<Vec<_>>(),
-            [(1, [7, 7].as_slice())]
-        );
+        assert_eq!(sub_options(&[1, 2, 7, 7, 2, 5, 1]).collect::<Vec<_>>(), [(1, [7, 7].as_slice())]);
     }
 }

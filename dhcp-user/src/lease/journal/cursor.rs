@@ -81,16 +81,9 @@ impl<'a> Cursor<'a> {
     /// Skips to the end of the line; the newline stays.
     pub(super) fn line_end(&mut self) -> Result<(), Fault> {
         let rest = self.rest();
-        let len = rest
-            .iter()
-            .position(|byte| matches!(byte, b'\n' | 0))
-            .ok_or(Fault::End)?;
+        let len = rest.iter().position(|byte| matches!(byte, b'\n' | 0)).ok_or(Fault::End)?;
         self.skip(len);
-        if rest.get(len) == Some(&0) {
-            Err(Fault::Bad(HOLE))
-        } else {
-            Ok(())
-        }
+        if rest.get(len) == Some(&0) { Err(Fault::Bad(HOLE)) } else { Ok(()) }
     }
 
     /// A word of letters, digits, `-` and `_`.
@@ -113,11 +106,7 @@ impl<'a> Cursor<'a> {
     /// White space, then exactly this word in any case.
     pub(super) fn keyword(&mut self, word: &str, expected: &'static str) -> Result<(), Fault> {
         let found = self.next_word(expected)?;
-        if found.eq_ignore_ascii_case(word.as_bytes()) {
-            Ok(())
-        } else {
-            Err(Fault::Bad(expected))
-        }
+        if found.eq_ignore_ascii_case(word.as_bytes()) { Ok(()) } else { Err(Fault::Bad(expected)) }
     }
 
     /// White space, then this byte.
@@ -147,9 +136,7 @@ impl<'a> Cursor<'a> {
             return Err(Fault::Bad(expected));
         }
         self.skip(len);
-        Ok(digits.iter().fold(0_u64, |sum, digit| {
-            sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
-        }))
+        Ok(digits.iter().fold(0_u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))))
     }
 
     /// A quoted string, decoded into `out`.
@@ -160,10 +147,7 @@ impl<'a> Cursor<'a> {
         self.byte(b'"', "string expected")?;
         loop {
             let rest = self.rest();
-            let len = rest
-                .iter()
-                .position(|byte| is_string_special(*byte))
-                .ok_or(Fault::End)?;
+            let len = rest.iter().position(|byte| is_string_special(*byte)).ok_or(Fault::End)?;
             let (plain, after) = rest.split_at(len);
             out.extend_from_slice(plain);
             self.skip(len + 1);
@@ -188,9 +172,7 @@ impl<'a> Cursor<'a> {
         self.space()?;
         loop {
             let digits = self.word(expected)?;
-            let value = digits
-                .iter()
-                .try_fold(0_u32, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?));
+            let value = digits.iter().try_fold(0_u32, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?));
             match value {
                 Some(value) if digits.len() <= 2 => out.push(value as u8),
                 _ => return Err(Fault::Bad(expected)),
@@ -207,11 +189,7 @@ impl<'a> Cursor<'a> {
     /// A quoted string or octets in hex.
     pub(super) fn string_or_octets(&mut self, out: &mut Vec<u8>, expected: &'static str) -> Result<(), Fault> {
         self.space()?;
-        if self.peek()? == b'"' {
-            self.string(out)
-        } else {
-            self.octets(out, expected)
-        }
+        if self.peek()? == b'"' { self.string(out) } else { self.octets(out, expected) }
     }
 
     /// Skips to the end of a statement: behind its `;`, or behind the `}` of its block.
@@ -262,10 +240,7 @@ impl<'a> Cursor<'a> {
         self.skip(1);
         loop {
             let rest = self.rest();
-            let len = rest
-                .iter()
-                .position(|byte| is_string_special(*byte))
-                .ok_or(Fault::End)?;
+            let len = rest.iter().position(|byte| is_string_special(*byte)).ok_or(Fault::End)?;
             self.skip(len + 1);
             match rest.get(len..) {
                 Some([b'"', ..]) => return Ok(()),
@@ -323,9 +298,9 @@ const fn is_word_byte(byte: u8) -> bool {
 /// Whether a line begins a record that stands only at the top level.
 pub(super) fn is_record_start(line: &[u8]) -> bool {
     match line {
-        [b'l', rest @ ..] => rest
-            .strip_prefix(b"ease ")
-            .is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit)),
+        [b'l', rest @ ..] => {
+            rest.strip_prefix(b"ease ").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+        }
         [b'f', rest @ ..] => rest.starts_with(b"ailover peer "),
         [b's', rest @ ..] => rest.starts_with(b"erver-duid "),
         _ => false,
@@ -346,10 +321,7 @@ mod tests {
         assert_eq!(string(r#""a\bb\tc\001\"\\ " "#).unwrap(), b"a\x08b\tc\x01\"\\ ");
         assert_eq!(string(r#""\x41\377\q\0x\400" "#).unwrap(), b"A\xffq\0x400");
         assert_eq!(string("\"two\nlines\" ").unwrap(), b"two\nlines");
-        assert_eq!(
-            string("\"cut\nlease 1.2.3.4 {\" "),
-            Err(Fault::Bad("a record begins in the middle of a string"))
-        );
+        assert_eq!(string("\"cut\nlease 1.2.3.4 {\" "), Err(Fault::Bad("a record begins in the middle of a string")));
         assert_eq!(string("\"open"), Err(Fault::End));
         assert_eq!(string("\"open\\"), Err(Fault::End));
     }
@@ -362,10 +334,7 @@ mod tests {
         let mut cursor = Cursor::new(b"foo; }", 0);
         cursor.statement().unwrap();
         assert_eq!(cursor.statement(), Err(Fault::Bad("unexpected closing brace")));
-        assert_eq!(
-            Cursor::new(b"foo \x80;", 0).statement(),
-            Err(Fault::Bad("bytes that are no text"))
-        );
+        assert_eq!(Cursor::new(b"foo \x80;", 0).statement(), Err(Fault::Bad("bytes that are no text")));
     }
 
     #[test]

@@ -5,9 +5,8 @@ use crate::lease::time::WallTime;
 
 const DAY_SECS: u32 = 86_400;
 const WEEKDAYS: [&[u8; 3]; 7] = [b"Sun", b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat"];
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// Days before each month of a common year.
 const DAYS_BEFORE_MONTH: [u32; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
@@ -35,11 +34,7 @@ const fn date_of(days: u32) -> (u32, u32, u32) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day)
 }
@@ -76,30 +71,7 @@ impl Civil {
 /// Reads `W YYYY/MM/DD HH:MM:SS;` when it stands exactly so, as dhcpd writes it; the bytes used with it.
 pub(super) fn parse_plain(text: &[u8]) -> Option<(WallTime, usize)> {
     let text: &[u8; 22] = text.first_chunk()?;
-    let [
-        w,
-        b' ',
-        y0,
-        y1,
-        y2,
-        y3,
-        b'/',
-        m0,
-        m1,
-        b'/',
-        d0,
-        d1,
-        b' ',
-        h0,
-        h1,
-        b':',
-        n0,
-        n1,
-        b':',
-        s0,
-        s1,
-        b';',
-    ] = *text
+    let [w, b' ', y0, y1, y2, y3, b'/', m0, m1, b'/', d0, d1, b' ', h0, h1, b':', n0, n1, b':', s0, s1, b';'] = *text
     else {
         return None;
     };
@@ -144,11 +116,7 @@ pub(super) fn write(time: WallTime, format: DateFormat, out: &mut Vec<u8>) {
             let local = u32::try_from(local).unwrap_or_default();
             let (days, secs) = (local / DAY_SECS, local % DAY_SECS);
             let (year, month, day) = date_of(days);
-            out.extend_from_slice(
-                WEEKDAYS
-                    .get((days as usize + 4) % 7)
-                    .map_or(b"", |name| name.as_slice()),
-            );
+            out.extend_from_slice(WEEKDAYS.get((days as usize + 4) % 7).map_or(b"", |name| name.as_slice()));
             out.push(b' ');
             out.extend_from_slice(MONTHS.get(month as usize - 1).map_or(b"", |name| name.as_slice()));
             out.push(b' ');
@@ -215,19 +183,9 @@ mod tests {
         assert_eq!(written(0x7fff_fffe, DateFormat::Default), "2 2038/01/19 03:14:06;");
         assert_eq!(written(0x7fff_ffff, DateFormat::Default), "never;");
         assert_eq!(written(1 << 40, DateFormat::Local { utc_offset_secs: 0 }), "never;");
-        let local = |secs, offset| {
-            written(
-                secs,
-                DateFormat::Local {
-                    utc_offset_secs: offset,
-                },
-            )
-        };
+        let local = |secs, offset| written(secs, DateFormat::Local { utc_offset_secs: offset });
         assert_eq!(local(1_507_216_949, 0), "epoch 1507216949; # Thu Oct 05 15:22:29 2017");
-        assert_eq!(
-            local(1_507_216_949, 36_000),
-            "epoch 1507216949; # Fri Oct 06 01:22:29 2017"
-        );
+        assert_eq!(local(1_507_216_949, 36_000), "epoch 1507216949; # Fri Oct 06 01:22:29 2017");
     }
 
     #[test]
@@ -238,22 +196,15 @@ mod tests {
                 continue;
             }
             let text = written(time, DateFormat::Default);
-            assert_eq!(
-                parse_plain(text.as_bytes()),
-                Some((WallTime::from_secs(time), 22)),
-                "{text}"
-            );
+            assert_eq!(parse_plain(text.as_bytes()), Some((WallTime::from_secs(time), 22)), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_date_is_refused() {
-        for text in [
-            "0 2026/13/22 08:48:48;",
-            "0 2026/11/32 08:48:48;",
-            "0 2026/11/22 24:48:48;",
-            "0 2026/1x/22 08:48:48;",
-        ] {
+        for text in
+            ["0 2026/13/22 08:48:48;", "0 2026/11/32 08:48:48;", "0 2026/11/22 24:48:48;", "0 2026/1x/22 08:48:48;"]
+        {
             assert_eq!(parse_plain(text.as_bytes()), None, "{text}");
         }
         assert_eq!(parse_plain(b"0 2026/11/22 08:48:48"), None);

@@ -48,11 +48,7 @@ pub(super) fn parse(cursor: &mut Cursor<'_>, now: WallTime, scratch: &mut Vec<u8
         None => {
             let has_events = lease.on_expiry.is_some() || lease.on_release.is_some();
             let is_running = lease.ends > now || has_events;
-            let state = if is_running {
-                BindingState::Active
-            } else {
-                BindingState::Free
-            };
+            let state = if is_running { BindingState::Active } else { BindingState::Free };
             (state, seen.next.unwrap_or(BindingState::Free))
         }
     };
@@ -130,11 +126,7 @@ fn rare_field(
         b"ddns-fwd-name" | b"ddns-rev-name" => {
             cursor.string(scratch)?;
             cursor.semicolon()?;
-            let name = if lower == b"ddns-fwd-name" {
-                "ddns-fwd-name"
-            } else {
-                "ddns-rev-name"
-            };
+            let name = if lower == b"ddns-fwd-name" { "ddns-fwd-name" } else { "ddns-rev-name" };
             lease.variables.retain(|variable| &*variable.name != name);
             lease.set_variable(name, Value::Data(scratch.as_slice().into()));
         }
@@ -177,10 +169,7 @@ fn address(cursor: &mut Cursor<'_>) -> Result<Ipv4Addr, Fault> {
             }
             cursor.skip(1);
         }
-        *octet = u8::try_from(value)
-            .ok()
-            .filter(|_| len > 0)
-            .ok_or(Fault::Bad("IP address expected"))?;
+        *octet = u8::try_from(value).ok().filter(|_| len > 0).ok_or(Fault::Bad("IP address expected"))?;
     }
     Ok(octets.into())
 }
@@ -218,10 +207,7 @@ fn rare_time(cursor: &mut Cursor<'_>) -> Result<WallTime, Fault> {
     }
     cursor.number(EXPECTED)?;
     let mut parts = [0_u32; 6];
-    for (part, before) in parts
-        .iter_mut()
-        .zip([None, Some(b'/'), Some(b'/'), None, Some(b':'), Some(b':')])
-    {
+    for (part, before) in parts.iter_mut().zip([None, Some(b'/'), Some(b'/'), None, Some(b':'), Some(b':')]) {
         if let Some(byte) = before {
             cursor.byte(byte, EXPECTED)?;
         }
@@ -241,16 +227,7 @@ fn rare_time(cursor: &mut Cursor<'_>) -> Result<WallTime, Fault> {
         }
     }
     cursor.semicolon()?;
-    Civil {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-    }
-    .to_wall(offset_secs)
-    .ok_or(Fault::Bad(EXPECTED))
+    Civil { year, month, day, hour, minute, second }.to_wall(offset_secs).ok_or(Fault::Bad(EXPECTED))
 }
 
 /// The state behind `before`, when it stands there exactly as dhcpd writes it.
@@ -324,10 +301,7 @@ fn hardware(cursor: &mut Cursor<'_>, scratch: &mut Vec<u8>) -> Result<HwAddr, Fa
         return Ok(hw);
     }
     let word = cursor.next_word("hardware type expected")?;
-    let named = HARDWARE
-        .iter()
-        .find(|(_, name)| word.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|(htype, _)| *htype);
+    let named = HARDWARE.iter().find(|(_, name)| word.eq_ignore_ascii_case(name.as_bytes())).map(|(htype, _)| *htype);
     let numbered = || std::str::from_utf8(word.strip_prefix(b"unknown-")?).ok()?.parse().ok();
     let htype = named.or_else(numbered).ok_or(Fault::Bad("hardware type expected"))?;
     cursor.octets(scratch, EXPECTED)?;
@@ -373,10 +347,7 @@ fn set(start: usize, cursor: &mut Cursor<'_>, lease: &mut Lease, scratch: &mut V
             // dhcpd: the first place that a name has in the file stays its place; here the order is kept as written.
             match lease.variables.iter_mut().find(|variable| &*variable.name == name) {
                 Some(variable) => variable.value = value,
-                None => lease.variables.push(crate::lease::record::Variable {
-                    name: name.into(),
-                    value,
-                }),
+                None => lease.variables.push(crate::lease::record::Variable { name: name.into(), value }),
             }
             Ok(())
         }
@@ -412,9 +383,7 @@ fn option(start: usize, cursor: &mut Cursor<'_>, lease: &mut Lease, scratch: &mu
         }
         (_, Shape::Number) => {
             let mut ahead = cursor.clone();
-            let number = ahead
-                .number("number expected")
-                .and_then(|number| ahead.semicolon().map(|()| number));
+            let number = ahead.number("number expected").and_then(|number| ahead.semicolon().map(|()| number));
             match number.map(u32::try_from) {
                 Ok(Ok(number)) => {
                     scratch.extend_from_slice(&number.to_be_bytes());

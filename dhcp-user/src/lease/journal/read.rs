@@ -63,15 +63,7 @@ impl Reader {
     /// A reader at the beginning of a file. `now` decides what a lease without a `binding state` is.
     #[must_use]
     pub const fn new(now: WallTime) -> Self {
-        Self {
-            now,
-            offset: 0,
-            lines: 0,
-            column: 0,
-            known_count: 0,
-            stranger: None,
-            scratch: Vec::new(),
-        }
+        Self { now, offset: 0, lines: 0, column: 0, known_count: 0, stranger: None, scratch: Vec::new() }
     }
 
     /// Records read so far that only a leases file has.
@@ -147,19 +139,13 @@ impl Reader {
         };
         if is_rest && fault == Fault::End {
             let span = self.span(start, end);
-            return Some((
-                Some(Found::Torn(self.complaint(text, start, "torn last record"), span)),
-                end,
-            ));
+            return Some((Some(Found::Torn(self.complaint(text, start, "torn last record"), span)), end));
         }
         let kept_len = if may_be_kept(region) { statements_len(region) } else { 0 };
         if let Some(kept) = region.get(..kept_len).filter(|kept| !kept.is_empty()) {
             let end = start + kept_len;
             let span = self.span(start, end);
-            return Some((
-                Some(Found::Record(Record::Other(kept.trim_ascii_end().into()), span)),
-                end,
-            ));
+            return Some((Some(Found::Record(Record::Other(kept.trim_ascii_end().into()), span)), end));
         }
         let span = self.span(start, end);
         let complaint = self.complaint(text, fault_at.clamp(start, end.saturating_sub(1).max(start)), what);
@@ -257,10 +243,7 @@ impl Reader {
     }
 
     const fn span(&self, start: usize, end: usize) -> Span {
-        Span {
-            offset: self.offset + start as u64,
-            len: (end - start) as u64,
-        }
+        Span { offset: self.offset + start as u64, len: (end - start) as u64 }
     }
 
     fn complaint(&self, text: &[u8], at: usize, what: &str) -> Complaint {
@@ -270,12 +253,7 @@ impl Reader {
             Some(newline) => (at - newline) as u64,
             None => self.column + at as u64 + 1,
         };
-        Complaint {
-            line: self.lines + lines + 1,
-            column,
-            offset: self.offset + at as u64,
-            text: what.to_owned(),
-        }
+        Complaint { line: self.lines + lines + 1, column, offset: self.offset + at as u64, text: what.to_owned() }
     }
 
     fn advance(&mut self, done: &[u8]) {
@@ -290,11 +268,7 @@ impl Reader {
 
 /// Counts lines in blocks that fit into a byte, which the compiler turns into vector code.
 fn count_newlines(text: &[u8]) -> u64 {
-    let count_block = |block: &[u8]| {
-        block
-            .iter()
-            .fold(0_u8, |sum, byte| sum.wrapping_add(u8::from(*byte == b'\n')))
-    };
+    let count_block = |block: &[u8]| block.iter().fold(0_u8, |sum, byte| sum.wrapping_add(u8::from(*byte == b'\n')));
     text.chunks(255).map(|block| u64::from(count_block(block))).sum()
 }
 
@@ -304,18 +278,13 @@ fn skip_blank(text: &[u8], mut at: usize, is_last: bool) -> usize {
     while let Some(byte) = text.get(at) {
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c => at += 1,
-            b'#' => match text
-                .get(at..)
-                .and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
-            {
+            b'#' => match text.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
                 Some(len) => at += len,
                 None if is_last => return text.len(),
                 None => return at,
             },
             0 if is_last
-                && text
-                    .get(at..)
-                    .is_some_and(|rest| rest.iter().all(|byte| matches!(byte, 0 | b'\n' | b'#'))) =>
+                && text.get(at..).is_some_and(|rest| rest.iter().all(|byte| matches!(byte, 0 | b'\n' | b'#'))) =>
             {
                 return text.len();
             }
@@ -331,12 +300,8 @@ fn resume(text: &[u8], start: usize) -> Option<usize> {
     loop {
         at += text.get(at..)?.iter().position(|byte| *byte == b'\n')? + 1;
         let line = text.get(at..)?;
-        let word_len = line
-            .iter()
-            .position(|byte| !byte.is_ascii_lowercase() && *byte != b'-')?;
-        let is_known = line
-            .get(..word_len)
-            .is_some_and(|word| word != b"lease" && KNOWN.contains(&word));
+        let word_len = line.iter().position(|byte| !byte.is_ascii_lowercase() && *byte != b'-')?;
+        let is_known = line.get(..word_len).is_some_and(|word| word != b"lease" && KNOWN.contains(&word));
         if is_record_start(line) || is_known && line.get(word_len).is_some_and(|byte| *byte == b' ') {
             return Some(at);
         }
@@ -373,9 +338,5 @@ fn may_be_kept(region: &[u8]) -> bool {
 }
 
 fn is_blank_behind(region: &[u8], at: usize) -> bool {
-    region
-        .get(at..)
-        .unwrap_or_default()
-        .iter()
-        .all(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t' | b'#'))
+    region.get(at..).unwrap_or_default().iter().all(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t' | b'#'))
 }

@@ -80,10 +80,7 @@ fn a_record_with_everything_is_written_as_dhcpd_writes_it() {
     let lease = lease_of(FULL);
     assert_eq!(lease.client_id.as_deref(), Some(b"a\x08b\tc\x01\"\\".as_slice()));
     assert_eq!(lease.variable("num2"), Some(&Value::Number(4_000_000_000)));
-    assert_eq!(
-        lease.agent_options.as_deref().map(|raw| raw[..8].to_vec()),
-        Some(b"\x01\x04p1/3\x02\x02".to_vec())
-    );
+    assert_eq!(lease.agent_options.as_deref().map(|raw| raw[..8].to_vec()), Some(b"\x01\x04p1/3\x02\x02".to_vec()));
     let mut out = Vec::new();
     write_lease(&lease, Format::default(), &mut out);
     assert_eq!(String::from_utf8(out).unwrap(), FULL);
@@ -92,10 +89,7 @@ fn a_record_with_everything_is_written_as_dhcpd_writes_it() {
 #[test]
 fn the_local_format_and_hex_ids_are_written_as_dhcpd_writes_them() {
     let lease = lease_of("lease 10.80.0.101 { ends 0 2037/11/22 08:48:48; binding state active; uid 1:2:ff; }");
-    let format = Format {
-        dates: DateFormat::Local { utc_offset_secs: 0 },
-        ids: IdFormat::Hex,
-    };
+    let format = Format { dates: DateFormat::Local { utc_offset_secs: 0 }, ids: IdFormat::Hex };
     let mut out = Vec::new();
     write_lease(&lease, format, &mut out);
     let expected = "lease 10.80.0.101 {\n  ends epoch 2142492528; # Sun Nov 22 08:48:48 2037\n  binding state active;\n  \
@@ -117,24 +111,11 @@ fn a_failover_state_is_written_as_dhcpd_writes_it() {
 
 #[test]
 fn a_host_name_that_cannot_be_printed_is_left_out() {
-    for (name, is_written) in [
-        ("alice", true),
-        ("a b'$", true),
-        ("a\"b", false),
-        ("a\\b", false),
-        ("a\u{e9}", false),
-    ] {
-        let lease = Lease {
-            hostname: Some(name.as_bytes().into()),
-            ..Lease::free(Ipv4Addr::LOCALHOST)
-        };
+    for (name, is_written) in [("alice", true), ("a b'$", true), ("a\"b", false), ("a\\b", false), ("a\u{e9}", false)] {
+        let lease = Lease { hostname: Some(name.as_bytes().into()), ..Lease::free(Ipv4Addr::LOCALHOST) };
         let mut out = Vec::new();
         write_lease(&lease, Format::default(), &mut out);
-        assert_eq!(
-            String::from_utf8(out).unwrap().contains("client-hostname"),
-            is_written,
-            "{name}"
-        );
+        assert_eq!(String::from_utf8(out).unwrap().contains("client-hostname"), is_written, "{name}");
     }
 }
 
@@ -144,17 +125,11 @@ fn what_dhcpd_reads_in_old_files_is_read() {
         "LEASE 10.0.0.1 { STARTS epoch 5; ends 0 2026/11/22 08:48:48 3600; tstp 0 2026/11/22 8:48:48 -3600; abandoned; }",
     );
     assert_eq!((lease.starts.secs(), lease.state), (5, BindingState::Abandoned));
-    assert_eq!(
-        (lease.ends.secs(), lease.tstp.secs()),
-        (1_795_337_328 + 3600, 1_795_337_328 - 3600)
-    );
+    assert_eq!((lease.ends.secs(), lease.tstp.secs()), (1_795_337_328 + 3600, 1_795_337_328 - 3600));
     let lease = lease_of(
         "lease 10.0.0.1 { ends never; timestamp 0 2026/11/22 08:48:48; ddns-fwd-name \"f\"; ddns-rev-name \"r\"; }",
     );
-    assert_eq!(
-        (lease.state, lease.next_state),
-        (BindingState::Active, BindingState::Free)
-    );
+    assert_eq!((lease.state, lease.next_state), (BindingState::Active, BindingState::Free));
     let names: Vec<&str> = lease.variables.iter().map(|variable| &*variable.name).collect();
     assert_eq!(names, ["ddns-rev-name", "ddns-fwd-name"]);
     let lease = lease_of("lease 10.0.0.1 { ends epoch 5; binding state bootp; uid \"\"; hardware unknown-77 1:2; }");
@@ -198,14 +173,9 @@ fn a_foreign_file_is_recognised() {
         reader.feed(text.as_bytes(), true, &mut |_| {});
         assert!(reader.foreign().is_some(), "{text}");
     }
-    for text in [
-        "",
-        "# only a comment\n",
-        "lea",
-        "lease 10.0",
-        "\n\n",
-        "nonsense;\nlease 10.0.0.1 { binding state free; }\n",
-    ] {
+    for text in
+        ["", "# only a comment\n", "lea", "lease 10.0", "\n\n", "nonsense;\nlease 10.0.0.1 { binding state free; }\n"]
+    {
         let mut reader = Reader::new(NOW);
         reader.feed(text.as_bytes(), true, &mut |_| {});
         assert!(reader.foreign().is_none(), "{text}");
@@ -214,13 +184,7 @@ fn a_foreign_file_is_recognised() {
 
 #[test]
 fn a_record_without_its_beginning_is_damage_and_no_unknown_statement() {
-    for beginning in [
-        "ease 10.0.0.1 {",
-        "e 10.0.0.1 {",
-        " 10.0.0.1 {",
-        "10.0.0.1 {",
-        "starts 4 2017/10/05 15:22:29;",
-    ] {
+    for beginning in ["ease 10.0.0.1 {", "e 10.0.0.1 {", " 10.0.0.1 {", "10.0.0.1 {", "starts 4 2017/10/05 15:22:29;"] {
         let text = format!("{beginning} ends epoch 5;\n}}\nlease 10.0.0.2 {{ binding state free; }}\n");
         let (records, complaints) = read_all(text.as_bytes());
         assert_eq!((records.len(), complaints.len()), (1, 1), "{beginning}");
@@ -242,22 +206,15 @@ fn a_record_pieced_together_from_two_does_not_come_out() {
     };
     let whole: Vec<(Vec<u8>, Lease)> = (1..=20).map(record).collect();
     let text: Vec<u8> = whole.iter().flat_map(|(text, _)| text.clone()).collect();
-    for (start, filler) in (0..text.len().saturating_sub(600))
-        .step_by(7)
-        .flat_map(|start| [(start, b'\n'), (start, 0)])
+    for (start, filler) in (0..text.len().saturating_sub(600)).step_by(7).flat_map(|start| [(start, b'\n'), (start, 0)])
     {
         let mut cut = text.clone();
         cut[start..start + 512].fill(filler);
         let (records, _) = read_all(&cut);
         assert!(records.len() >= 15);
         for record in records {
-            let Record::Lease(lease) = record else {
-                panic!("{record:?}")
-            };
-            assert!(
-                whole.iter().any(|(_, whole)| *whole == lease),
-                "hole at {start}: {lease:?}"
-            );
+            let Record::Lease(lease) = record else { panic!("{record:?}") };
+            assert!(whole.iter().any(|(_, whole)| *whole == lease), "hole at {start}: {lease:?}");
         }
     }
 }
@@ -280,14 +237,9 @@ fn every_capture_reads_without_complaint_and_comes_back_from_a_rewrite() {
     for (name, text) in captures() {
         let (records, complaints) = read_all(&text);
         assert_eq!(complaints, [], "{name}");
-        let leases = records
-            .iter()
-            .filter(|record| matches!(record, Record::Lease(_)))
-            .count();
-        let expected = text
-            .split(|byte| *byte == b'\n')
-            .filter(|line| line.trim_ascii().starts_with(b"lease "))
-            .count();
+        let leases = records.iter().filter(|record| matches!(record, Record::Lease(_))).count();
+        let expected =
+            text.split(|byte| *byte == b'\n').filter(|line| line.trim_ascii().starts_with(b"lease ")).count();
         assert_eq!(leases, expected, "{name}");
         let mut out = Vec::new();
         write_header(&mut out);

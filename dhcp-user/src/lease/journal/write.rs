@@ -164,8 +164,7 @@ fn write_events(lease: &Lease, out: &mut Vec<u8>) {
 /// Whether a host name may stand in the file (dhcpd: "Hostname Unsuitable for Printing" otherwise).
 #[must_use]
 pub fn is_printable_name(name: &[u8]) -> bool {
-    name.iter()
-        .all(|byte| (0x20..0x7f).contains(byte) && !matches!(byte, b'"' | b'\\'))
+    name.iter().all(|byte| (0x20..0x7f).contains(byte) && !matches!(byte, b'"' | b'\\'))
 }
 
 /// Writes a failover state record, with the empty line before it.

@@ -13,12 +13,15 @@ use super::slot::{Links, NO_SLOT, Slot, Slots};
 /// A client can own as many leases as it can invent identifiers; what a packet costs must not depend on that (I6).
 pub(super) const LOOKUP_COUNT_MAX: usize = 64;
 
+/// Most links that a look-up follows for them.
+const VISIT_COUNT_MAX: usize = 4096;
+
 /// Which key an index is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     /// Hardware type and address.
     Hw,
-    /// Client identifier.
+    /// Client identifier, but for the usual one, which is found by hardware address.
     ClientId,
 }
 
@@ -41,6 +44,7 @@ impl Key {
     fn with<R>(self, slot: &Slot, read: impl FnOnce(u8, &[u8]) -> R) -> Option<R> {
         match self {
             Self::Hw => slot.hw().map(|hw| read(hw.htype(), hw.bytes())),
+            Self::ClientId if slot.has_usual_id() => None,
             Self::ClientId => slot.with_client_id(|id| read(0, id)),
         }
     }
@@ -56,11 +60,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) const fn new(key: Key, hash_key: [u64; 2]) -> Self {
-        Self {
-            key,
-            hash_key,
-            heads: HashTable::new(),
-        }
+        Self { key, hash_key, heads: HashTable::new() }
     }
 
     /// Bytes of heap in use.
@@ -80,10 +80,7 @@ impl Index {
         let found = key.with(slot, |first, bytes| {
             let hash = hash(hash_key, first, bytes);
             let is_same = |head: &u32| {
-                slots
-                    .slot(*head)
-                    .and_then(|head| key.with(head, |f, b| f == first && b == bytes))
-                    .unwrap_or(false)
+                slots.slot(*head).and_then(|head| key.with(head, |f, b| f == first && b == bytes)).unwrap_or(false)
             };
             match self.heads.entry(hash, is_same, |head| hash_of(key, hash_key, slots, *head)) {
                 Entry::Occupied(mut head) => Some(std::mem::replace(head.get_mut(), index)),
@@ -134,32 +131,32 @@ impl Index {
 
     /// The slots with this hardware address, the most recently linked first.
     pub(super) fn by_hw(&self, hw: &HwAddr, slots: &Slots) -> Vec<u32> {
-        self.find(hw.htype(), hw.bytes(), slots)
+        self.find(hw.htype(), hw.bytes(), slots).take(LOOKUP_COUNT_MAX).collect()
     }
 
-    /// The slots with this client identifier, the most recently linked first.
+    /// The slots with this hardware address and the client identifier made of it, in the same order.
+    pub(super) fn by_usual_id(&self, mac: [u8; 6], slots: &Slots) -> Vec<u32> {
+        let hw = HwAddr::ethernet(mac);
+        let found = self.find(hw.htype(), hw.bytes(), slots).take(VISIT_COUNT_MAX);
+        found.filter(|index| slots.slot(*index).is_some_and(Slot::has_usual_id)).take(LOOKUP_COUNT_MAX).collect()
+    }
+
+    /// The slots with this client identifier, in the same order; those with the usual one are not among them.
     pub(super) fn by_client_id(&self, client_id: &[u8], slots: &Slots) -> Vec<u32> {
-        self.find(0, client_id, slots)
+        self.find(0, client_id, slots).take(LOOKUP_COUNT_MAX).collect()
     }
 
-    fn find(&self, first: u8, bytes: &[u8], slots: &Slots) -> Vec<u32> {
+    fn find<'a>(&self, first: u8, bytes: &[u8], slots: &'a Slots) -> impl Iterator<Item = u32> + use<'a> {
+        let key = self.key;
         let is_same = |head: &u32| {
-            slots
-                .slot(*head)
-                .and_then(|head| self.key.with(head, |f, b| f == first && b == bytes))
-                .unwrap_or(false)
+            slots.slot(*head).and_then(|head| key.with(head, |f, b| f == first && b == bytes)).unwrap_or(false)
         };
         let head = self.heads.find(hash(self.hash_key, first, bytes), is_same).copied();
-        std::iter::successors(head, |index| slots.slot(*index).map(|slot| self.key.links(slot).next))
+        std::iter::successors(head, move |index| slots.slot(*index).map(|slot| key.links(slot).next))
             .take_while(|index| *index != NO_SLOT)
-            .take(LOOKUP_COUNT_MAX)
-            .collect()
     }
 }
 
 fn hash_of(key: Key, hash_key: [u64; 2], slots: &Slots, index: u32) -> u64 {
-    slots
-        .slot(index)
-        .and_then(|slot| key.with(slot, |first, bytes| hash(hash_key, first, bytes)))
-        .unwrap_or_default()
+    slots.slot(index).and_then(|slot| key.with(slot, |first, bytes| hash(hash_key, first, bytes))).unwrap_or_default()
 }

@@ -22,7 +22,7 @@ use dhcp_ebpf::wire::dhcp::HwAddr;
 use self::index::{Index, Key};
 use self::queue::{NOWHERE, Queue, Ties};
 use self::ranges::Ranges;
-use self::slot::{InQueue, InTimers, PAGE_LEN, Slot, Slots};
+use self::slot::{InQueue, InTimers, PAGE_LEN, Slot, Slots, has_usual_id};
 
 use super::record::Lease;
 use super::state::BindingState;
@@ -74,10 +74,7 @@ impl Counts {
     /// Leases in this state.
     #[must_use]
     pub fn of(&self, state: BindingState) -> u32 {
-        self.by_state
-            .get(usize::from(state.wire()) - 1)
-            .copied()
-            .unwrap_or_default()
+        self.by_state.get(usize::from(state.wire()) - 1).copied().unwrap_or_default()
     }
 }
 
@@ -164,10 +161,7 @@ impl Table {
         let pools = (0..ranges.pool_count())
             .map(|number| {
                 let (start, end) = ranges.slots_of(PoolIndex(number));
-                let mut counts = Counts {
-                    total: end - start,
-                    ..Counts::default()
-                };
+                let mut counts = Counts { total: end - start, ..Counts::default() };
                 if let Some(free) = counts.by_state.first_mut() {
                     *free = end - start;
                 }
@@ -194,11 +188,10 @@ impl Table {
         }
     }
 
-    /// Makes room in the indexes for so many leases, before a replay of about that many.
+    /// Makes room for so many leases in the index that all of them are in, before a replay of about that many.
     pub fn reserve(&mut self, count: usize) {
         let count = count.min(self.ranges.slot_count() as usize);
         self.by_hw.reserve(count, &self.slots);
-        self.by_client_id.reserve(count, &self.slots);
     }
 
     /// The lease of an address; a never-used one when nothing was ever put there, `None` outside the layout and
@@ -206,11 +199,9 @@ impl Table {
     #[must_use]
     pub fn get(&self, address: Ipv4Addr) -> Option<Lease> {
         match self.ranges.find(address) {
-            Some((index, _)) => Some(
-                self.slots
-                    .slot(index)
-                    .map_or_else(|| Lease::free(address), |slot| slot.load(address)),
-            ),
+            Some((index, _)) => {
+                Some(self.slots.slot(index).map_or_else(|| Lease::free(address), |slot| slot.load(address)))
+            }
             None => self.aside.get(&address).cloned(),
         }
     }
@@ -243,9 +234,9 @@ impl Table {
         };
         let (old_state, old_reserved) = (slot.state(), slot.is_reserved());
         let keeps_hw = slot.hw() == lease.hw;
-        let keeps_id = slot
-            .with_client_id(|id| lease.client_id.as_deref() == Some(id))
-            .unwrap_or(lease.client_id.is_none());
+        // The usual identifier is not in the index; one that becomes usual leaves it, though it is the same.
+        let keeps_id = slot.has_usual_id() == has_usual_id(&lease)
+            && slot.with_client_id(|id| lease.client_id.as_deref() == Some(id)).unwrap_or(lease.client_id.is_none());
         if !keeps_hw {
             self.by_hw.unlink(index, &mut self.slots);
         }
@@ -264,23 +255,22 @@ impl Table {
             self.by_client_id.link(index, &mut self.slots);
         }
         let rings = matches!(lease.state, BindingState::Active | BindingState::Abandoned);
-        self.wind(
-            index,
-            if rings && lease.ends < WallTime::NEVER {
-                lease.ends
-            } else {
-                WallTime::NONE
-            },
-        );
+        self.wind(index, if rings && lease.ends < WallTime::NEVER { lease.ends } else { WallTime::NONE });
         self.requeue(index, pool, old_state, old_reserved);
         Place::Pool(pool)
     }
 
     /// The leases with this client identifier, in dhcpd's order: active (longest first), expired and released
-    /// (latest contact first), free and backup, abandoned. At most 64.
+    /// (latest contact first), free and backup, abandoned. A bounded number.
     #[must_use]
     pub fn by_client_id(&self, client_id: &[u8]) -> Vec<Ipv4Addr> {
-        self.in_order(self.by_client_id.by_client_id(client_id, &self.slots))
+        let mut found = self.by_client_id.by_client_id(client_id, &self.slots);
+        if let [1, mac @ ..] = client_id
+            && let Ok(mac) = mac.try_into()
+        {
+            found.extend(self.by_hw.by_usual_id(mac, &self.slots));
+        }
+        self.in_order(found)
     }
 
     /// The leases with this hardware address, in the same order.
@@ -384,8 +374,7 @@ impl Table {
 
     /// All leases that say anything, in address order; those aside come last.
     pub fn iter(&self) -> impl Iterator<Item = Lease> + '_ {
-        self.iter_from(Ipv4Addr::UNSPECIFIED)
-            .chain(self.aside.values().cloned())
+        self.iter_from(Ipv4Addr::UNSPECIFIED).chain(self.aside.values().cloned())
     }
 
     /// The leases in one state of one pool, in dhcpd's queue order (free, backup: next to be given first; others
@@ -402,11 +391,7 @@ impl Table {
                 .collect(),
         };
         if state == BindingState::Free {
-            found.extend(
-                (start..end)
-                    .filter(|index| self.is_virgin(*index))
-                    .map(|index| (0, index)),
-            );
+            found.extend((start..end).filter(|index| self.is_virgin(*index)).map(|index| (0, index)));
         }
         // The backup queue is sorted already, its ties the other way round.
         if state != BindingState::Backup {
@@ -493,10 +478,7 @@ impl Table {
     /// The time and slot at the head of a pool's queue, never-used addresses included.
     fn head(&self, pool: PoolIndex, state: BindingState) -> Option<(u32, u32)> {
         let head = self.pools.get(pool.0)?.queue(state)?.head();
-        let virgin = (state == BindingState::Free)
-            .then(|| self.first_virgin(pool))
-            .flatten()
-            .map(|index| (0, index));
+        let virgin = (state == BindingState::Free).then(|| self.first_virgin(pool)).flatten().map(|index| (0, index));
         match (head, virgin) {
             (Some(head), Some(virgin)) => Some(head.min(virgin)),
             (head, virgin) => head.or(virgin),
@@ -504,9 +486,7 @@ impl Table {
     }
 
     fn is_virgin(&self, index: u32) -> bool {
-        self.virgins
-            .get(index as usize / 64)
-            .is_some_and(|word| word & (1 << (index % 64)) != 0)
+        self.virgins.get(index as usize / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
     fn first_virgin(&self, pool: PoolIndex) -> Option<u32> {

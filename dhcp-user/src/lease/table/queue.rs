@@ -36,10 +36,7 @@ impl Queue {
             Ties::Ascending => 0,
             Ties::Descending => u32::MAX,
         };
-        Self {
-            nodes: Vec::new(),
-            flip,
-        }
+        Self { nodes: Vec::new(), flip }
     }
 
     /// Bytes of heap in use.

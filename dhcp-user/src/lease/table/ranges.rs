@@ -34,10 +34,7 @@ impl Ranges {
         for (number, pool) in layout.pools.iter().enumerate() {
             let start = base;
             for (first, last) in &pool.ranges {
-                let (first, last) = (
-                    u32::from(*first).min((*last).into()),
-                    u32::from(*first).max((*last).into()),
-                );
+                let (first, last) = (u32::from(*first).min((*last).into()), u32::from(*first).max((*last).into()));
                 for (first, last) in uncovered(&by_slot, first, last) {
                     let count = u64::from(last - first) + 1;
                     // Slot numbers are 32 bits and the highest one means "none".
@@ -46,12 +43,7 @@ impl Ranges {
                     let Some(last) = count.checked_sub(1).and_then(|more| first.checked_add(more)) else {
                         continue;
                     };
-                    by_slot.push(Range {
-                        first,
-                        last,
-                        base,
-                        pool: PoolIndex(number),
-                    });
+                    by_slot.push(Range { first, last, base, pool: PoolIndex(number) });
                     base = base.saturating_add(count);
                 }
             }
@@ -59,11 +51,7 @@ impl Ranges {
         }
         let mut by_address = by_slot.clone();
         by_address.sort_by_key(|range| range.first);
-        Self {
-            by_address,
-            by_slot,
-            pools,
-        }
+        Self { by_address, by_slot, pools }
     }
 
     pub(super) fn slot_count(&self) -> u32 {
@@ -100,13 +88,8 @@ impl Ranges {
         let from = u32::from(from);
         self.by_address.iter().filter_map(move |range| {
             let first = range.first.max(from);
-            (first <= range.last).then(|| {
-                (
-                    Ipv4Addr::from(first),
-                    range.base + (first - range.first),
-                    range.last - first + 1,
-                )
-            })
+            (first <= range.last)
+                .then(|| (Ipv4Addr::from(first), range.base + (first - range.first), range.last - first + 1))
         })
     }
 
@@ -125,16 +108,8 @@ fn uncovered(ranges: &[Range], first: u32, last: u32) -> Vec<(u32, u32)> {
                 if range.last < first || last < range.first {
                     return [Some((first, last)), None];
                 }
-                let before = range
-                    .first
-                    .checked_sub(1)
-                    .filter(|end| first <= *end)
-                    .map(|end| (first, end));
-                let after = range
-                    .last
-                    .checked_add(1)
-                    .filter(|start| *start <= last)
-                    .map(|start| (start, last));
+                let before = range.first.checked_sub(1).filter(|end| first <= *end).map(|end| (first, end));
+                let after = range.last.checked_add(1).filter(|start| *start <= last).map(|start| (start, last));
                 [before, after]
             })
             .flatten()
@@ -160,18 +135,9 @@ mod tests {
                     ranges: vec![(ip("10.0.1.5"), ip("10.0.1.1")), (ip("10.0.0.0"), ip("10.0.0.3"))],
                     is_failover: false,
                 },
-                PoolLayout {
-                    ranges: vec![],
-                    is_failover: false,
-                },
-                PoolLayout {
-                    ranges: vec![(ip("10.0.0.2"), ip("10.0.1.6"))],
-                    is_failover: true,
-                },
-                PoolLayout {
-                    ranges: vec![(ip("255.255.255.254"), ip("255.255.255.255"))],
-                    is_failover: true,
-                },
+                PoolLayout { ranges: vec![], is_failover: false },
+                PoolLayout { ranges: vec![(ip("10.0.0.2"), ip("10.0.1.6"))], is_failover: true },
+                PoolLayout { ranges: vec![(ip("255.255.255.254"), ip("255.255.255.255"))], is_failover: true },
             ],
             hash_key: [0; 2],
         };

@@ -60,10 +60,7 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) const NONE: Self = Self {
-        next: NO_SLOT,
-        prev: NO_SLOT,
-    };
+    pub(super) const NONE: Self = Self { next: NO_SLOT, prev: NO_SLOT };
 }
 
 /// A lease at rest.
@@ -127,9 +124,7 @@ impl Slot {
             && self.flags == 0
             && !self.is_used()
             && self.extra.is_none()
-            && [self.starts, self.ends, self.tstp, self.tsfp, self.atsfp, self.cltt]
-                .iter()
-                .all(|time| !time.is_some())
+            && [self.starts, self.ends, self.tstp, self.tsfp, self.atsfp, self.cltt].iter().all(|time| !time.is_some())
     }
 
     /// The hardware address.
@@ -142,6 +137,11 @@ impl Slot {
             }
             _ => None,
         }
+    }
+
+    /// Whether the client identifier is `01` and the Ethernet address: it is found by that address then.
+    pub(super) const fn has_usual_id(&self) -> bool {
+        self.identity & ID_MASK == ID_FROM_MAC
     }
 
     /// Runs `read` on the client identifier.
@@ -158,9 +158,7 @@ impl Slot {
 
     /// Bytes of heap beside the slot, as the allocator rounds them (to 16, with 8 of its own).
     pub(super) fn extra_len(&self) -> usize {
-        self.extra
-            .as_ref()
-            .map_or(0, |extra| (extra.len() + 8).next_multiple_of(16).max(32))
+        self.extra.as_ref().map_or(0, |extra| (extra.len() + 8).next_multiple_of(16).max(32))
     }
 
     /// Writes a lease here; links and places stay as they are.
@@ -190,10 +188,10 @@ impl Slot {
                 HW_EXTRA
             }
         };
-        self.identity |= match (&lease.client_id, mac) {
-            (None, _) => ID_NONE,
-            (Some(id), Some(mac)) if id.split_first() == Some((&1, mac.as_slice())) => ID_FROM_MAC,
-            (Some(id), _) => {
+        self.identity |= match &lease.client_id {
+            None => ID_NONE,
+            Some(_) if has_usual_id(lease) => ID_FROM_MAC,
+            Some(id) => {
                 push(&mut extra, TAG_CLIENT_ID, id);
                 ID_EXTRA
             }
@@ -281,18 +279,23 @@ impl Slot {
     }
 
     fn fields(&self) -> Fields<'_> {
-        Fields {
-            rest: self.extra.as_deref().unwrap_or_default(),
-        }
+        Fields { rest: self.extra.as_deref().unwrap_or_default() }
+    }
+}
+
+/// Whether a lease's client identifier is `01` and its Ethernet address.
+pub(super) fn has_usual_id(lease: &Lease) -> bool {
+    let mac = lease.hw.as_ref().and_then(HwAddr::mac);
+    match (lease.client_id.as_deref(), mac) {
+        (Some([1, rest @ ..]), Some(mac)) => *rest == mac,
+        _ => false,
     }
 }
 
 fn value_of(tag: u8, bytes: &[u8]) -> Option<Value> {
     match tag {
         TAG_DATA => Some(Value::Data(bytes.into())),
-        TAG_NUMBER => bytes
-            .first_chunk()
-            .map(|bytes| Value::Number(i64::from_le_bytes(*bytes))),
+        TAG_NUMBER => bytes.first_chunk().map(|bytes| Value::Number(i64::from_le_bytes(*bytes))),
         TAG_BOOLEAN => bytes.first().map(|byte| Value::Boolean(*byte != 0)),
         _ => None,
     }
@@ -353,9 +356,7 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn with_count(count: usize) -> Self {
-        Self {
-            pages: std::iter::repeat_with(|| None).take(count.div_ceil(PAGE_LEN)).collect(),
-        }
+        Self { pages: std::iter::repeat_with(|| None).take(count.div_ceil(PAGE_LEN)).collect() }
     }
 
     pub(super) fn slot(&self, index: u32) -> Option<&Slot> {
@@ -365,10 +366,7 @@ impl Slots {
 
     pub(super) fn slot_mut(&mut self, index: u32) -> Option<&mut Slot> {
         let index = index as usize;
-        self.pages
-            .get_mut(index / PAGE_LEN)?
-            .as_mut()?
-            .get_mut(index % PAGE_LEN)
+        self.pages.get_mut(index / PAGE_LEN)?.as_mut()?.get_mut(index % PAGE_LEN)
     }
 
     /// The slot, and its page if there was none.
@@ -433,18 +431,9 @@ mod tests {
             hostname: Some((*b"name").into()),
             agent_options: Some([1, 2, 3, 4].into()),
             variables: vec![
-                Variable {
-                    name: "b".into(),
-                    value: Value::Number(-5),
-                },
-                Variable {
-                    name: "a".into(),
-                    value: Value::Data((*b"x").into()),
-                },
-                Variable {
-                    name: "c".into(),
-                    value: Value::Boolean(true),
-                },
+                Variable { name: "b".into(), value: Value::Number(-5) },
+                Variable { name: "a".into(), value: Value::Data((*b"x").into()) },
+                Variable { name: "c".into(), value: Value::Boolean(true) },
             ],
             billing: Some(Billing::Subclass((*b"class").into(), [0, 1].into())),
             on_expiry: Some((*b" log (info, \"x\"); ").into()),
@@ -489,30 +478,12 @@ mod tests {
         let blank = Lease::free(Ipv4Addr::LOCALHOST);
         let time = WallTime::from_secs(9);
         let said = [
-            Lease {
-                starts: time,
-                ..blank.clone()
-            },
-            Lease {
-                tsfp: time,
-                ..blank.clone()
-            },
-            Lease {
-                state: BindingState::Backup,
-                ..blank.clone()
-            },
-            Lease {
-                rewind_state: BindingState::Backup,
-                ..blank.clone()
-            },
-            Lease {
-                is_reserved: true,
-                ..blank.clone()
-            },
-            Lease {
-                hostname: Some((*b"x").into()),
-                ..blank
-            },
+            Lease { starts: time, ..blank.clone() },
+            Lease { tsfp: time, ..blank.clone() },
+            Lease { state: BindingState::Backup, ..blank.clone() },
+            Lease { rewind_state: BindingState::Backup, ..blank.clone() },
+            Lease { is_reserved: true, ..blank.clone() },
+            Lease { hostname: Some((*b"x").into()), ..blank },
         ];
         for lease in said {
             let mut slot = Slot::new();

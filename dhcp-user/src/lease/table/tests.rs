@@ -19,14 +19,8 @@ fn secs(secs: u32) -> WallTime {
 fn layout() -> Layout {
     Layout {
         pools: vec![
-            PoolLayout {
-                ranges: vec![(ip(10), ip(15)), (ip(2), ip(3))],
-                is_failover: true,
-            },
-            PoolLayout {
-                ranges: vec![(ip(20), ip(23))],
-                is_failover: false,
-            },
+            PoolLayout { ranges: vec![(ip(10), ip(15)), (ip(2), ip(3))], is_failover: true },
+            PoolLayout { ranges: vec![(ip(20), ip(23))], is_failover: false },
         ],
         hash_key: [1, 2],
     }
@@ -36,13 +30,7 @@ fn layout() -> Layout {
 fn lease(last: u8, state: BindingState, ends: u32, client: u8) -> Lease {
     let hw = (client > 0).then(|| HwAddr::ethernet([2, 0, 0, 0, 0, client]));
     let client_id = (client > 2).then(|| [1, 2, 0, 0, 0, 0, client % 4].into());
-    Lease {
-        state,
-        ends: secs(ends),
-        hw,
-        client_id,
-        ..Lease::free(ip(last))
-    }
+    Lease { state, ends: secs(ends), hw, client_id, ..Lease::free(ip(last)) }
 }
 
 /// The same, as plain as can be.
@@ -55,18 +43,11 @@ struct Model {
 
 impl Model {
     fn addresses(pool: usize) -> Vec<Ipv4Addr> {
-        if pool == 0 {
-            (10..=15).chain(2..=3).map(ip).collect()
-        } else {
-            (20..=23).map(ip).collect()
-        }
+        if pool == 0 { (10..=15).chain(2..=3).map(ip).collect() } else { (20..=23).map(ip).collect() }
     }
 
     fn get(&self, address: Ipv4Addr) -> Lease {
-        self.leases
-            .get(&address)
-            .cloned()
-            .unwrap_or_else(|| Lease::free(address))
+        self.leases.get(&address).cloned().unwrap_or_else(|| Lease::free(address))
     }
 
     fn queue(&self, pool: usize, state: BindingState) -> Vec<(u32, Ipv4Addr)> {
@@ -83,11 +64,7 @@ impl Model {
                 } else {
                     WallTime::NONE
                 };
-                let at = if state == BindingState::Backup {
-                    usize::MAX - at
-                } else {
-                    at
-                };
+                let at = if state == BindingState::Backup { usize::MAX - at } else { at };
                 let time = match self.holds.get(&lease.address) {
                     Some(_) if state == BindingState::Abandoned => u32::MAX,
                     Some(_) | None => lease.ends.max(held).secs(),
@@ -107,11 +84,7 @@ impl Model {
             BindingState::Abandoned => (3, lease.ends),
         };
         let order = [Self::addresses(0), Self::addresses(1)].concat();
-        let mut found: Vec<&Lease> = order
-            .iter()
-            .filter_map(|a| self.leases.get(a))
-            .filter(|l| is_theirs(l))
-            .collect();
+        let mut found: Vec<&Lease> = order.iter().filter_map(|a| self.leases.get(a)).filter(|l| is_theirs(l)).collect();
         found.sort_by_key(|lease| (rank(lease).0, std::cmp::Reverse(rank(lease).1)));
         found.into_iter().map(|lease| lease.address).collect()
     }
@@ -134,15 +107,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let put = (any_address(), state, 0_u32..6, 0_u8..6, 0_u8..12).prop_map(|(last, state, ends, client, bits)| {
         let cltt = secs(u32::from(bits));
         let blank = Lease::free(ip(last));
-        if bits == 0 {
-            blank
-        } else {
-            Lease {
-                is_reserved: bits == 1,
-                cltt,
-                ..lease(last, state, ends, client)
-            }
-        }
+        if bits == 0 { blank } else { Lease { is_reserved: bits == 1, cltt, ..lease(last, state, ends, client) } }
     });
     prop_oneof![
         6 => put.prop_map(|lease| Step::Put(Box::new(lease))),
@@ -212,11 +177,7 @@ fn check(table: &Table, model: &Model) -> Result<(), TestCaseError> {
     for last in 0..32 {
         let address = ip(last);
         let expected = model.leases.get(&address).cloned();
-        let expected = if table.pool_of(address).is_some() {
-            Some(model.get(address))
-        } else {
-            expected
-        };
+        let expected = if table.pool_of(address).is_some() { Some(model.get(address)) } else { expected };
         prop_assert_eq!(table.get(address), expected);
         prop_assert_eq!(table.held_until(address), model.holds.get(&address).copied());
     }
@@ -233,11 +194,8 @@ fn check(table: &Table, model: &Model) -> Result<(), TestCaseError> {
         prop_assert_eq!(counts.reserved, reserved);
         for state in [FREE, BindingState::Backup, BindingState::Abandoned] {
             for now in 0..6 {
-                let head = model
-                    .queue(pool, state)
-                    .first()
-                    .filter(|(time, _)| *time <= now)
-                    .map(|(_, address)| *address);
+                let head =
+                    model.queue(pool, state).first().filter(|(time, _)| *time <= now).map(|(_, address)| *address);
                 prop_assert_eq!(table.first_available(PoolIndex(pool), state, secs(now)), head);
             }
         }
@@ -246,20 +204,11 @@ fn check(table: &Table, model: &Model) -> Result<(), TestCaseError> {
         let hw = HwAddr::ethernet([2, 0, 0, 0, 0, client]);
         prop_assert_eq!(table.by_hw(&hw), model.clients(|lease| lease.hw == Some(hw)));
         let id = [1, 2, 0, 0, 0, 0, client % 4];
-        prop_assert_eq!(
-            table.by_client_id(&id),
-            model.clients(|lease| lease.client_id.as_deref() == Some(&id))
-        );
+        prop_assert_eq!(table.by_client_id(&id), model.clients(|lease| lease.client_id.as_deref() == Some(&id)));
     }
-    let (said, aside): (Vec<Lease>, Vec<Lease>) = model
-        .leases
-        .values()
-        .cloned()
-        .partition(|lease| table.pool_of(lease.address).is_some());
-    let said: Vec<Lease> = said
-        .into_iter()
-        .filter(|lease| *lease != Lease::free(lease.address))
-        .collect();
+    let (said, aside): (Vec<Lease>, Vec<Lease>) =
+        model.leases.values().cloned().partition(|lease| table.pool_of(lease.address).is_some());
+    let said: Vec<Lease> = said.into_iter().filter(|lease| *lease != Lease::free(lease.address)).collect();
     prop_assert_eq!(table.iter().collect::<Vec<_>>(), [said.clone(), aside].concat());
     let mut slices = Vec::new();
     let mut from = Some(ip(0));
@@ -290,11 +239,7 @@ fn a_held_address_is_not_offered_again_until_the_offer_ends() {
         assert_eq!(table.first_available(PoolIndex(1), FREE, secs(100)), Some(ip(last)));
         table.hold(ip(last), secs(220));
     }
-    assert_eq!(
-        table.first_available(PoolIndex(1), FREE, secs(219)),
-        None,
-        "no free leases"
-    );
+    assert_eq!(table.first_available(PoolIndex(1), FREE, secs(219)), None, "no free leases");
     assert_eq!(table.first_available(PoolIndex(1), FREE, secs(220)), Some(ip(20)));
     table.hold(ip(22), WallTime::NONE);
     assert_eq!(table.first_available(PoolIndex(1), FREE, secs(100)), Some(ip(22)));
@@ -303,20 +248,12 @@ fn a_held_address_is_not_offered_again_until_the_offer_ends() {
 #[test]
 fn never_used_goes_before_used_and_abandoned_comes_last() {
     let mut table = Table::new(&layout());
-    let both = [
-        (PoolIndex(0), FREE),
-        (PoolIndex(0), BindingState::Abandoned),
-        (PoolIndex(1), FREE),
-    ];
+    let both = [(PoolIndex(0), FREE), (PoolIndex(0), BindingState::Abandoned), (PoolIndex(1), FREE)];
     for last in [10, 11, 12, 13, 14, 15, 2] {
         table.put(lease(last, FREE, 50, 1));
     }
     table.put(lease(3, BindingState::Abandoned, 10, 0));
-    assert_eq!(
-        table.choose(&both, secs(100)),
-        Some(ip(20)),
-        "never used, though in the later pool"
-    );
+    assert_eq!(table.choose(&both, secs(100)), Some(ip(20)), "never used, though in the later pool");
     for last in 20..=23 {
         table.put(lease(last, FREE, 40, 2));
     }
@@ -326,11 +263,7 @@ fn never_used_goes_before_used_and_abandoned_comes_last() {
     }
     assert_eq!(table.choose(&both, secs(100)), Some(ip(3)));
     table.put(lease(10, FREE, 500, 1));
-    assert_eq!(
-        table.choose(&both, secs(100)),
-        None,
-        "dhcpd: abandoned leases only when the free list is empty"
-    );
+    assert_eq!(table.choose(&both, secs(100)), None, "dhcpd: abandoned leases only when the free list is empty");
 }
 
 #[test]
@@ -339,10 +272,7 @@ fn the_secondary_walks_its_half_downwards() {
     for last in [13, 14, 15] {
         table.put(lease(last, BindingState::Backup, 0, 0));
     }
-    assert_eq!(
-        table.first_available(PoolIndex(0), BindingState::Backup, secs(1)),
-        Some(ip(15))
-    );
+    assert_eq!(table.first_available(PoolIndex(0), BindingState::Backup, secs(1)), Some(ip(15)));
     assert_eq!(table.first_available(PoolIndex(0), FREE, secs(1)), Some(ip(10)));
 }
 
@@ -350,13 +280,7 @@ fn the_secondary_walks_its_half_downwards() {
 fn a_client_with_a_thousand_identifiers_costs_no_more_than_sixty_four() {
     let first = Ipv4Addr::new(10, 1, 0, 0);
     let ranges = vec![(first, Ipv4Addr::new(10, 1, 3, 255))];
-    let mut table = Table::new(&Layout {
-        pools: vec![PoolLayout {
-            ranges,
-            is_failover: false,
-        }],
-        hash_key: [0; 2],
-    });
+    let mut table = Table::new(&Layout { pools: vec![PoolLayout { ranges, is_failover: false }], hash_key: [0; 2] });
     let hw = HwAddr::ethernet([2, 0, 0, 0, 0, 1]);
     for offset in 0..1000_u32 {
         let address = Ipv4Addr::from(u32::from(first) + offset);
@@ -372,10 +296,7 @@ fn a_client_with_a_thousand_identifiers_costs_no_more_than_sixty_four() {
     let found = table.by_hw(&hw);
     assert_eq!(found.len(), 64);
     assert_eq!(found[0], Ipv4Addr::new(10, 1, 3, 231), "the longest lease first");
-    assert_eq!(
-        table.by_client_id(&500_u32.to_be_bytes()),
-        [Ipv4Addr::new(10, 1, 1, 244)]
-    );
+    assert_eq!(table.by_client_id(&500_u32.to_be_bytes()), [Ipv4Addr::new(10, 1, 1, 244)]);
 }
 
 #[test]
@@ -383,13 +304,7 @@ fn a_plain_lease_costs_less_than_two_hundred_bytes_with_a_million_of_them() {
     const COUNT: u32 = 1_000_000;
     let first = u32::from(Ipv4Addr::new(10, 0, 0, 0));
     let ranges = vec![(Ipv4Addr::from(first), Ipv4Addr::from(first + COUNT - 1))];
-    let mut table = Table::new(&Layout {
-        pools: vec![PoolLayout {
-            ranges,
-            is_failover: false,
-        }],
-        hash_key: [3, 4],
-    });
+    let mut table = Table::new(&Layout { pools: vec![PoolLayout { ranges, is_failover: false }], hash_key: [3, 4] });
     let empty = table.heap_len();
     assert!(empty < 200_000, "{empty} bytes before anything is leased");
     for offset in 0..COUNT {
@@ -410,4 +325,24 @@ fn a_plain_lease_costs_less_than_two_hundred_bytes_with_a_million_of_them() {
     let per_lease = table.heap_len() / COUNT as usize;
     assert!((100..=200).contains(&per_lease), "{per_lease} bytes per lease");
     assert_eq!(table.counts(PoolIndex(0)).of(BindingState::Active), COUNT);
+}
+
+/// The usual identifier is found through the hardware address; the way in and out of that must leave nothing behind.
+#[test]
+fn an_identifier_that_becomes_usual_and_stops_being_so_is_found_once() {
+    let mut table = Table::new(&layout());
+    let id = [1, 2, 0, 0, 0, 0, 9];
+    for hw in [5, 9, 9, 5, 9, 6] {
+        let hw = HwAddr::ethernet([2, 0, 0, 0, 0, hw]);
+        for last in [10, 11] {
+            table.put(Lease { hw: Some(hw), client_id: Some(id.into()), ..lease(last, BindingState::Active, 50, 0) });
+        }
+        assert_eq!(table.by_client_id(&id), [ip(10), ip(11)]);
+        assert_eq!(table.by_hw(&hw), [ip(10), ip(11)]);
+    }
+    for last in [10, 11] {
+        table.put(Lease::free(ip(last)));
+    }
+    assert_eq!(table.by_client_id(&id), Vec::<Ipv4Addr>::new());
+    assert_eq!(table.by_hw(&HwAddr::ethernet([2, 0, 0, 0, 0, 9])), Vec::<Ipv4Addr>::new());
 }

@@ -8,6 +8,7 @@
 //!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
 //!   dhcpd    the real ISC dhcpd as an oracle
 //!   peers    real clients: udhcpc, dhclient, dhcpcd
+//!   oracle   cases that dhcpd and xdhcpd play, and how what they say and write is compared
 //!   leases   reads a leases file as a person does
 //!   skip     how a test says that it could not run
 //! ```
@@ -22,6 +23,7 @@ pub mod fastpath;
 pub mod frames;
 pub mod lab;
 pub mod leases;
+pub mod oracle;
 pub mod peers;
 pub mod pump;
 pub mod skip;

@@ -92,8 +92,13 @@ impl ReceivedOptions {
 
     /// Adds an option that the message did not carry (stashed option 82), or replaces it.
     pub fn set(&mut self, code: u8, data: &[u8]) {
-        self.entries.retain(|(this, _, _)| *this != code);
+        self.remove(code);
         self.push(code, data);
+    }
+
+    /// Takes an option away that is as good as not sent.
+    pub fn remove(&mut self, code: u8) {
+        self.entries.retain(|(this, _, _)| *this != code);
     }
 }
 

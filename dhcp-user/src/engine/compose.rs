@@ -157,7 +157,7 @@ pub(crate) fn compose(
         Kind::Inform | Kind::Bootp => Times::default(),
     };
     let values = Values { config, request, evaluation, subject, kind, times, server: server.octets() };
-    let options = values.collect();
+    let (options, last) = values.collect();
     let file_name = evaluation.text(Param::Filename).unwrap_or_default();
     let server_name = evaluation.text(Param::ServerName).unwrap_or_default();
     let configured_size =
@@ -166,7 +166,7 @@ pub(crate) fn compose(
         Kind::Bootp => request.received.message.len().saturating_sub(236).max(64),
         Kind::Lease(..) | Kind::Inform => reply::option_room(request.message_size(), configured_size),
     };
-    let layout = Layout { server_name, file_name, relay_agent: request.relay_agent(), room };
+    let layout = Layout { server_name, file_name, relay_agent: request.relay_agent(), room, last, is_padded: true };
     let tail = Tail::lay(&layout, options.iter().map(|(code, data)| (*code, &**data)));
     let mut flags = u16::from_be_bytes(request.header.flags);
     if evaluation.flag_or_default(Param::AlwaysBroadcast) {
@@ -194,8 +194,8 @@ struct Values<'v> {
 }
 
 impl<'v> Values<'v> {
-    /// The options that have a value, in the order in which they are sent.
-    fn collect(&self) -> Vec<(u8, Cow<'v, [u8]>)> {
+    /// The options that have a value, in the order in which they are sent, and the last code that was wished for.
+    fn collect(&self) -> (Vec<(u8, Cow<'v, [u8]>)>, Option<u8>) {
         let request = self.request;
         let list = self
             .evaluation
@@ -221,7 +221,7 @@ impl<'v> Values<'v> {
                 options.push((code, value));
             }
         }
-        options
+        (options, order.codes().last().copied())
     }
 
     fn echoes_client_id(&self) -> bool {
@@ -252,7 +252,7 @@ impl<'v> Values<'v> {
                 Some(Cow::Owned(subnet.mask.octets().to_vec()))
             }),
             code::ROUTERS if self.evaluation.flag_or_default(Param::UseLeaseAddrForDefaultRoute) => {
-                self.subject.address.map(|address| Cow::Owned(address.octets().to_vec())).or(configured)
+                configured.or_else(|| Some(Cow::Owned(self.subject.address?.octets().to_vec())))
             }
             code::HOST_NAME => configured.or_else(|| {
                 let host = self.config.host(self.subject.host?);

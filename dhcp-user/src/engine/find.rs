@@ -145,7 +145,7 @@ impl Search<'_> {
         }
         let can_free = request.ciaddr().is_none();
         let uid_lease = self.by_client_id(request, network, hosts.is_known, can_free, &mut found.releases);
-        let hw_lease = self.by_hw(request, network, hosts.is_known);
+        let hw_lease = self.by_hw(request, network, hosts.is_known, can_free, &mut found.releases);
         let mut ip_lease = self.by_address(request, network, asked, hosts.is_known, can_free, &mut found);
 
         if let Some(lease) = &ip_lease
@@ -224,14 +224,29 @@ impl Search<'_> {
     }
 
     /// The client's best lease by hardware address that is not another identity's.
-    fn by_hw(&self, request: &Request<'_>, network: SharedNetworkId, is_known: bool) -> Option<Lease> {
-        self.table.by_hw(&request.hw).into_iter().find_map(|address| {
-            let pool = self.pool_on(address, network)?;
-            let lease = self.table.get(address)?;
+    fn by_hw(
+        &self,
+        request: &Request<'_>,
+        network: SharedNetworkId,
+        is_known: bool,
+        can_free: bool,
+        releases: &mut Vec<Ipv4Addr>,
+    ) -> Option<Lease> {
+        for address in self.table.by_hw(&request.hw) {
+            let Some(pool) = self.pool_on(address, network) else { continue };
+            let Some(lease) = self.table.get(address) else { continue };
             let is_given_back = matches!(lease.state, BindingState::Free | BindingState::Backup);
-            let is_another_s = !is_given_back && lease.client_id.is_some() && !has_client_id(&lease, request);
-            (!is_another_s && self.is_permitted(pool, request, is_known)).then_some(lease)
-        })
+            if !is_given_back && lease.client_id.is_some() && !has_client_id(&lease, request) {
+                continue;
+            }
+            if self.is_permitted(pool, request, is_known) {
+                return Some(lease);
+            }
+            if can_free {
+                note_release(&lease, request, releases);
+            }
+        }
+        None
     }
 
     /// The lease of the address asked for, if the client may have it.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use dhcp_ebpf::wire::dhcp::MessageType;
 
 use crate::{
-    config::{Config, Evaluation, HostId, Param, PoolId, SubnetId, VariableValue, Variables},
+    config::{Config, Evaluation, Hook, HostId, Param, PoolId, SubnetId, VariableValue, Variables},
     lease::{
         Billing, BindingState, Lease, Value,
         time::{Now, WallTime},
@@ -315,9 +315,6 @@ impl Server {
         lease.ends = terms::ends(now.wall, granted);
         lease.cltt = now.wall;
         lease.next_state = if peer.is_some() { BindingState::Expired } else { BindingState::Free };
-        if peer.is_none() {
-            lease.rewind_state = BindingState::Free;
-        }
         lease.state = BindingState::Active;
         lease.is_bootp = request.kind.is_none();
         lease.hw = Some(request.hw);
@@ -326,14 +323,16 @@ impl Server {
         if !is_renewal {
             lease.agent_options = None;
         }
+        // BOOTP clients do not renew: nothing is remembered for that (dhcpd).
         if let Some(agent) = request.relay_agent()
+            && request.kind.is_some()
             && terms.evaluation.flag_or_default(Param::StashAgentOptions)
         {
             lease.agent_options = Some(agent.into());
         }
         store_variables(&mut lease, &terms.evaluation, request);
-        lease.on_expiry = terms.evaluation.on_expiry.as_ref().map(|hook| hook.text().as_bytes().into());
-        lease.on_release = terms.evaluation.on_release.as_ref().map(|hook| hook.text().as_bytes().into());
+        lease.on_expiry = terms.evaluation.on_expiry.as_ref().map(hook_text);
+        lease.on_release = terms.evaluation.on_release.as_ref().map(hook_text);
         lease.billing = terms.billing.clone();
         lease.unknown = None;
         match peer {
@@ -362,9 +361,9 @@ impl Server {
         let threshold = terms.evaluation.secs_or_default(Param::DhcpCacheThreshold);
         let is_same = lease.hw == Some(request.hw)
             && lease.client_id == recorded_client_id(request, &terms.evaluation)
-            && lease.hostname.as_deref() == request.host_name()
+            && request.host_name().is_none_or(|name| lease.hostname.as_deref() == Some(name))
             && lease.billing == terms.billing;
-        if threshold == 0 || !is_same || lease.ends <= now.wall || lease.ends >= WallTime::NEVER {
+        if threshold == 0 || !is_same || lease.ends <= now.wall {
             return None;
         }
         let age = u64::from(now.wall.since(lease.starts));
@@ -372,7 +371,10 @@ impl Server {
         if lease.starts > now.wall || age > length.saturating_mul(u64::from(threshold)) / 100 {
             return None;
         }
-        Some(lease.ends.since(now.wall))
+        let left = terms::left(lease.ends, now.wall);
+        // After a crash a lease lasts as long as the kernel may have promised; nobody is told that much of it.
+        let is_raised = lease.ends == lease.tstp && lease.ends < WallTime::NEVER && left > terms.want;
+        (!is_raised).then_some(left)
     }
 
     /// Notes an ACK that altered nothing.
@@ -579,6 +581,11 @@ fn partner_says_no(peer: &Peer, lease: &Lease, now: WallTime) -> Option<(Reason,
 /// The client identifier as it is recorded (`ignore-client-uids`).
 pub(super) fn recorded_client_id(request: &Request<'_>, evaluation: &Evaluation) -> Option<Box<[u8]>> {
     if evaluation.flag_or_default(Param::IgnoreClientUids) { None } else { request.client_id().map(Into::into) }
+}
+
+/// The body of a hook as it stands in a record, between the braces.
+fn hook_text(hook: &Hook) -> Box<[u8]> {
+    format!("\n{}\n  ", hook.text().trim_end()).into_bytes().into()
 }
 
 /// A lease's variables as expressions see them.

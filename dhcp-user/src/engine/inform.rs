@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     config::{Config, HostId, Variables},
-    lease::{BindingState, time::Now},
+    lease::time::Now,
 };
 
 use super::{
@@ -40,11 +40,8 @@ impl Server {
             self.informs_unanswered = self.informs_unanswered.wrapping_add(1);
             return Outcome::Ignored(Reason::NotAuthoritative);
         }
-        let has_lease = request
-            .ciaddr()
-            .and_then(|ciaddr| self.table.get(ciaddr))
-            .is_some_and(|lease| lease.state == BindingState::Active);
-        let pool = request.ciaddr().filter(|_| has_lease).and_then(|ciaddr| config.pool_of(ciaddr));
+        // dhcpd: the pool of the address, leased or not.
+        let pool = request.ciaddr().and_then(|ciaddr| config.pool_of(ciaddr));
         let host = informed_host(config, request, address);
         let variables = Variables::new();
         let subject = Subject {

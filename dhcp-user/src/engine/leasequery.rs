@@ -68,16 +68,18 @@ impl Server {
         if let Knowledge::Active(lease, others) = &knowledge {
             ciaddr = lease.address.octets();
             put_hw(&mut head, lease.hw);
-            let wanted = request.options.get(code::PARAMETER_REQUEST_LIST);
-            let is_wanted = |code: u8| wanted.is_none_or(|list| list.contains(&code));
-            options.extend(facts(lease, others, now).into_iter().filter(|(code, _)| is_wanted(*code)));
-            agent = lease.agent_options.as_deref().filter(|_| is_wanted(code::RELAY_AGENT));
+            // dhcpd tells all it knows, whatever option 55 lists.
+            options.extend(facts(lease, others, now));
+            agent = lease.agent_options.as_deref();
         }
         let layout = Layout {
             server_name: b"",
             file_name: b"",
             relay_agent: agent,
             room: reply::option_room(request.message_size(), None),
+            last: None,
+            // dhcpd: relays get what there is, and no padding.
+            is_padded: false,
         };
         let tail = Tail::lay(&layout, options.iter().map(|(code, data)| (*code, &data[..])));
         let fixed = Fixed { flags: request.header.flags, ciaddr, yiaddr: [0; 4], siaddr: [0; 4] };
@@ -97,8 +99,8 @@ impl Server {
                 return Knowledge::Unknown;
             }
             let Some(lease) = self.table.get(address).filter(is_running) else { return Knowledge::Unassigned };
-            let others = self.others_of(&lease, now);
-            return Knowledge::Active(Box::new(lease), others);
+            // dhcpd: who asks for an address is told about that address.
+            return Knowledge::Active(Box::new(lease), Vec::new());
         }
         let addresses = match request.client_id() {
             Some(id) => self.table.by_client_id(id),
@@ -153,14 +155,14 @@ fn facts(lease: &Lease, others: &[Ipv4Addr], now: Now) -> Vec<(u8, Vec<u8>)> {
     if !others.is_empty() {
         facts.push((code::ASSOCIATED_IP, others.iter().flat_map(|address| address.octets()).collect()));
     }
+    let silence = now.wall.since(lease.cltt);
+    facts.push((code::CLIENT_LAST_TRANSACTION_TIME, silence.to_be_bytes().to_vec()));
     if let Some(Value::Data(class)) = lease.variable("vendor-class-identifier") {
         facts.push((code::VENDOR_CLASS, class.to_vec()));
     }
     if let Some(id) = &lease.client_id {
         facts.push((code::CLIENT_IDENTIFIER, id.to_vec()));
     }
-    let silence = now.wall.since(lease.cltt);
-    facts.push((code::CLIENT_LAST_TRANSACTION_TIME, silence.to_be_bytes().to_vec()));
     facts
 }
 

@@ -73,7 +73,10 @@ impl Server {
         }
         request.network = request::locate(&config, &request, attached);
         self.recall_agent_options(&mut request, now);
-        classify(&config, &mut request, now.wall);
+        // dhcpd: BOOTP knows no classes.
+        if request.kind.is_some() {
+            classify(&config, &mut request, now.wall);
+        }
 
         let needs_network = match request.kind {
             Some(MessageType::Request | MessageType::Inform | MessageType::LeaseQuery) => false,
@@ -164,8 +167,14 @@ impl Server {
         {
             options.push((code::CLIENT_IDENTIFIER, id));
         }
-        let layout =
-            Layout { server_name: b"", file_name: b"", relay_agent: request.relay_agent(), room: OPTION_ROOM_DEFAULT };
+        let layout = Layout {
+            server_name: b"",
+            file_name: b"",
+            relay_agent: request.relay_agent(),
+            room: OPTION_ROOM_DEFAULT,
+            last: None,
+            is_padded: true,
+        };
         let tail = Tail::lay(&layout, options.iter().copied());
         let flags = u16::from_be_bytes(request.header.flags) | FLAG_BROADCAST;
         let fixed = Fixed { flags: flags.to_be_bytes(), ciaddr: [0; 4], yiaddr: [0; 4], siaddr: [0; 4] };

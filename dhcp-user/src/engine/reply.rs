@@ -155,11 +155,8 @@ impl Order {
 /// `client` and `configured` are the values of option 57 of the request and of the configuration.
 #[must_use]
 pub(crate) fn option_room(client: Option<u16>, configured: Option<u16>) -> usize {
-    let asked = match (client, configured) {
-        (Some(client), Some(configured)) => Some(client.min(configured)),
-        (one, other) => one.or(other),
-    };
-    match asked {
+    // dhcpd: the client's word counts, the configuration's is for clients that say nothing.
+    match client.or(configured) {
         Some(asked) => {
             let (least, most) = MESSAGE_SIZE_RANGE;
             usize::from(asked.clamp(least, most)) - FIXED_LEN
@@ -187,30 +184,34 @@ pub(crate) struct Layout<'a> {
     pub(crate) relay_agent: Option<&'a [u8]>,
     /// Bytes for the cookie and the options; option 82 has its own.
     pub(crate) room: usize,
+    /// The last code wished for: behind its option there is no need for room.
+    pub(crate) last: Option<u8>,
+    /// Whether the message is padded to 300 bytes.
+    pub(crate) is_padded: bool,
 }
 
 impl Tail {
     /// Lays options out; what does not fit goes to `file` and `sname` when those are free (RFC 2131 4.1), and what
-    /// fits nowhere ends the list (dhcpd).
-    pub(crate) fn lay<'o>(layout: &Layout<'_>, options: impl Iterator<Item = (u8, &'o [u8])> + Clone) -> Self {
+    /// fits nowhere is left out (dhcpd).
+    pub(crate) fn lay<'o>(layout: &Layout<'_>, options: impl Iterator<Item = (u8, &'o [u8])>) -> Self {
         let mut tail = Self { bytes: [0; TAIL_ROOM], len: 0, uses_overload: false };
         tail.put(0, layout.server_name.get(..layout.server_name.len().min(SNAME_LEN)).unwrap_or_default());
         tail.put(SNAME_LEN, layout.file_name.get(..layout.file_name.len().min(FILE_LEN)).unwrap_or_default());
         tail.put(SNAME_LEN + FILE_LEN, &COOKIE);
 
-        let room = layout.room.min(TAIL_ROOM - OPTIONS_AT - 257 - 3).saturating_sub(COOKIE.len() + 1);
-        let whole: usize = options.clone().map(|(_, data)| encoded_len(data.len())).sum();
-        let mut main = Region { at: OPTIONS_AT, end: OPTIONS_AT + room };
-        if whole <= room || (!layout.file_name.is_empty() && !layout.server_name.is_empty()) {
-            for (code, data) in options {
-                if !tail.put_option(&mut main, code, data) {
-                    break;
-                }
-            }
-        } else {
-            tail.lay_overloaded(layout, &mut main, options);
+        let room = layout.room.min(TAIL_ROOM - OPTIONS_AT - 257 - 3).saturating_sub(COOKIE.len());
+        // END has its byte set aside in each region.
+        let region = |at: usize, len: usize, is_free: bool| Region { at, end: if is_free { at + len - 1 } else { at } };
+        let mut regions = Regions {
+            main: region(OPTIONS_AT, room, true),
+            file: region(SNAME_LEN, FILE_LEN, layout.file_name.is_empty()),
+            sname: region(0, SNAME_LEN, layout.server_name.is_empty()),
+        };
+        for (code, data) in options {
+            tail.put_option(&mut regions, code, data, layout.last == Some(code));
         }
-        let mut at = main.at;
+        tail.close_overloaded(&mut regions);
+        let mut at = regions.main.at;
         if let Some(agent) = layout.relay_agent
             && let Ok(len) = u8::try_from(agent.len())
         {
@@ -219,59 +220,65 @@ impl Tail {
             at += 2 + agent.len();
         }
         tail.put(at, &[code::END]);
-        tail.len = (at + 1).max(TAIL_LEN_MIN);
+        tail.len = (at + 1).max(if layout.is_padded { TAIL_LEN_MIN } else { 0 });
         tail
     }
 
-    fn lay_overloaded<'o>(
-        &mut self,
-        layout: &Layout<'_>,
-        main: &mut Region,
-        options: impl Iterator<Item = (u8, &'o [u8])>,
-    ) {
-        // Option 52 itself and the END of each field have their room set aside.
-        main.end = main.end.saturating_sub(3);
-        let field = |at: usize, len: usize, is_free: bool| Region { at, end: if is_free { at + len - 1 } else { at } };
-        let mut file = field(SNAME_LEN, FILE_LEN, layout.file_name.is_empty());
-        let mut sname = field(0, SNAME_LEN, layout.server_name.is_empty());
-        for (code, data) in options {
-            let is_placed = self.put_option(main, code, data)
-                || self.put_option(&mut file, code, data)
-                || self.put_option(&mut sname, code, data);
-            if !is_placed {
-                break;
-            }
-        }
+    /// Ends `file` and `sname` when they hold options, and says so (RFC 2132 9.3).
+    fn close_overloaded(&mut self, regions: &mut Regions) {
         let mut used = 0;
-        for (region, start, bit) in [(&file, SNAME_LEN, 1), (&sname, 0, 2)] {
+        for (region, start, bit) in [(&regions.file, SNAME_LEN, 1), (&regions.sname, 0, 2)] {
             if region.at > start {
                 self.put(region.at, &[code::END]);
                 used |= bit;
             }
         }
         if used != 0 {
-            self.put(main.at, &[code::OVERLOAD, 1, used]);
-            main.at += 3;
+            self.put(regions.main.at, &[code::OVERLOAD, 1, used]);
+            regions.main.at += OVERLOAD_LEN;
             self.uses_overload = true;
         }
     }
 
-    /// Writes one option, in pieces of at most 255 bytes (RFC 3396); `false` and nothing written if it does not
-    /// fit into the region.
-    fn put_option(&mut self, region: &mut Region, code: u8, data: &[u8]) -> bool {
-        if region.at + encoded_len(data.len()) > region.end {
-            return false;
-        }
+    /// Writes one option, in pieces of at most 255 bytes (RFC 3396): whole into the first region that holds it, else
+    /// spread over what is left of all of them; what fits nowhere is left out (dhcpd). An empty one is not sent (dhcpd).
+    fn put_option(&mut self, regions: &mut Regions, code: u8, data: &[u8], is_last: bool) {
+        let before = *regions;
+        // Option 52 may have to follow in the main region; nothing follows the last option of all.
+        let reserve = if is_last && !regions.is_overloaded() { 0 } else { OVERLOAD_LEN };
         let mut rest = data;
-        loop {
-            let (piece, after) = rest.split_at(rest.len().min(255));
-            self.put(region.at, &[code, piece.len() as u8]);
-            self.put(region.at + 2, piece);
+        let mut is_spread = false;
+        while !rest.is_empty() {
+            let whole = 2 + rest.len();
+            let Regions { main, file, sname } = regions;
+            let (region, len) = if !is_spread && main.at + whole + reserve <= main.end {
+                (main, rest.len())
+            } else if !is_spread && file.at + whole < file.end {
+                (file, rest.len())
+            } else if !is_spread && sname.at + whole < sname.end {
+                (sname, rest.len())
+            } else {
+                is_spread = true;
+                if main.at + PIECE_LEN_MIN + OVERLOAD_LEN <= main.end {
+                    let len = main.end - OVERLOAD_LEN - main.at - 2;
+                    (main, len)
+                } else if file.at + PIECE_LEN_MIN <= file.end {
+                    let len = file.end - file.at - 2;
+                    (file, len)
+                } else if sname.at + PIECE_LEN_MIN <= sname.end {
+                    let len = sname.end - sname.at - 2;
+                    (sname, len)
+                } else {
+                    *regions = before;
+                    return;
+                }
+            };
+            let (piece, after) = rest.split_at(len.min(255).min(rest.len()));
+            let at = region.at;
             region.at += 2 + piece.len();
+            self.put(at, &[code, piece.len() as u8]);
+            self.put(at + 2, piece);
             rest = after;
-            if rest.is_empty() {
-                return true;
-            }
         }
     }
 
@@ -310,11 +317,25 @@ struct Region {
     end: usize,
 }
 
-/// Bytes an option takes, its pieces' codes and lengths included.
-const fn encoded_len(len: usize) -> usize {
-    let pieces = if len == 0 { 1 } else { len.div_ceil(255) };
-    len + 2 * pieces
+/// The parts of the tail that take options, in the order in which they are filled.
+#[derive(Debug, Clone, Copy)]
+struct Regions {
+    main: Region,
+    file: Region,
+    sname: Region,
 }
+
+impl Regions {
+    /// Whether an option stands in `file` or `sname`.
+    const fn is_overloaded(&self) -> bool {
+        self.file.at > SNAME_LEN || self.sname.at > 0
+    }
+}
+
+/// Length of option 52, in bytes.
+const OVERLOAD_LEN: usize = 3;
+/// Shortest piece of an option that is worth its code and length, in bytes.
+const PIECE_LEN_MIN: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -328,7 +349,14 @@ mod tests {
     }
 
     fn layout<'a>() -> Layout<'a> {
-        Layout { server_name: b"", file_name: b"", relay_agent: None, room: OPTION_ROOM_DEFAULT }
+        Layout {
+            server_name: b"",
+            file_name: b"",
+            relay_agent: None,
+            room: OPTION_ROOM_DEFAULT,
+            last: None,
+            is_padded: true,
+        }
     }
 
     fn tail_of(order: &Order) -> &[u8] {
@@ -417,14 +445,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_name_is_never_overloaded_and_the_list_ends_where_room_ends() {
+    fn a_file_name_is_never_overloaded_and_what_has_no_room_is_left_out() {
         let options = [(53, vec![5]), (200, vec![1; 250]), (201, vec![2; 100]), (202, vec![3; 5])];
         let tail = lay(&Layout { file_name: b"boot", server_name: b"me", ..layout() }, &options);
         assert!(!tail.uses_overload());
         assert_eq!(tail.bytes()[64..69], *b"boot\0");
         let codes: Vec<u8> =
             dhcp_ebpf::wire::option::Options::new(&tail.bytes()[196..]).map(|option| option.unwrap().0).collect();
-        assert_eq!(codes, [53, 200]);
+        assert_eq!(codes, [53, 200, 202]);
     }
 
     #[test]
@@ -443,7 +471,7 @@ mod tests {
         assert_eq!(option_room(Some(200), None), 312);
         assert_eq!(option_room(Some(1500), None), 1236);
         assert_eq!(option_room(Some(9000), None), 1236);
-        assert_eq!(option_room(Some(1400), Some(600)), 336);
+        assert_eq!(option_room(Some(1400), Some(600)), 1136);
         assert_eq!(option_room(None, Some(600)), 336);
     }
 

@@ -60,12 +60,21 @@ impl<'a> Request<'a> {
         if cookie != COOKIE {
             return Err(Reason::Cookie);
         }
-        let options = ReceivedOptions::parse(message).map_err(|malformed| match malformed {
+        let mut options = ReceivedOptions::parse(message).map_err(|malformed| match malformed {
             Malformed::Short => Reason::Short,
             Malformed::Cookie => Reason::Cookie,
             Malformed::LengthMissing => Reason::OptionLengthMissing,
             Malformed::PastTheEnd => Reason::OptionPastTheEnd,
         })?;
+        if let Some(agent) = options.get(code::RELAY_AGENT) {
+            let sound = sound_part(agent);
+            if sound.is_empty() {
+                options.remove(code::RELAY_AGENT);
+            } else if sound.len() < agent.len() {
+                let sound = sound.to_vec();
+                options.set(code::RELAY_AGENT, &sound);
+            }
+        }
         let kind = match options.get(code::MESSAGE_TYPE) {
             None => None,
             Some(&[number]) => Some(MessageType::from_number(number).ok_or(Reason::MessageTypeUnknown)?),
@@ -236,6 +245,17 @@ pub(crate) fn selected_link(options: &ReceivedOptions) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(selected).ok().map(Ipv4Addr::from)
 }
 
+/// The sub-options of option 82 up to the first that is empty or cut (RFC 3046 2.0); dhcpd knows and echoes no more.
+fn sound_part(agent: &[u8]) -> &[u8] {
+    let mut sound_len = 0;
+    while let Some([_, len @ 1..=u8::MAX, after @ ..]) = agent.get(sound_len..)
+        && after.len() >= usize::from(*len)
+    {
+        sound_len += 2 + usize::from(*len);
+    }
+    agent.get(..sound_len).unwrap_or_default()
+}
+
 /// A sub-option of option 82 (RFC 3046 2.0).
 pub(crate) fn sub_option(agent: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut rest = agent;
@@ -310,6 +330,16 @@ mod tests {
         assert_eq!(sub_option(&agent, 5), Some(&[10, 0, 0, 0][..]));
         assert_eq!(sub_option(&agent, 9), None);
         assert_eq!(sub_option(&[5], 5), None);
+    }
+
+    #[test]
+    fn option_82_ends_where_it_makes_no_sense() {
+        assert_eq!(sound_part(&[1, 1, b'a', 9, 2, 1, 2]), [1, 1, b'a', 9, 2, 1, 2]);
+        for tail in [&[5][..], &[5, 4], &[1, 0], &[0], &[255]] {
+            assert_eq!(sound_part(&[&[1, 1, b'a'], tail].concat()), [1, 1, b'a']);
+            assert!(sound_part(tail).is_empty());
+        }
+        assert!(sound_part(&[]).is_empty());
     }
 
     #[test]

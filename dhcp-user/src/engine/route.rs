@@ -64,11 +64,12 @@ pub(crate) fn destination(request: &Request<'_>, heading: &Heading, ports: &Port
     {
         return (None, Route::Ip, SocketAddrV4::new(ciaddr, ports.client));
     }
-    match request.hw.mac() {
-        Some(mac) if !is_broadcast => {
+    // Whatever the hardware is called: six bytes are an address on this link (dhcpd).
+    match <[u8; 6]>::try_from(request.hw.bytes()) {
+        Ok(mac) if !is_broadcast => {
             (Some(request.interface()), raw(request, mac), SocketAddrV4::new(heading.yiaddr, ports.client))
         }
-        Some(_) | None => to_everybody(request, ports),
+        Ok(_) | Err(_) => to_everybody(request, ports),
     }
 }
 

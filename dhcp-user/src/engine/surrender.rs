@@ -72,13 +72,12 @@ impl Server {
             None => BindingState::Free,
         };
         lease.next_state = if lease.state == BindingState::Backup { BindingState::Backup } else { BindingState::Free };
-        if peer.is_none() {
-            lease.rewind_state = BindingState::Free;
-        }
         lease.atsfp = WallTime::NONE;
         lease.hostname = None;
         lease.agent_options = None;
-        lease.variables.clear();
+        if state == BindingState::Released {
+            lease.variables.clear();
+        }
         lease.billing = None;
         lease.on_expiry = None;
         lease.on_release = None;

@@ -35,8 +35,10 @@ pub(crate) struct Inactive;
 pub(crate) fn lease_time(evaluation: &Evaluation, pool: Option<&Pool>, wanted: &Wanted) -> Result<u32, Inactive> {
     let default = evaluation.secs_or_default(Param::DefaultLeaseTime);
     let most = evaluation.secs_or_default(Param::MaxLeaseTime);
-    let least = evaluation.secs(Param::MinLeaseTime).unwrap_or_else(|| evaluation.secs_or_default(Param::MinLeaseTime));
-    let least = least.min(most);
+    // dhcpd: only the default gives way to a smaller maximum; a configured minimum is the last word.
+    let least = evaluation
+        .secs(Param::MinLeaseTime)
+        .unwrap_or_else(|| evaluation.secs_or_default(Param::MinLeaseTime).min(most));
     let mut time = wanted.asked.unwrap_or(default).min(most);
 
     if let Some(threshold) = evaluation.secs(Param::AdaptiveLeaseTimeThreshold)

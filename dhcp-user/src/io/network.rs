@@ -191,7 +191,12 @@ impl Network {
     pub fn send(&mut self, datagram: Datagram) {
         match datagram.route {
             Route::Ip => self.datagrams.push(UdpDatagram {
-                source: datagram.source,
+                // A server identifier may be an address that no interface here has; the kernel then picks one (dhcpd).
+                source: if self.ours.addresses.contains(&datagram.source) {
+                    datagram.source
+                } else {
+                    Ipv4Addr::UNSPECIFIED
+                },
                 interface: datagram.interface.unwrap_or(InterfaceIndex(0)),
                 destination: datagram.destination,
                 message: datagram.message,

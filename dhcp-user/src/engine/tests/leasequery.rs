@@ -20,7 +20,7 @@ fn an_active_lease_is_described() {
     world.pass(100);
     let reply = world.ask(&query().from(ip(50)));
     assert_eq!(reply.kind(), 13);
-    assert_eq!(reply.codes(), [53, 54, 51, 58, 59, 60, 61, 91, 82]);
+    assert_eq!(reply.codes(), [53, 54, 51, 58, 59, 91, 60, 61, 82]);
     assert_eq!(reply.message[12..16], ip(50).octets());
     assert_eq!(reply.message[28..34], mac(1));
     let secs = |code| u32::from_be_bytes(reply.option(code).unwrap().try_into().unwrap());
@@ -32,7 +32,9 @@ fn an_active_lease_is_described() {
     assert_eq!(by_id.message[12..16], ip(50).octets());
     let by_mac = world.ask(&Message { mac: mac(1), ..query() });
     assert_eq!(by_mac.message[12..16], ip(50).octets());
-    assert_eq!(world.ask(&query().from(ip(50)).with(55, &[51])).codes(), [53, 54, 51]);
+    // dhcpd: whatever the list says.
+    let listed = world.ask(&query().from(ip(50)).with(55, &[51]));
+    assert_eq!(listed.codes(), reply.codes());
 }
 
 #[test]

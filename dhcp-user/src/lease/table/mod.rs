@@ -301,7 +301,10 @@ impl Table {
             }
             let (time, index) = self.head(pool, state)?;
             let is_used = self.slots.slot(index).is_some_and(Slot::is_used);
-            (time <= now.secs()).then_some((is_abandoned, is_used, time, index))
+            // dhcpd: better an abandoned address than none, however long it was to be left alone.
+            let is_held = self.holds.get(&index).is_some_and(|until| *until > now);
+            let is_over = if is_abandoned { !is_held } else { time <= now.secs() };
+            is_over.then_some((is_abandoned, is_used, time, index))
         });
         let best = heads.min_by_key(|(is_abandoned, is_used, time, _)| (*is_abandoned, *is_used, *time));
         best.and_then(|(_, _, _, index)| self.address(index))
@@ -528,7 +531,11 @@ impl Table {
         let (state, is_reserved, at) = (slot.state(), slot.is_reserved(), slot.queue_at);
         let held = self.holds.get(&index).copied();
         let is_blank = slot.is_blank() && held.is_none() && slot.timer_at == NOWHERE;
-        let time = slot.ends.max(held.unwrap_or_default()).secs();
+        let time = match held {
+            // The next abandoned address is for the next client.
+            Some(_) if state == BindingState::Abandoned => u32::MAX,
+            held => slot.ends.max(held.unwrap_or_default()).secs(),
+        };
         let Some(pool) = self.pools.get_mut(pool.0) else { return };
         *pool.count(old_state, old_reserved) -= 1;
         *pool.count(state, is_reserved) += 1;

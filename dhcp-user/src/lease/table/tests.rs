@@ -65,7 +65,11 @@ impl Model {
                     WallTime::NONE
                 };
                 let at = if state == BindingState::Backup { usize::MAX - at } else { at };
-                (lease.ends.max(held).secs(), at, lease.address)
+                let time = match self.holds.get(&lease.address) {
+                    Some(_) if state == BindingState::Abandoned => u32::MAX,
+                    Some(_) | None => lease.ends.max(held).secs(),
+                };
+                (time, at, lease.address)
             })
             .collect();
         queue.sort_unstable();

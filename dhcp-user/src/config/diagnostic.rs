@@ -84,6 +84,13 @@ impl Diagnostics {
         out
     }
 
+    /// Findings that were made about this configuration later, rendered as [`Self::render`] does.
+    #[must_use]
+    pub fn render_findings(&self, findings: &[Diagnostic], colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        findings.iter().map(|one| self.render_one(one, &renderer) + "\n").collect()
+    }
+
     fn render_one(&self, one: &Diagnostic, renderer: &Renderer) -> String {
         let level = match one.severity {
             Severity::Error => Level::ERROR,

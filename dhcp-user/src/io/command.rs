@@ -143,11 +143,29 @@ pub enum Command {
         /// A pcap file of Ethernet frames; `-` reads standard input (`tcpdump -w - ... | xdhcpd trace -`).
         file: PathBuf,
     },
-    /// Check a configuration file; exit status 1 when it has errors.
-    Check {
+    /// Check a configuration file, and say what it means for clients; exit status 1 when it has errors.
+    Check(Check),
+    /// Print a configuration file in canonical form, equal in meaning.
+    Convert {
         /// The file.
         file: PathBuf,
     },
+}
+
+/// What to check, and for how many clients.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Check {
+    /// The file.
+    pub file: PathBuf,
+    /// The failover partner's file: what the two contradict each other in is told as well.
+    #[arg(long, value_name = "FILE")]
+    pub pair: Option<PathBuf>,
+    /// Clients present at the same time, to forecast renewals per second.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub clients: u64,
+    /// New clients per hour, to forecast when pools are empty.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub arrivals: u64,
 }
 
 /// How to ask a running server.
@@ -325,7 +343,10 @@ mod tests {
         };
         assert_eq!(control_path(ask.control.as_ref(), ask.state_dir.as_ref()), PathBuf::from("/s/control.sock"));
         let check = parse("xdhcpd check dhcpd.conf").command;
-        assert_eq!(check, Some(Command::Check { file: "dhcpd.conf".into() }));
+        assert_eq!(
+            check,
+            Some(Command::Check(Check { file: "dhcpd.conf".into(), pair: None, clients: 0, arrivals: 0 }))
+        );
         assert_eq!(parse("xdhcpd eth0").command, None);
     }
 }

@@ -26,6 +26,7 @@
 #![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
 
 pub mod agent;
+mod check;
 pub mod clock;
 pub mod command;
 pub mod daemon;

@@ -11,7 +11,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _},
     os::unix::net::UnixDatagram,
     path::Path,
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
-    config::{self, Config, Loaded},
+    config::{Config, Loaded},
     control::{
         client,
         listener::{self, Asked, Door},
@@ -32,7 +32,7 @@ use crate::{
     engine::{self, EngineOptions, Server, port::Level},
     io::{
         agent::{About, Agent, Parts},
-        clock,
+        check, clock,
         command::{self, Ask, Cli, Command, FastPathMode, LogLevel, Serve},
         daemon::{self, Forked, PidFile, Readiness},
         entropy,
@@ -74,7 +74,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Some(Command::Status(ask)) => question(&ask, client::status),
         Some(Command::Leases(ask)) => question(&ask, client::leases),
-        Some(Command::Check { file }) => check(&file),
+        Some(Command::Check(asked)) => check::check(&asked).unwrap_or_else(|error| fail(&error)),
+        Some(Command::Convert { file }) => check::print_converted(&file).unwrap_or_else(|error| fail(&error)),
         Some(Command::Trace { file }) => trace_capture(&file),
         None => match serve(cli.serve, ident.as_deref().unwrap_or("xdhcpd")) {
             Ok(status) => status,
@@ -119,41 +120,6 @@ fn question(ask: &Ask, print: Print) -> ExitCode {
     }
 }
 
-fn check(file: &Path) -> ExitCode {
-    match load(file) {
-        Ok(_) => {
-            println!("{}: no errors", file.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&error),
-    }
-}
-
-/// Reads and checks a configuration; findings go to standard error, all at once.
-fn load(file: &Path) -> Result<Config, String> {
-    let Loaded { config, diagnostics } = read_config(file);
-    let findings = diagnostics.render(io::stderr().is_terminal());
-    if !findings.is_empty() {
-        let _ = writeln!(io::stderr(), "{}", findings.trim_end());
-    }
-    match config {
-        Some(config) if diagnostics.errors_count() == 0 => Ok(config),
-        _ => Err(format!(
-            "{}: {} in the configuration; nothing was started",
-            file.display(),
-            count(diagnostics.errors_count(), "error")
-        )),
-    }
-}
-
-fn read_config(file: &Path) -> Loaded {
-    config::load(&file.to_string_lossy(), &mut |name| fs::read(name).map_err(|error| error.to_string()))
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
 fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
     let log = Log::to_stderr(ident, level(serve.log_level));
     log.install();
@@ -170,7 +136,7 @@ fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
     let file =
         absolute(chosen(serve.config.as_ref(), "PATH_DHCPD_CONF").unwrap_or_else(|| command::CONFIG_DEFAULT.into()))?;
     log.flush();
-    let mut config = load(&file)?;
+    let (mut config, _) = check::load(&file)?;
     let plan = Plan::new(&serve, file, &mut config)?;
     resolve(&mut config);
     if serve.test_leases {
@@ -348,11 +314,11 @@ fn check_leases(path: &Path) -> Result<(), String> {
             writeln!(io::stderr(), "{}:{}:{}: {}", path.display(), complaint.line, complaint.column, complaint.text);
     }
     let leases = records.iter().filter(|record| matches!(record, Record::Lease(_))).count();
-    let _ = writeln!(io::stderr(), "{}: {}", path.display(), count(leases, "lease record"));
+    let _ = writeln!(io::stderr(), "{}: {}", path.display(), check::count(leases, "lease record"));
     if complaints.is_empty() {
         Ok(())
     } else {
-        Err(format!("{}: {} in the leases file", path.display(), count(complaints.len(), "error")))
+        Err(format!("{}: {} in the leases file", path.display(), check::count(complaints.len(), "error")))
     }
 }
 
@@ -499,7 +465,7 @@ fn recheck(file: &Path) {
     let file = file.to_owned();
     // Beside the loop: a large configuration takes its time.
     std::thread::spawn(move || {
-        let Loaded { config, diagnostics } = read_config(&file);
+        let Loaded { config, diagnostics } = check::read(&file);
         for line in diagnostics.render(false).lines() {
             warn!("{line}");
         }
@@ -509,7 +475,7 @@ fn recheck(file: &Path) {
             warn!(
                 "{}: {}; the running configuration stays.",
                 file.display(),
-                count(diagnostics.errors_count(), "error")
+                check::count(diagnostics.errors_count(), "error")
             );
         }
     });

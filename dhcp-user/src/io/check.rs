@@ -1,0 +1,123 @@
+//! `xdhcpd check` and `xdhcpd convert`: what a configuration file means, without serving it.
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use crate::{
+    config::{
+        self, Config, Diagnostics, Loaded,
+        convert::convert,
+        lint::{self, Crowd, Lint},
+    },
+    io::command::Check,
+};
+
+/// Reads a configuration file, includes and all.
+pub(super) fn read(file: &Path) -> Loaded {
+    config::load(&file.to_string_lossy(), &mut |name| fs::read(name).map_err(|error| error.to_string()))
+}
+
+/// Reads and checks a configuration; findings go to standard error, all at once.
+///
+/// # Errors
+///
+/// A sentence with the number of errors.
+pub(super) fn load(file: &Path) -> Result<(Config, Diagnostics), String> {
+    let Loaded { config, diagnostics } = read(file);
+    complain(&diagnostics.render(io::stderr().is_terminal()));
+    match config {
+        Some(config) if diagnostics.errors_count() == 0 => Ok((config, diagnostics)),
+        _ => Err(format!(
+            "{}: {} in the configuration; nothing was started",
+            file.display(),
+            count(diagnostics.errors_count(), "error")
+        )),
+    }
+}
+
+/// `xdhcpd check`: the verdict, the warnings, and what the configuration means in client seconds.
+///
+/// # Errors
+///
+/// A sentence saying why the file, or the partner's, is not usable.
+pub(super) fn check(asked: &Check) -> Result<ExitCode, String> {
+    let (config, diagnostics) = load(&asked.file)?;
+    let colour = io::stderr().is_terminal();
+    let crowd = Crowd { clients: asked.clients, arrivals_per_hour: asked.arrivals };
+    let lint = lint::lint(&config, crowd);
+    complain(&diagnostics.render_findings(&lint.findings, colour));
+    if let Some(partner) = &asked.pair {
+        let (theirs, _) = load(partner)?;
+        complain(&diagnostics.render_findings(&lint::lint_pair(&config, &theirs), colour));
+    }
+    say(&format!("{}: no errors", asked.file.display()));
+    say(forecast(&config, &lint, crowd).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `xdhcpd convert`: the configuration in canonical form, on standard output.
+///
+/// # Errors
+///
+/// A sentence saying why the file is not usable.
+pub(super) fn print_converted(file: &Path) -> Result<ExitCode, String> {
+    let (config, _) = load(file)?;
+    say(convert(&config).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line per pool: what it means for its clients.
+fn forecast(config: &Config, lint: &Lint, crowd: Crowd) -> String {
+    let mut text = String::new();
+    for pool in &lint.forecasts {
+        let ranges: Vec<String> =
+            config.pool(pool.pool).ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect();
+        text.push_str(&format!(
+            "pool {}: {} addresses, first lease {} s, then {} s",
+            ranges.join(", "),
+            pool.addresses,
+            pool.first_lease_secs,
+            pool.lease_secs
+        ));
+        if crowd.clients > 0 {
+            let (whole, milli) = (pool.renewals_per_sec_milli / 1000, pool.renewals_per_sec_milli % 1000);
+            text.push_str(&format!(", {whole}.{milli:03} renewals/s with {} clients", crowd.clients));
+        }
+        if crowd.arrivals_per_hour > 0 {
+            match pool.exhausted_after_secs {
+                Some(secs) => {
+                    text.push_str(&format!(", empty after {secs} s at {} new clients/h", crowd.arrivals_per_hour))
+                }
+                None => text.push_str(&format!(", never empty at {} new clients/h", crowd.arrivals_per_hour)),
+            }
+        }
+        text.push_str(if pool.may_be_armed {
+            "; renewals can be answered in the kernel\n"
+        } else {
+            "; renewals depend on more than the request and stay with the agent\n"
+        });
+    }
+    text
+}
+
+/// `1 error`, `2 errors`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn complain(findings: &str) {
+    if !findings.is_empty() {
+        // Nobody can be told that standard error is closed.
+        let _ = writeln!(io::stderr(), "{}", findings.trim_end());
+    }
+}
+
+fn say(text: &str) {
+    if !text.is_empty() {
+        let _ = writeln!(io::stdout(), "{text}");
+    }
+}

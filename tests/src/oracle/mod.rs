@@ -154,7 +154,7 @@ fn compare(case: &Case, theirs: &Transcript, ours: &Transcript, out: &mut String
     for ((step, theirs), ours) in case.steps.iter().zip(&theirs.steps).zip(&ours.steps) {
         match &step.expected {
             Expected::Differs(_, expected) => {
-                let shown = ours.shown(expected.contains('['));
+                let shown = ours.shown_like(expected);
                 if !answer::is_shown_as(&shown, expected) {
                     let _ = writeln!(
                         out,

@@ -61,6 +61,26 @@ impl Heard {
         }
     }
 
+    /// One line with as much in it as in what is expected: codes, and the values of those codes that stand there as
+    /// `54=0a4d0001`.
+    #[must_use]
+    pub fn shown_like(&self, expected: &str) -> String {
+        let shown = self.shown(expected.contains('['));
+        let has_value = |code: &str| expected.split([' ', '[', ']']).any(|word| word.starts_with(&format!("{code}=")));
+        let value_of = |code: &str| self.answers.first()?.option(code.parse().ok()?);
+        let words = shown.split(' ').map(|word| {
+            let code = word.trim_matches(['[', ']']);
+            match value_of(code).filter(|_| has_value(code)) {
+                Some(data) => {
+                    let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+                    word.replace(code, &format!("{code}={hex}"))
+                }
+                None => word.to_owned(),
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// Everything.
     #[must_use]
     pub fn text(&self) -> String {

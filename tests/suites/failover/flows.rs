@@ -622,30 +622,3 @@ fn the_courses_eleven_steps_work() {
     assert!(world.run_until(30, World::is_settled));
     assert_eq!(world.own_states(P), [State::Normal]);
 }
-
-/// Figures, not claims: `cargo test -p tests --test failover figures -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints figures"]
-#[expect(clippy::disallowed_methods, reason = "measures real time")]
-fn figures() {
-    let begin = std::time::Instant::now();
-    let mut both = settings();
-    for settings in &mut both {
-        settings.updates_unacked_max = 1000;
-    }
-    let count = 200_000;
-    let mut world = World::new(both, &[(Ipv4Addr::new(10, 0, 0, 0), count)], 7);
-    world.start(P);
-    world.start(S);
-    let mut acked = 0;
-    while !world.is_settled() {
-        world.run_for(1);
-        let status = world.endpoint(P).status(&world.nodes[P].store, world.now(P));
-        acked = status.counters.updates_received + status.counters.updates_sent;
-    }
-    let took = begin.elapsed();
-    eprintln!(
-        "{count} leases: {acked} updates both ways in {took:?}: {:.0}/s, both sides on one core",
-        acked as f64 / took.as_secs_f64()
-    );
-}

@@ -153,6 +153,12 @@ impl<'a> Cursor<'a> {
             self.skip(len + 1);
             match after {
                 [b'"', ..] => return Ok(()),
+                // A backslash takes nothing of a newline's meaning: the string is as likely cut there.
+                [b'\\', newline @ ..] if newline.first() == Some(&b'\n') => {
+                    string_line_end(newline)?;
+                    out.push(b'\n');
+                    self.skip(1);
+                }
                 [b'\\', escape @ ..] => {
                     let (byte, len) = unescape(escape)?;
                     out.push(byte);
@@ -244,6 +250,10 @@ impl<'a> Cursor<'a> {
             self.skip(len + 1);
             match rest.get(len..) {
                 Some([b'"', ..]) => return Ok(()),
+                Some([b'\\', newline @ ..]) if newline.first() == Some(&b'\n') => {
+                    string_line_end(newline)?;
+                    self.skip(1);
+                }
                 Some([b'\\', ..]) => self.skip(1),
                 Some(after) => string_line_end(after)?,
                 None => return Err(Fault::End),

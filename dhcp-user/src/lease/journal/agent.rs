@@ -17,6 +17,17 @@ pub(super) enum Shape {
     Nothing,
 }
 
+impl Shape {
+    /// Whether a value can be written in this shape and read back.
+    const fn fits(self, value: &[u8]) -> bool {
+        match self {
+            Self::Bytes => true,
+            Self::Address | Self::Number => value.len() == 4,
+            Self::Nothing => value.is_empty(),
+        }
+    }
+}
+
 /// The sub-options dhcpd has names for: code, name, shape.
 const NAMED: [(u8, &str, Shape); 6] = [
     (1, "circuit-id", Shape::Bytes),
@@ -53,7 +64,8 @@ pub(super) fn sub_options(raw: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 pub(super) fn write(raw: &[u8], out: &mut Vec<u8>) {
     for (code, value) in sub_options(raw) {
         out.extend_from_slice(b"  option agent.");
-        let named = NAMED.iter().find(|(known, _, _)| *known == code);
+        // A value that has not its name's shape goes by its number: the name would give it another meaning.
+        let named = NAMED.iter().find(|(known, _, shape)| *known == code && shape.fits(value));
         match named {
             Some((_, name, _)) => out.extend_from_slice(name.as_bytes()),
             None => {
@@ -121,6 +133,7 @@ mod tests {
             (2, b"\xa4\x02"),
             (3, b"\x01\x02\x03\x04"),
             (4, b"\0\0\0\x02"),
+            (4, b"\x80"),
             (9, b"a'b$c`d\"\\"),
             (12, b"abc\0"),
             (19, b""),
@@ -135,6 +148,7 @@ mod tests {
             "  option agent.remote-id a4:2;\n",
             "  option agent.agent-id 1.2.3.4;\n",
             "  option agent.DOCSIS-device-class 2;\n",
+            "  option agent.unknown-4 80;\n",
             "  option agent.unknown-9 \"a\\'b\\$c\\`d\\\"\\\\\";\n",
             "  option agent.unknown-12 61:62:63:0;\n",
             "  option agent.relay-port;\n",

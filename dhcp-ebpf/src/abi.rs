@@ -11,7 +11,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this file; an agent refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
 ///
@@ -299,8 +299,10 @@ pub struct Template {
     pub source_mac: [u8; 6],
     /// 1 = an OFFER, which promises nothing.
     pub is_offer: u8,
+    /// 1 = the client is behind a router, not on its lease's network: a reply to its `ciaddr` is never broadcast.
+    pub is_routed: u8,
     /// No meaning; zero.
-    pub _pad: [u8; 5],
+    pub _pad: [u8; 4],
     /// `sname`, `file`, cookie, options, END, padding; the values of 51, 58 and 59 are zero.
     pub tail: [u8; TAIL_LEN_MAX],
 }

@@ -336,7 +336,9 @@ fn envelope(request: &Asked, answer: &Granted<'_>) -> Envelope {
     if request.header.giaddr != [0; 4] {
         return Envelope { to: request.header.giaddr, port: PORT_SERVER, ..routed };
     }
-    if request.header.is_broadcast() {
+    // dhcpd: the broadcast flag of a client that has an address counts on its own network only.
+    let is_routed = answer.template.is_routed != 0 && request.header.ciaddr != [0; 4];
+    if request.header.is_broadcast() && !is_routed {
         return Envelope { to_mac: [255; 6], to: [255; 4], tos: TOS_RAW, ttl: TTL_RAW, dont_fragment: 0, ..routed };
     }
     if request.header.ciaddr == [0; 4] {

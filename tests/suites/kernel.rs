@@ -304,6 +304,13 @@ fn the_broadcast_flag_brings_a_raw_broadcast() {
     assert_eq!((reply.tos, reply.ttl), (0x10, 128));
     assert_eq!(reply.payload[10], 0x80);
     assert!(reply.is_ip_sum_right && reply.is_udp_sum_right);
+
+    // Behind a router there is nobody to hear a broadcast.
+    stage.arm(&message, &Template { is_routed: 1, ..plain() }, 900);
+    let (verdict, out) = stage.run(&unicast(&message));
+    assert_eq!(verdict, Verdict::Transmit);
+    let reply = frames::open(&out).unwrap();
+    assert_eq!((reply.to_mac, reply.to, reply.ttl), (CLIENT_MAC, (ADDRESS, 68), 64));
 }
 
 #[test]

@@ -81,7 +81,10 @@ impl Server {
         if composed.tail.bytes().len() > TAIL_LEN_MAX {
             return Err(NotArmed::LongAnswer);
         }
-        if evaluation.flag_or_default(Param::AlwaysBroadcast) || composed.server != composed.source {
+        if evaluation.flag_or_default(Param::AlwaysBroadcast)
+            || composed.server != composed.source
+            || !self.ports.are_usual()
+        {
             return Err(NotArmed::Destination);
         }
         if want == terms::INFINITE || want == 0 {
@@ -160,7 +163,7 @@ impl Server {
                 return Err(NotArmed::Destination);
             }
             let digest = self.digest(request, lease.address, request.option_bytes()).ok_or(NotArmed::LongQuestion)?;
-            let template = template_of(composed, terms.want, self.mac_of(request));
+            let template = template_of(composed, terms.want, self.reach_of(config, request, lease));
             let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
             let place = if request.giaddr().is_some() { Place::Learned } else { armed.place_of_renewal(digest) };
             armed.put(place, (digest, template));
@@ -229,7 +232,7 @@ impl Server {
             return;
         }
         let Some(digest) = self.digest(request, lease.address, request.option_bytes()) else { return };
-        let template = Template { is_offer: 1, ..template_of(&composed, terms.want, self.mac_of(request)) };
+        let template = Template { is_offer: 1, ..template_of(&composed, terms.want, self.reach_of(config, request, lease)) };
         let Some(template) = self.promises.intern(template) else { return };
         armed.put(Place::Learned, (digest, template));
         if self.promises.armed(lease.address).is_none_or(|present| !present.is_same(&armed)) {
@@ -272,7 +275,7 @@ impl Server {
             compose::compose(config, &asked, &terms.evaluation, &subject, kind).map_err(|_| NotArmed::NoAnswer)?;
         self.is_armable(config, &asked, &terms.evaluation, &composed, &target, terms.want, now)?;
         let digest = self.digest(&asked, lease.address, options).ok_or(NotArmed::LongQuestion)?;
-        let template = template_of(&composed, terms.want, self.mac_of(request));
+        let template = template_of(&composed, terms.want, self.reach_of(config, &asked, lease));
         let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
         Ok((digest, template))
     }
@@ -299,9 +302,13 @@ impl Server {
         question::digest(&question, options, 0, options.len(), &self.options.digest_key)
     }
 
-    /// Ethernet address of the interface that a request came in through.
-    fn mac_of(&self, request: &Request<'_>) -> [u8; 6] {
-        self.interface(request.interface()).map_or([0; 6], |(interface, _)| interface.mac)
+    /// How a client is reached from the interface that its request came in through.
+    fn reach_of(&self, config: &Config, request: &Request<'_>, lease: &Lease) -> Reach {
+        let network = config.subnet_of(lease.address).map(|subnet| config.subnet(subnet).shared_network);
+        Reach {
+            source_mac: self.interface(request.interface()).map_or([0; 6], |(interface, _)| interface.mac),
+            is_routed: network.is_none() || network != request.network,
+        }
     }
 
     /// The latest instant that the kernel may promise for a lease.
@@ -466,8 +473,17 @@ impl Server {
     }
 }
 
+/// What of an answer depends on where its client is.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    /// Ethernet address of the interface.
+    source_mac: [u8; 6],
+    /// Whether the client is elsewhere than on the network of its lease.
+    is_routed: bool,
+}
+
 /// The answer as the kernel repeats it: the same tail, the values of its time options zero.
-fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Template {
+fn template_of(composed: &Composed, lease_time: u32, reach: Reach) -> Template {
     let bytes = composed.tail.bytes();
     let mut tail = [0; TAIL_LEN_MAX];
     let len = bytes.len().min(TAIL_LEN_MAX);
@@ -482,9 +498,10 @@ fn template_of(composed: &Composed, lease_time: u32, source_mac: [u8; 6]) -> Tem
         rebinding_time: composed.times.rebinding,
         tail_sum: checksum::sum(&tail) as u32,
         tail_len: len as u32,
-        source_mac,
+        source_mac: reach.source_mac,
         is_offer: 0,
-        _pad: [0; 5],
+        is_routed: u8::from(reach.is_routed),
+        _pad: [0; 4],
         tail,
     }
 }

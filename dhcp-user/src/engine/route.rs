@@ -36,6 +36,13 @@ impl Ports {
     }
 }
 
+impl Ports {
+    /// Whether ports and broadcast address are those of RFC 2131, the only ones the kernel knows.
+    pub(crate) fn are_usual(&self) -> bool {
+        self.server == PORT_SERVER && self.client == PORT_CLIENT && self.everybody == Ipv4Addr::BROADCAST
+    }
+}
+
 /// What decides where a reply goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heading {

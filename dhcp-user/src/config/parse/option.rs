@@ -94,6 +94,9 @@ impl Parser<'_> {
             // dhcpd: in a host this is the identifier to match, as `uid` is, and not an option to send.
             return self.host_client_id(host, bytes.clone(), span);
         }
+        if matches!(option.space, SpaceId::AGENT | SpaceId::FQDN) {
+            self.warning(span, "an option of this space is never sent", "accepted, not acted on");
+        }
         let kind = StatementKind::Assign { mode, target: Target::Option(option), value, is_literal };
         self.add_statement(scope, Statement { kind, span });
         Ok(())

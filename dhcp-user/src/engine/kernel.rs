@@ -232,7 +232,8 @@ impl Server {
             return;
         }
         let Some(digest) = self.digest(request, lease.address, request.option_bytes()) else { return };
-        let template = Template { is_offer: 1, ..template_of(&composed, terms.want, self.reach_of(config, request, lease)) };
+        let template =
+            Template { is_offer: 1, ..template_of(&composed, terms.want, self.reach_of(config, request, lease)) };
         let Some(template) = self.promises.intern(template) else { return };
         armed.put(Place::Learned, (digest, template));
         if self.promises.armed(lease.address).is_none_or(|present| !present.is_same(&armed)) {

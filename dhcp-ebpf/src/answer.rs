@@ -2,7 +2,7 @@
 //!
 //! A reply is written over its request: what is copied (htype, hlen, hops, xid, secs, giaddr, chaddr) stays where it
 //! stands, and the rest is overwritten. The agent lays the 44 bytes of the request into a buffer first, the
-//! kernel has them in the packet; from there on both run [`write`].
+//! kernel has them in the packet; from there on both run [`write()`].
 //!
 //! ```text
 //!    0 op=2 | htype hlen hops xid secs: the request's | 10 flags | 12 ciaddr | 16 yiaddr | 20 siaddr

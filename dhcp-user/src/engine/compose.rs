@@ -195,7 +195,7 @@ struct Values<'v> {
 
 impl<'v> Values<'v> {
     /// The options that have a value, in the order in which they are sent, and the last code that was wished for.
-    fn collect(&self) -> (Vec<(u8, Cow<'v, [u8]>)>, Option<u8>) {
+    fn collect(&self) -> (Vec<Listed<'v>>, Option<u8>) {
         let request = self.request;
         let list = self
             .evaluation
@@ -265,3 +265,6 @@ impl<'v> Values<'v> {
         }
     }
 }
+
+/// An option on its way into a reply: its code and value.
+type Listed<'v> = (u8, Cow<'v, [u8]>);

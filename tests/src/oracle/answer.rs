@@ -310,15 +310,15 @@ mod tests {
     #[test]
     fn order_is_part_of_an_answer_unless_it_is_said_to_differ() {
         let (one, other) = (answer(&[(1, &[1]), (3, &[3])]), answer(&[(3, &[3]), (1, &[1])]));
-        assert!(differences(&[one.clone()], &[one.clone()], false).is_empty());
-        assert!(!differences(&[one.clone()], &[other.clone()], false).is_empty());
+        assert!(differences(std::slice::from_ref(&one), std::slice::from_ref(&one), false).is_empty());
+        assert!(!differences(std::slice::from_ref(&one), std::slice::from_ref(&other), false).is_empty());
         assert!(differences(&[one], &[other], true).is_empty());
     }
 
     #[test]
     fn silence_differs_from_an_answer_and_a_value_from_another() {
         let one = answer(&[(1, &[1])]);
-        assert_eq!(differences(&[one.clone()], &[], false).len(), 1);
+        assert_eq!(differences(std::slice::from_ref(&one), &[], false).len(), 1);
         assert_eq!(differences(&[one], &[answer(&[(1, &[2])])], false).len(), 1);
     }
 
@@ -334,8 +334,14 @@ mod tests {
     #[test]
     fn only_times_may_have_moved_and_only_by_little() {
         let one = answer(&[(51, &[0, 0, 1, 44]), (26, &[5, 220])]);
-        assert!(differences(&[one.clone()], &[answer(&[(51, &[0, 0, 1, 42]), (26, &[5, 220])])], false).is_empty());
-        assert_eq!(differences(&[one.clone()], &[answer(&[(51, &[0, 0, 1, 40]), (26, &[5, 220])])], false).len(), 1);
+        assert!(
+            differences(std::slice::from_ref(&one), &[answer(&[(51, &[0, 0, 1, 42]), (26, &[5, 220])])], false)
+                .is_empty()
+        );
+        assert_eq!(
+            differences(std::slice::from_ref(&one), &[answer(&[(51, &[0, 0, 1, 40]), (26, &[5, 220])])], false).len(),
+            1
+        );
         assert_eq!(differences(&[one], &[answer(&[(51, &[0, 0, 1, 44]), (26, &[5, 221])])], false).len(), 1);
     }
 }

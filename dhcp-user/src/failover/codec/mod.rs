@@ -102,7 +102,7 @@ pub struct Connect {
     pub buckets: Option<[u8; 32]>,
 }
 
-/// CONNECTACK, options in ISC's order 22 14 19 28 20 26 [29] [21 16].
+/// CONNECTACK, options in ISC's order 22 14 19 28 20 26 (29) (21 16).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConnectAck {
     /// Name of the relationship (22).
@@ -123,7 +123,7 @@ pub struct ConnectAck {
     pub refusal: Refusal,
 }
 
-/// STATE, options 24 23 25 [29].
+/// STATE, options 24 23 25 (29).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateMessage {
     /// The sender's state (24) as it stands on the wire; absent is 0.
@@ -144,7 +144,7 @@ impl StateMessage {
     }
 }
 
-/// BNDUPD, options 2 3 [4] [5] 13 18 25 [6] [12] [29].
+/// BNDUPD, options 2 3 (4) (5) 13 18 25 (6) (12) (29).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BndUpd {
     /// The address (2).

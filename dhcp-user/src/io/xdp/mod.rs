@@ -9,7 +9,7 @@
 //! Where the kernel grants no grace periods (nohz_full refuses `membarrier`), [`Kernel::load`] refuses the fast
 //! path: a guess in milliseconds is none.
 //!
-//! Aya's types stop here: the single bridge to its `Pod` is [`Abi`].
+//! Aya's types stop here: the single bridge to its `Pod` is `Abi`.
 #![expect(unsafe_code, reason = "system calls and the bridge to aya's Pod")]
 
 mod clients;

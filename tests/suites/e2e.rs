@@ -518,3 +518,56 @@ fn a_relayed_client_gets_its_lease_through_the_real_dhcrelay() {
     let record = leases::newest_of(&agent.leases_file().unwrap(), reply.message.yiaddr()).unwrap();
     assert!(record.text.contains("agent.circuit-id"), "{}", record.text);
 }
+
+/// Whether an XDP program is attached to the server's interface.
+fn is_attached(lan: &Lan) -> bool {
+    lan.server.ip(&format!("-d link show {}", Lan::SERVER)).unwrap().contains("prog/xdp")
+}
+
+#[test]
+fn an_agent_that_stops_takes_its_program_along() {
+    need!("e2e::detach", kernel());
+    let lan = Lan::new(SERVER, 0).unwrap();
+    let agent = Agent::start(&lan.server, Lan::SERVER, lan.fast_path(), VISITORS, "").unwrap();
+    assert!(is_attached(&lan));
+    agent.stop().unwrap();
+    assert!(!is_attached(&lan));
+}
+
+/// Serves twice in one mount namespace, whose bpffs holds what the first agent leaves: told to stay, then not.
+const STAY: &str = r#"
+mount -t bpf bpf /sys/fs/bpf || exit 9
+serve() {
+    "$1" -f -d -cf "$2/dhcpd.conf" -lf "$2/dhcpd.leases" -pf "$2/pid" --control "$2/c" --fast-path generic $3 s0 2>>"$2/log" &
+    until "$1" status --control "$2/c" >/dev/null 2>&1; do
+        kill -0 $! || exit 8
+        sleep 0.05
+    done
+    kill $!
+    wait $!
+}
+serve "$1" "$2" --stay-attached
+ip -d link show s0 | grep -c prog/xdp
+serve "$1" "$2" ""
+ip -d link show s0 | grep -c prog/xdp
+grep -c "left the fast path attached" "$2/log"
+"#;
+
+#[test]
+fn a_program_that_was_asked_to_stay_stays_until_the_next_agent_takes_it_off() {
+    need!("e2e::stay", kernel());
+    need!("e2e::stay", program("unshare"));
+    need!("e2e::stay", program("timeout"));
+    let lan = Lan::new(SERVER, 0).unwrap();
+    let folder = lab::Folder::new("stay").unwrap();
+    folder.write("dhcpd.conf", VISITORS).unwrap();
+    folder.write("dhcpd.leases", "").unwrap();
+    let mut command = std::process::Command::new("timeout");
+    command.args(["60", "unshare", "-m", "sh", "-c", STAY, "stay"]).arg(tests::agent::binary()).arg(folder.path());
+    let said = lan.server.run(&mut command).unwrap_or_else(|error| {
+        panic!("{error:#}\n{}", std::fs::read_to_string(folder.path().join("log")).unwrap_or_default())
+    });
+    // Attached behind the first agent; not behind the second, which had found it.
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["1", "0", "1"]);
+    assert!(!is_attached(&lan));
+}

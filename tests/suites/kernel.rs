@@ -511,11 +511,35 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::Off));
     reached.push(Counter::Off);
 
-    // Resize needs a frame the kernel refuses to grow; EventLost a full ring: both below and in the library's tests.
+    // These have tests of their own; the kernel never refuses to resize here, so Resize is the library's alone.
     let not_here = [Counter::Answered, Counter::HorizonAsked, Counter::EventLost, Counter::Resize];
     for counter in Counter::ALL {
         assert!(reached.contains(&counter) || not_here.contains(&counter), "no frame reaches {}", counter.name());
     }
+}
+
+#[test]
+fn a_frame_that_cannot_get_the_replys_length_passes_up_untouched_and_promises_nothing() {
+    let key = key(3);
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    let mut model = Model::new(1000, key);
+    model.templates.push(template(600, 0, 0, &[(43, &[7; 200])]));
+    model.arm(Entry {
+        generation: model.control.generation,
+        chaddr: CLIENT_MAC,
+        digest: [digest_behind(&message, TEST_RUN_INTERFACE, [0; 2], &key), 0, 0],
+        template: [1, 0, 0],
+        horizon: BootSecs::new(1900),
+        address: ADDRESS.octets(),
+        ..Entry::default()
+    });
+    let frame = unicast(&message);
+    let mut room = frame.clone();
+    let len = room.len();
+    let mut buffer = Buffer::new(&mut room, len);
+    assert_eq!(decide::answer_in_place(&mut buffer, &model), Verdict::Pass(Counter::Resize));
+    assert_eq!(buffer.bytes(), frame);
+    assert_eq!(model.entries.borrow()[usize::from(ADDRESS.octets()[3])].renewal, Renewal::default());
 }
 
 #[test]

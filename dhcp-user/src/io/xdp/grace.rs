@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn everything_asked_for_is_finished_once_and_in_order() {
-        let Ok(grace) = Grace::start() else { return };
+        // Without privilege, too; a kernel that refuses (nohz_full) has no fast path to test.
+        let grace = Grace::start().expect("this kernel grants no grace periods");
         for number in 0..20 {
             grace.ask(Token(number));
         }

@@ -140,8 +140,14 @@ fn play(settings: &Settings, began: Instant) -> Result<()> {
     if mode == "off" {
         ensure!(renewed.by_agent == wanted, "with the fast path off the agent answers all {wanted}");
     } else {
-        ensure!(renewed.by_kernel == wanted, "all {wanted} renewals should have been answered by the kernel");
+        ensure!(renewed.by_kernel >= wanted, "all {wanted} renewals should have been answered by the kernel");
         ensure!(renewed.by_agent == 0, "the agent should have had nothing to do");
+        if renewed.by_kernel > wanted {
+            tell(&format!(
+                "  {} more than asked for: udhcpc asks twice when an ACK is back before its own system call is.",
+                renewed.by_kernel - wanted
+            ));
+        }
         tell("  The agent slept: the XDP program wrote every ACK into the request's own frame and sent it back.");
     }
 

@@ -176,8 +176,12 @@ fn play_udhcpc(fast_path: &str) {
         assert_eq!(renewed, address);
         heard = next;
     }
-    let (by_kernel, by_agent) = if fast_path == "off" { (0, 5) } else { (5, 0) };
-    assert_eq!(answers_since(&agent, before, 5), Answers { by_kernel, by_agent }, "{}", agent.status().unwrap());
+    let since = answers_since(&agent, before, 5);
+    let (ours, other) =
+        if fast_path == "off" { (since.by_agent, since.by_kernel) } else { (since.by_kernel, since.by_agent) };
+    // udhcpc asks once more when an ACK is back before its own system call is (see the lab's cable); who answered is
+    // the claim, not how often it asked.
+    assert!((5..=10).contains(&ours) && other == 0, "{since:?}: {}", agent.status().unwrap());
 
     let record = leases::newest_of(&agent.leases_file().unwrap(), address).unwrap();
     assert_eq!(record.value("binding state"), Some("active"));

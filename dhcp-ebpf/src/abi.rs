@@ -11,7 +11,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this file; an agent refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
 ///
@@ -85,6 +85,70 @@ pub const KEY_WORD_COUNT: usize = CLIENT_KEY + 1;
 /// The word of the key that hashes hardware addresses.
 const CLIENT_KEY: usize = 8 + crate::question::OPTIONS_LEN_MAX / 4;
 
+/// Bytes of a set of the 256 hash buckets of RFC 3074.
+pub const BUCKET_BYTES: usize = 32;
+
+/// Highest number of access ports that the shield guards.
+pub const ACCESS_PORT_COUNT: usize = 32;
+
+/// What the shield does with a frame that is certainly hostile or useless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u32)]
+pub enum ShieldMode {
+    /// Nothing is looked at.
+    Off = 0,
+    /// It is counted and goes its way.
+    #[default]
+    Monitor = 1,
+    /// It is counted and dropped.
+    Enforce = 2,
+}
+
+/// The shield's settings. The agent alone writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Shield {
+    /// A [`ShieldMode`]; every other number is "off".
+    pub mode: u32,
+    /// DISCOVERs per second that one source may send for long.
+    pub discover_rate: u16,
+    /// DISCOVERs that one source may send at once.
+    pub discover_burst: u16,
+    /// No meaning; zero.
+    pub _pad: u32,
+    /// Interfaces behind which there is no server and no relay; a zero ends the list.
+    pub access_ports: [u32; ACCESS_PORT_COUNT],
+}
+
+impl Shield {
+    /// The mode in force.
+    #[must_use]
+    #[inline(always)]
+    pub const fn mode(&self) -> ShieldMode {
+        match self.mode {
+            1 => ShieldMode::Monitor,
+            2 => ShieldMode::Enforce,
+            _ => ShieldMode::Off,
+        }
+    }
+}
+
+/// How many sources the shield tells apart at a time; a power of two.
+pub const SOURCE_COUNT: u32 = 1 << 13;
+
+/// The token bucket of a source of DISCOVERs: one 64-bit word, written by the kernel only. Whoever comes to a place
+/// that another source holds takes it over with a full bucket, so nobody pays for a neighbour in the hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct Source {
+    /// When it was counted last.
+    pub at: BootSecs,
+    /// DISCOVERs it may send at once.
+    pub tokens: u16,
+    /// Whose it is: bits of the keyed hash of the hardware address.
+    pub tag: u16,
+}
+
 /// The control map's single value. The agent alone writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -97,12 +161,14 @@ pub struct Control {
     pub enabled: u32,
     /// The kernel answers nothing from this instant on; the agent moves it ahead while it lives.
     pub dead_man: BootSecs,
-    /// Per failover peer: 1 = its pools may be answered here. Index 0 (no failover) is always 1.
-    pub serving: [u8; PEER_COUNT],
     /// Number of client buckets minus one; the number is a power of two.
     pub client_mask: u32,
-    /// No meaning; zero.
-    pub _pad: u32,
+    /// What is done about hostile frames.
+    pub shield: Shield,
+    /// Per failover peer: 1 = its pools may be answered here. Index 0 (no failover) is always 1.
+    pub serving: [u8; PEER_COUNT],
+    /// Per failover peer: the RFC 3074 buckets whose broadcasts are answered here, bit `n & 7` of byte `n >> 3`.
+    pub buckets: [[u8; BUCKET_BYTES]; PEER_COUNT],
     /// Key of the question digest, drawn at random when the maps are made.
     pub key: DigestKey,
 }
@@ -240,7 +306,7 @@ pub struct Renewal {
 /// One lease as the kernel sees it: one cache line.
 ///
 /// ```text
-///   0 sequence | 4 generation | 8 chaddr (6), peer, - | 16 digest 0 | 24 digest 1 | 32 digest 2
+///   0 sequence | 4 generation | 8 chaddr (6), peer, bucket | 16 digest 0 | 24 digest 1 | 32 digest 2
 ///  40 template 0, 1, 2 (2 each), - | 48 horizon | 52 address | 56 renewal.at | 60 renewal.until
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
@@ -254,14 +320,14 @@ pub struct Entry {
     pub chaddr: [u8; 6],
     /// The failover peer of the pool, an index into [`Control::serving`]; zero = none.
     pub peer: u8,
-    /// No meaning; zero.
-    pub _pad0: u8,
+    /// The client's RFC 3074 hash bucket, an index into [`Control::buckets`].
+    pub bucket: u8,
     /// Digests of the questions this entry can answer; zero in unused places.
     pub digest: [u64; QUESTION_COUNT],
     /// The answers to them, numbers of templates; zero = no answer.
     pub template: [u16; QUESTION_COUNT],
     /// No meaning; zero.
-    pub _pad1: u16,
+    pub _pad: u16,
     /// The latest instant up to which the client may be told it owns the address (the promise).
     pub horizon: BootSecs,
     /// The leased address, in network order.
@@ -319,9 +385,10 @@ pub struct Event {
     pub renewal: Renewal,
 }
 
-/// Why the kernel passed a frame up, or that it answered: the index of a per-CPU counter.
+/// Why the kernel passed a frame up or dropped it, or that it answered: the index of a per-CPU counter.
 ///
-/// "Not ours" and "broken" are different reasons; doubt always passes (I5).
+/// "Not ours" and "broken" are different reasons; doubt always passes (I5). What the shield sees in monitor mode is
+/// counted beside the reason for which the frame passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Counter {
@@ -375,11 +442,25 @@ pub enum Counter {
     Horizon = 23,
     /// The frame could not be given the reply's length.
     Resize = 24,
+    /// A broadcast of a client that the failover partner answers (RFC 3074).
+    OtherBucket = 25,
+    /// Shield: a source sends more DISCOVERs than it may; counted only.
+    FloodSeen = 26,
+    /// Shield: the same, dropped.
+    FloodDropped = 27,
+    /// Shield: sent to port 67 and no BOOTP message; counted only.
+    MalformedSeen = 28,
+    /// Shield: the same, dropped.
+    MalformedDropped = 29,
+    /// Shield: a server's message came in through an access port; counted only.
+    SpoofSeen = 30,
+    /// Shield: the same, dropped.
+    SpoofDropped = 31,
 }
 
 impl Counter {
     /// Number of counters.
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 32;
 
     /// All counters, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -408,6 +489,13 @@ impl Counter {
         Self::OtherServer,
         Self::Horizon,
         Self::Resize,
+        Self::OtherBucket,
+        Self::FloodSeen,
+        Self::FloodDropped,
+        Self::MalformedSeen,
+        Self::MalformedDropped,
+        Self::SpoofSeen,
+        Self::SpoofDropped,
     ];
 
     /// The counter's name in status output and metrics.
@@ -439,6 +527,13 @@ impl Counter {
             Self::OtherServer => "other-server",
             Self::Horizon => "horizon",
             Self::Resize => "resize",
+            Self::OtherBucket => "other-bucket",
+            Self::FloodSeen => "flood-seen",
+            Self::FloodDropped => "flood-dropped",
+            Self::MalformedSeen => "malformed-seen",
+            Self::MalformedDropped => "malformed-dropped",
+            Self::SpoofSeen => "spoof-seen",
+            Self::SpoofDropped => "spoof-dropped",
         }
     }
 }
@@ -453,6 +548,7 @@ pub mod map {
     pub const TEMPLATES: &str = "TEMPLATES";
     pub const COUNTERS: &str = "COUNTERS";
     pub const EVENTS: &str = "EVENTS";
+    pub const SOURCES: &str = "SOURCES";
     /// Name of the program.
     pub const PROGRAM: &str = "xdhcpd";
 }
@@ -470,7 +566,9 @@ const _: () = {
     assert!(size_of::<Event>() == 12);
     assert!(size_of::<Template>() == 40 + TAIL_LEN_MAX);
     assert!(size_of::<DigestKey>() == KEY_WORD_COUNT * 8);
-    assert!(size_of::<Control>() == 24 + PEER_COUNT + KEY_WORD_COUNT * 8);
+    assert!(size_of::<Shield>() == 12 + ACCESS_PORT_COUNT * 4);
+    assert!(size_of::<Source>() == 8);
+    assert!(size_of::<Control>() == 20 + size_of::<Shield>() + PEER_COUNT * (1 + BUCKET_BYTES) + KEY_WORD_COUNT * 8);
     assert!(TAIL_LEN_MAX.is_multiple_of(8));
 };
 

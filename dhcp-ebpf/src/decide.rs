@@ -5,10 +5,11 @@
 //! bit-identical (I5). The order of checks is the order of their cost: most frames leave after two loads.
 
 use crate::{
-    abi::{BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, Entry, Event, Renewal, Template},
+    abi::{BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, Entry, Event, Renewal, Source, Template},
     answer::{self, Fixed, Times},
     frame::{Frame, FrameMut},
     question::{self, Question},
+    shield,
     wire::{
         checksum,
         dhcp::{BOOTREQUEST, COOKIE, COOKIE_AT, HTYPE_ETHERNET, Header, OPTIONS_AT, TAIL_AT},
@@ -26,7 +27,8 @@ pub enum Verdict {
     Transmit,
     /// The frame is untouched; the kernel's stack and the slow path see it.
     Pass(Counter),
-    /// The frame was half written, which the bounds checked before exclude; it must not be seen by anybody.
+    /// The frame is certainly hostile or useless ([`crate::shield`]); or it was half written, which the bounds checked
+    /// before exclude, and must not be seen by anybody.
     Drop(Counter),
 }
 
@@ -52,16 +54,20 @@ pub trait Tables {
     fn now(&self) -> BootSecs;
     /// Index of the interface the frame came in through.
     fn interface(&self) -> u32;
+    /// The token bucket at a place of the shield's table.
+    fn source(&self, index: u32) -> Option<Source>;
+    /// Stores a token bucket, in one write.
+    fn store_source(&self, index: u32, source: Source);
 }
 
 /// Where a datagram stands in a frame: behind `TAGS` VLAN tags. A constant per number of tags, so that every offset
 /// is one for the compiler and the verifier.
-struct At<const TAGS: usize>;
+pub(crate) struct At<const TAGS: usize>;
 
 impl<const TAGS: usize> At<TAGS> {
-    const IP: usize = ETHERNET_LEN + TAGS * TAG_LEN;
-    const UDP: usize = Self::IP + IPV4_LEN;
-    const DHCP: usize = Self::UDP + UDP_LEN;
+    pub(crate) const IP: usize = ETHERNET_LEN + TAGS * TAG_LEN;
+    pub(crate) const UDP: usize = Self::IP + IPV4_LEN;
+    pub(crate) const DHCP: usize = Self::UDP + UDP_LEN;
 }
 
 /// Length of a VLAN tag.
@@ -71,15 +77,15 @@ const TAG_LEN: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
     /// Ethernet addresses: destination, source.
-    ethernet: [u8; 12],
+    pub(crate) ethernet: [u8; 12],
     /// VLAN tags, outer first: TPID and TCI; zero = no tag.
     vlan: [u32; 2],
     /// IP destination: the server identifier the client knows, or everybody (REBINDING).
     to: [u8; 4],
     /// The fixed fields.
-    header: Header,
+    pub(crate) header: Header,
     /// Number of option bytes after the cookie.
-    options_len: usize,
+    pub(crate) options_len: usize,
 }
 
 /// Reads a client's request behind `TAGS` tags, or says why the frame is none.
@@ -184,11 +190,11 @@ fn answer_behind<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
 ) -> Verdict {
     let request = match parse::<F, TAGS>(frame, vlan) {
         Ok(request) => request,
-        Err(reason) => return Verdict::Pass(reason),
+        Err(reason) => return shield::refuse::<F, T, TAGS>(frame, tables, reason),
     };
     match judge::<F, T, TAGS>(frame, tables, &request) {
         Ok(answer) => transmit::<F, T, TAGS>(frame, tables, &request, &answer),
-        Err(reason) => Verdict::Pass(reason),
+        Err(reason) => shield::admit::<F, T, TAGS>(frame, tables, &request, reason),
     }
 }
 
@@ -239,6 +245,11 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     if control.serving.get(usize::from(entry.peer)) != Some(&1) {
         return Err(Counter::NotServing);
     }
+    // A renewal goes to the server that granted it; what both partners hear is answered by one (RFC 3074).
+    let is_for_us_alone = has_address && request.header.giaddr == [0; 4] && request.to != [255; 4];
+    if entry.peer != 0 && !is_for_us_alone && !is_in_our_buckets(control, &entry) {
+        return Err(Counter::OtherBucket);
+    }
     let question = Question {
         chaddr,
         // Without `ciaddr` the address asked for is option 50, which the digest covers byte for byte.
@@ -274,6 +285,13 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     let address = entry.address;
     let is_near = entry.horizon.since(now) < template.lease_time.wrapping_add(template.lease_time / 4);
     Ok(Granted { entry: index, address, template, now, granted, is_near })
+}
+
+/// Whether this server answers what the client of this entry sends to both partners.
+#[inline(always)]
+fn is_in_our_buckets(control: &Control, entry: &Entry) -> bool {
+    let byte = control.buckets.get(usize::from(entry.peer)).and_then(|set| set.get(usize::from(entry.bucket >> 3)));
+    byte.is_some_and(|byte| byte & (1 << (entry.bucket & 7)) != 0)
 }
 
 #[inline(always)]

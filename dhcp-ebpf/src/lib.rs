@@ -2,8 +2,8 @@
 //!
 //! It touches nothing and remembers nothing: no allocation, no clock, no unsafe code. What it knows is the
 //! layout of a DHCP message ([`wire`]), what may influence an answer ([`question`]), how a reply is written
-//! ([`answer`], the one pen), when the kernel may answer by itself ([`decide`]) and what crosses the maps
-//! ([`abi`]).
+//! ([`answer`], the one pen), when the kernel may answer by itself ([`decide`]), what it need not pass up
+//! ([`shield`]) and what crosses the maps ([`abi`]).
 //!
 //! ```text
 //!   frame --> decide::answer_in_place --> Verdict: Transmit | Pass(reason) | Drop(reason)
@@ -17,4 +17,5 @@ pub mod answer;
 pub mod decide;
 pub mod frame;
 pub mod question;
+pub mod shield;
 pub mod wire;

@@ -23,7 +23,7 @@ mod program {
     use dhcp_ebpf::{
         abi::{
             BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
-            TEMPLATE_COUNT, Template,
+            SOURCE_COUNT, Source, TEMPLATE_COUNT, Template,
         },
         decide::{self, Tables, Verdict},
         frame::{Frame, FrameMut},
@@ -50,6 +50,9 @@ mod program {
     /// Renewals whose horizon has to move.
     #[map]
     static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_LEN, 0);
+    /// The shield's token buckets.
+    #[map]
+    static SOURCES: Array<Source> = Array::with_max_entries(SOURCE_COUNT, 0);
 
     /// The packet between its two pointers.
     pub(crate) struct Packet {
@@ -210,6 +213,21 @@ mod program {
         #[inline(always)]
         fn interface(&self) -> u32 {
             self.interface
+        }
+
+        #[inline(always)]
+        fn source(&self, index: u32) -> Option<Source> {
+            let source = SOURCES.get_ptr(index)?;
+            // SAFETY: the word is aligned to 8 bytes and read at once; another processor may have stored it.
+            Some(unsafe { mem::transmute::<u64, Source>(source.cast::<u64>().read_volatile()) })
+        }
+
+        #[inline(always)]
+        fn store_source(&self, index: u32, source: Source) {
+            if let Some(place) = SOURCES.get_ptr_mut(index) {
+                // SAFETY: as above; two processors that store at once lose one token, which favours the client.
+                unsafe { place.cast::<u64>().write_volatile(mem::transmute::<Source, u64>(source)) };
+            }
         }
     }
 

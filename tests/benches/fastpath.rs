@@ -63,6 +63,7 @@ fn measure(object: &[u8], clients: u32) -> Result<()> {
             address: message.ciaddr,
             chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
             peer: 0,
+            bucket: 0,
             horizon: BootTime::from_secs(u64::from(now.to_secs().secs()) + 100_000),
             questions: [Some((digest(&message, 1, &key), Arc::clone(&answer))), None, None],
         });

@@ -2,14 +2,15 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     net::Ipv4Addr,
 };
 
 use bytemuck::Zeroable as _;
 use dhcp_ebpf::{
     abi::{
-        ABI_VERSION, BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, DigestKey, Entry, Event,
-        Generation, PEER_COUNT, Renewal, TAIL_LEN_MAX, Template,
+        ABI_VERSION, BUCKET_BYTES, BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, DigestKey, Entry,
+        Event, Generation, PEER_COUNT, Renewal, SOURCE_COUNT, Shield, ShieldMode, Source, TAIL_LEN_MAX, Template,
     },
     decide::Tables,
     question::{self, Question},
@@ -42,6 +43,8 @@ pub struct Model {
     pub entries: RefCell<Vec<Entry>>,
     /// Templates by number.
     pub templates: Vec<Template>,
+    /// The shield's token buckets that are not at rest.
+    pub sources: RefCell<BTreeMap<u32, Source>>,
     /// Seconds since boot.
     pub now: Cell<u32>,
     /// Arrival interface.
@@ -69,9 +72,15 @@ impl Model {
                 generation: Generation::new(1),
                 enabled: 1,
                 dead_man: BootSecs::new(u32::MAX),
-                serving,
                 client_mask: 0,
-                _pad: 0,
+                shield: Shield {
+                    mode: ShieldMode::Monitor as u32,
+                    discover_rate: 10,
+                    discover_burst: 100,
+                    ..Shield::default()
+                },
+                serving,
+                buckets: [[u8::MAX; BUCKET_BYTES]; PEER_COUNT],
                 key,
             },
             prefix,
@@ -79,6 +88,7 @@ impl Model {
             clients: ClientBucket::default(),
             entries: RefCell::new(vec![Entry::default(); 256]),
             templates: vec![Template::zeroed()],
+            sources: RefCell::new(BTreeMap::new()),
             now: Cell::new(now),
             interface: 1,
             counters: RefCell::new([0; Counter::COUNT]),
@@ -141,6 +151,14 @@ impl Tables for Model {
 
     fn interface(&self) -> u32 {
         self.interface
+    }
+
+    fn source(&self, index: u32) -> Option<Source> {
+        (index < SOURCE_COUNT).then(|| self.sources.borrow().get(&index).copied().unwrap_or_default())
+    }
+
+    fn store_source(&self, index: u32, source: Source) {
+        self.sources.borrow_mut().insert(index, source);
     }
 }
 

@@ -4,179 +4,28 @@
 //!
 //! Needs root and BPF; attaches nothing (BPF_PROG_TEST_RUN).
 
-use std::{net::Ipv4Addr, sync::Arc};
+#[path = "kernel/reasons.rs"]
+mod reasons;
+#[path = "kernel/shield.rs"]
+mod shield;
+#[path = "kernel/stage.rs"]
+mod stage;
+
+use std::net::Ipv4Addr;
 
 use aya::{TestRun as _, programs::TestRunOptions};
 use dhcp_ebpf::{
-    abi::{BootSecs, Counter, Entry, Generation, Renewal, Template},
-    decide::{self, Verdict},
-    frame::Buffer,
+    abi::{Counter, Renewal, Template},
+    decide::Verdict,
 };
-use dhcp_user::{
-    engine::port::{Arm, Token},
-    io::{
-        clock,
-        fastpath::FastPath as _,
-        xdp::{Kernel, Wanted},
-    },
-    lease::time::BootTime,
-};
+use dhcp_user::io::fastpath::FastPath as _;
 use tests::{
-    fastpath::{ADDRESS, CLIENT_MAC, Model, SERVER, SERVER_MAC, digest_behind, key, renewal, template, unicast},
-    frames::{self, Envelope, Message},
+    fastpath::{ADDRESS, CLIENT_MAC, SERVER, SERVER_MAC, renewal, template, unicast},
+    frames::{self, Envelope},
     need,
 };
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
-
-/// The interface that BPF_PROG_TEST_RUN says a frame came in through: loopback of the caller's namespace.
-const TEST_RUN_INTERFACE: u32 = 1;
-
-const LAST: Ipv4Addr = Ipv4Addr::new(192, 168, 150, 100);
-
-/// The loaded object and the model beside it, with the same lease armed in both.
-struct Stage {
-    kernel: Kernel,
-    model: Model,
-}
-
-impl Stage {
-    fn new() -> Result<Self, String> {
-        let key = key(0x5eed);
-        let mut kernel = Kernel::load(&[(ADDRESS, LAST)], &key, Generation::new(1), Wanted::Generic)
-            .map_err(|error| format!("cannot load the XDP program here: {error:#}"))?;
-        let now = clock::now();
-        kernel.heartbeat(now.boot);
-        let mut model = Model::new(now.boot.to_secs().secs(), key);
-        model.control.dead_man = BootSecs::new(now.boot.to_secs().secs() + 300);
-        Ok(Self { kernel, model })
-    }
-
-    /// Revokes, and waits for the grace period.
-    fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
-        self.kernel.revoke(Token(1), addresses);
-        for _ in 0..10_000 {
-            if let Some((token, words)) = self.kernel.poll_revoked() {
-                assert_eq!(token, Token(1));
-                return words;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        panic!("no grace period in ten seconds");
-    }
-
-    fn now(&self) -> u32 {
-        clock::now().boot.to_secs().secs()
-    }
-
-    /// Arms `ADDRESS` for the fixture client with one answer, up to `left` seconds from now.
-    fn arm(&mut self, message: &Message, template: &Template, left: u32) {
-        self.arm_behind(message, [0; 2], template, left);
-    }
-
-    /// As [`Stage::arm`], for a client behind VLAN tags.
-    fn arm_behind(&mut self, message: &Message, vlan: [u32; 2], template: &Template, left: u32) {
-        let digest = digest_behind(message, TEST_RUN_INTERFACE, vlan, &self.model.control.key);
-        let horizon = self.now() + left;
-        self.kernel.arm(&Arm {
-            address: ADDRESS,
-            chaddr: CLIENT_MAC,
-            peer: 0,
-            horizon: BootTime::from_secs(u64::from(horizon)),
-            questions: [Some((digest, Arc::new(*template))), None, None],
-        });
-        self.model.templates.truncate(1);
-        self.model.templates.push(*template);
-        self.model.arm(Entry {
-            generation: self.model.control.generation,
-            chaddr: CLIENT_MAC,
-            digest: [digest, 0, 0],
-            template: [1, 0, 0],
-            horizon: BootSecs::new(horizon),
-            address: ADDRESS.octets(),
-            ..Entry::default()
-        });
-    }
-
-    /// Runs one frame through both, compares everything, and returns the verdict and the frame as it left.
-    ///
-    /// The clock may tick between the two runs; then they are repeated.
-    fn run(&mut self, frame: &[u8]) -> (Verdict, Vec<u8>) {
-        for _ in 0..5 {
-            let before = self.now();
-            let entry_before = self.kernel.entry(ADDRESS);
-            let counters_before = self.kernel.counters();
-            let mut out = vec![0; 2048];
-            let mut options = TestRunOptions::new();
-            options.data_in = Some(frame);
-            options.data_out = Some(&mut out);
-            let result = self.kernel.program().unwrap().test_run(options).unwrap();
-            let counters_after = self.kernel.counters();
-            let events = self.kernel.events();
-            if self.now() != before {
-                continue;
-            }
-            out.truncate(result.data_size_out as usize);
-
-            self.model.now.set(before);
-            *self.model.counters.borrow_mut() = [0; Counter::COUNT];
-            self.model.events.borrow_mut().clear();
-            let mut room = vec![0; 2048];
-            room[..frame.len()].copy_from_slice(frame);
-            let mut buffer = Buffer::new(&mut room, frame.len());
-            let verdict = decide::answer_in_place(&mut buffer, &self.model);
-            let expected = buffer.bytes().to_vec();
-
-            let code = match verdict {
-                Verdict::Transmit => XDP_TX,
-                Verdict::Pass(_) => XDP_PASS,
-                Verdict::Drop(_) => XDP_DROP,
-            };
-            assert_eq!(result.return_value, code, "the program's verdict; the library says {verdict:?}");
-            assert_eq!(out, expected, "the program's bytes; the library's verdict is {verdict:?}");
-            if let Verdict::Pass(_) = verdict {
-                assert_eq!(out, frame, "a passed frame is untouched (I5)");
-            }
-
-            let mut counters_expected = *self.model.counters.borrow();
-            match verdict {
-                Verdict::Transmit => counters_expected[Counter::Answered as usize] += 1,
-                Verdict::Pass(reason) | Verdict::Drop(reason) => counters_expected[reason as usize] += 1,
-            }
-            for counter in Counter::ALL {
-                let moved = counters_after[counter as usize] - counters_before[counter as usize];
-                assert_eq!(moved, counters_expected[counter as usize], "counter {}", counter.name());
-            }
-
-            let of_model = self.model.entries.borrow()[usize::from(ADDRESS.octets()[3])].renewal;
-            match verdict {
-                Verdict::Transmit => {
-                    assert_eq!(self.kernel.entry(ADDRESS).unwrap().renewal, of_model, "what was granted");
-                    let is_event_due = !self.model.events.borrow().is_empty();
-                    if is_event_due && entry_before.is_none_or(|entry| entry.renewal != of_model) {
-                        assert_eq!(events, [(ADDRESS, of_model)], "the event");
-                    }
-                }
-                Verdict::Pass(_) | Verdict::Drop(_) => {
-                    assert_eq!(self.kernel.entry(ADDRESS), entry_before, "a passed frame changes no entry");
-                }
-            }
-            return (verdict, out);
-        }
-        panic!("the clock ticked during five runs in a row");
-    }
-}
-
-fn plain() -> Template {
-    template(
-        600,
-        0,
-        0,
-        &[(1, &[255, 255, 255, 0]), (3, &[192, 168, 150, 1]), (6, &[172, 16, 0, 10]), (15, b"gsb.local")],
-    )
-}
+use crate::stage::{LAST, Stage, XDP_TX, plain};
 
 #[test]
 fn an_armed_renewal_is_answered_with_right_sums_and_the_full_lease() {
@@ -401,147 +250,6 @@ fn a_near_horizon_is_reported_once_per_renewal_and_the_scan_finds_the_rest() {
     assert_eq!(found[0].1.until.secs() - found[0].1.at.secs(), 600);
 }
 
-/// Every reason for which a frame passes up, each reached by a frame that differs from an answered one by a
-/// single thing.
-#[test]
-fn every_reason_is_reached_and_leaves_the_frame_untouched() {
-    let mut stage = need!("kernel::reasons", Stage::new());
-    let message = renewal(CLIENT_MAC, ADDRESS, 1);
-    let good = unicast(&message);
-    let armed = |stage: &mut Stage| stage.arm(&message, &plain(), 900);
-    let changed = |edit: &dyn Fn(&mut Message)| {
-        let mut message = message.clone();
-        edit(&mut message);
-        unicast(&message)
-    };
-    let enveloped = |edit: &dyn Fn(&mut Envelope)| {
-        let mut envelope = Envelope::unicast(CLIENT_MAC, ADDRESS, SERVER_MAC, SERVER);
-        edit(&mut envelope);
-        envelope.wrap(&message.bytes())
-    };
-    let poked = |at: usize, byte: u8| {
-        let mut frame = good.clone();
-        frame[at] = byte;
-        frame
-    };
-
-    armed(&mut stage);
-    assert_eq!(stage.run(&good).0, Verdict::Transmit, "the frame that all others differ from");
-
-    let mut arp = good.clone();
-    arp[12..14].copy_from_slice(&[0x08, 0x06]);
-    let mut cookie = good.clone();
-    cookie[42 + 236] = 98;
-    let stranger = Envelope::broadcast([2, 9, 9, 9, 9, 9]).wrap(&Message::request(1, [2, 9, 9, 9, 9, 9], 1).bytes());
-    let cases: Vec<(&str, Vec<u8>, Counter)> = vec![
-        ("ARP", arp, Counter::NotIpv4),
-        ("a VLAN tag", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5)]), Counter::OtherQuestion),
-        ("three tags", enveloped(&|envelope| envelope.tags = vec![(frames::VLAN, 5); 3]), Counter::Tagged),
-        ("TCP", poked(14 + 9, 6), Counter::NotDhcp),
-        ("another port", enveloped(&|envelope| envelope.to.1 = 68), Counter::NotDhcp),
-        ("a first fragment", enveloped(&|envelope| envelope.fragment = 0x2000), Counter::Fragment),
-        ("a later fragment", enveloped(&|envelope| envelope.fragment = 0x0003), Counter::Fragment),
-        ("IP options", enveloped(&|envelope| envelope.ip_options = vec![1, 1, 1, 0]), Counter::IpOptions),
-        ("IP length past the frame", poked(14 + 2, 0x7f), Counter::Length),
-        ("UDP length unlike the IP length", poked(14 + 20 + 5, 1), Counter::Length),
-        ("a server's message", poked(42, 2), Counter::NotRequest),
-        ("hlen 16", poked(42 + 2, 16), Counter::Hardware),
-        ("hlen 255", poked(42 + 2, 255), Counter::Hardware),
-        ("htype 6", poked(42 + 1, 6), Counter::Hardware),
-        ("a bad cookie", cookie, Counter::Cookie),
-        (
-            "no address, from somewhere",
-            changed(&|message| message.ciaddr = Ipv4Addr::UNSPECIFIED),
-            Counter::OtherQuestion,
-        ),
-        ("no address, from a stranger", stranger, Counter::NoAddress),
-        ("giaddr set", changed(&|message| message.giaddr = Ipv4Addr::new(10, 0, 0, 1)), Counter::OtherQuestion),
-        ("too many options", changed(&|message| message.padded_to = 240 + 385), Counter::LongOptions),
-        ("an address out of range", changed(&|message| message.ciaddr = Ipv4Addr::new(10, 9, 8, 7)), Counter::NoEntry),
-        ("an address nobody has", changed(&|message| message.ciaddr = LAST), Counter::NoEntry),
-        ("another client", changed(&|message| message.chaddr[5] ^= 1), Counter::OtherClient),
-        ("another question", changed(&|message| message.options[1].1[1] ^= 1), Counter::OtherQuestion),
-        (
-            "another server",
-            enveloped(&|envelope| envelope.to.0 = Ipv4Addr::new(192, 168, 150, 2)),
-            Counter::OtherServer,
-        ),
-        ("another source", enveloped(&|envelope| envelope.from.0 = LAST), Counter::OtherSource),
-    ];
-    let mut reached: Vec<Counter> = Vec::new();
-    for (name, frame, reason) in cases {
-        assert_eq!(stage.run(&frame).0, Verdict::Pass(reason), "{name}");
-        reached.push(reason);
-    }
-
-    stage.revoke(&[ADDRESS]);
-    stage.model.entries.borrow_mut()[50].generation = Generation::new(0);
-    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NotArmed));
-    reached.push(Counter::NotArmed);
-
-    armed(&mut stage);
-    stage.kernel.serving(0, false);
-    stage.model.control.serving[0] = 0;
-    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NotServing));
-    stage.kernel.serving(0, true);
-    stage.model.control.serving[0] = 1;
-    reached.push(Counter::NotServing);
-
-    stage.kernel.heartbeat(BootTime::from_secs(0));
-    stage.model.control.dead_man = BootSecs::new(300);
-    let is_past = stage.now() >= 300;
-    let verdict = stage.run(&good).0;
-    assert_eq!(verdict, if is_past { Verdict::Pass(Counter::DeadMan) } else { Verdict::Transmit });
-    reached.push(Counter::DeadMan);
-    stage.kernel.heartbeat(clock::now().boot);
-    stage.model.control.dead_man = BootSecs::new(stage.now() + 300);
-
-    stage.arm(&message, &plain(), 100);
-    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::Horizon));
-    reached.push(Counter::Horizon);
-
-    armed(&mut stage);
-    stage.kernel.new_generation(Generation::new(2));
-    stage.model.control.generation = Generation::new(2);
-    stage.model.entries.borrow_mut()[50] = Entry::default();
-    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NoEntry), "a new generation disarms everything");
-
-    stage.kernel.detach();
-    stage.model.control.enabled = 0;
-    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::Off));
-    reached.push(Counter::Off);
-
-    // These have tests of their own; the kernel never refuses to resize here, so Resize is the library's alone.
-    let not_here = [Counter::Answered, Counter::HorizonAsked, Counter::EventLost, Counter::Resize];
-    for counter in Counter::ALL {
-        assert!(reached.contains(&counter) || not_here.contains(&counter), "no frame reaches {}", counter.name());
-    }
-}
-
-#[test]
-fn a_frame_that_cannot_get_the_replys_length_passes_up_untouched_and_promises_nothing() {
-    let key = key(3);
-    let message = renewal(CLIENT_MAC, ADDRESS, 1);
-    let mut model = Model::new(1000, key);
-    model.templates.push(template(600, 0, 0, &[(43, &[7; 200])]));
-    model.arm(Entry {
-        generation: model.control.generation,
-        chaddr: CLIENT_MAC,
-        digest: [digest_behind(&message, TEST_RUN_INTERFACE, [0; 2], &key), 0, 0],
-        template: [1, 0, 0],
-        horizon: BootSecs::new(1900),
-        address: ADDRESS.octets(),
-        ..Entry::default()
-    });
-    let frame = unicast(&message);
-    let mut room = frame.clone();
-    let len = room.len();
-    let mut buffer = Buffer::new(&mut room, len);
-    assert_eq!(decide::answer_in_place(&mut buffer, &model), Verdict::Pass(Counter::Resize));
-    assert_eq!(buffer.bytes(), frame);
-    assert_eq!(model.entries.borrow()[usize::from(ADDRESS.octets()[3])].renewal, Renewal::default());
-}
-
 #[test]
 fn a_frame_cut_anywhere_passes_up_untouched() {
     let mut stage = need!("kernel::cut", Stage::new());
@@ -590,4 +298,36 @@ fn a_full_event_ring_loses_nothing() {
     assert!(moved(Counter::EventLost) > 0, "the ring was never full");
     let found = stage.kernel.scan();
     assert_eq!(found.len(), 1, "the scan finds what the lost events would have said");
+}
+
+#[test]
+fn what_both_failover_partners_hear_is_answered_by_one_of_them() {
+    let mut stage = need!("kernel::bucket", Stage::new());
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    let mut rebinding = Envelope::broadcast(CLIENT_MAC);
+    rebinding.from.0 = ADDRESS;
+    let rebinding = rebinding.wrap(&message.bytes());
+    stage.kernel.serving(2, true);
+    stage.model.control.serving[2] = 1;
+    for (bucket, is_ours) in [(0, true), (127, true), (128, false), (255, false)] {
+        let mut buckets = [0; 32];
+        buckets[..16].fill(0xff);
+        stage.kernel.balance(2, &buckets);
+        stage.model.control.buckets[2] = buckets;
+        stage.arm_for((2, bucket), &message, [0; 2], &plain(), 900);
+        let expected = if is_ours { Verdict::Transmit } else { Verdict::Pass(Counter::OtherBucket) };
+        assert_eq!(stage.run(&rebinding).0, expected, "bucket {bucket}");
+        // A renewal goes to one server, and that is the one to answer it.
+        assert_eq!(stage.run(&unicast(&message)).0, Verdict::Transmit, "bucket {bucket}");
+        // A pool without a partner has no buckets.
+        stage.arm_for((0, bucket), &message, [0; 2], &plain(), 900);
+        assert_eq!(stage.run(&rebinding).0, Verdict::Transmit, "bucket {bucket}");
+    }
+    // A peer's state switches its own pools only.
+    stage.arm_for((2, 0), &message, [0; 2], &plain(), 900);
+    for (peer, expected) in [(3, Verdict::Transmit), (2, Verdict::Pass(Counter::NotServing))] {
+        stage.kernel.serving(peer, false);
+        stage.model.control.serving[usize::from(peer)] = 0;
+        assert_eq!(stage.run(&unicast(&message)).0, expected, "peer {peer} is switched off");
+    }
 }

@@ -19,6 +19,10 @@ pub const TAIL_AT: usize = 44;
 pub const SNAME_FILE_LEN: usize = 192;
 /// The magic cookie that announces options (RFC 2131 3).
 pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Length of a BOOTP message without its vendor field: no shorter one is whole (RFC 951 3).
+pub const MESSAGE_LEN_FIXED: usize = COOKIE_AT;
+/// Longest hardware address: the room of `chaddr`, in bytes.
+pub const HW_ADDR_LEN_MAX: usize = 16;
 /// The shortest reply a server sends: a BOOTP message (RFC 1542 2.1; dhcpd pads to it).
 pub const MESSAGE_LEN_MIN: usize = 300;
 /// The broadcast bit of `flags` (RFC 2131 2, figure 2).
@@ -93,7 +97,7 @@ pub struct HwAddr {
 
 impl HwAddr {
     /// The longest address, in bytes: the room of `chaddr`.
-    pub const LEN_MAX: usize = 16;
+    pub const LEN_MAX: usize = HW_ADDR_LEN_MAX;
 
     /// Makes an address of the given type; `None` if it does not fit into `chaddr`.
     #[must_use]

@@ -209,6 +209,26 @@ pub struct FastPath {
     pub revoked: u64,
     /// Why acknowledged leases were not armed; only what happened.
     pub not_armed: BTreeMap<String, u64>,
+    /// What the kernel program does with hostile frames; absent when there is no program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shield: Option<Shield>,
+}
+
+/// What the kernel program does with hostile frames.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shield {
+    /// `off`, `monitor` or `enforce`.
+    pub mode: String,
+    /// DISCOVERs per second that one source may send.
+    pub discover_rate: u16,
+    /// DISCOVERs that one source may send at once.
+    pub discover_burst: u16,
+    /// Interfaces on which no server's message may come in.
+    pub access_ports: Vec<String>,
+    /// Frames that were counted and passed.
+    pub seen: u64,
+    /// Frames that were dropped.
+    pub dropped: u64,
 }
 
 /// The journal.

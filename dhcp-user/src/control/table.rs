@@ -68,6 +68,16 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
     }
     counters(page, "  not armed because", &fast.not_armed)?;
 
+    if let Some(shield) = &fast.shield {
+        writeln!(page, "\nSHIELD           {}", shield.mode)?;
+        writeln!(page, "  seen           {:>12}", shield.seen)?;
+        writeln!(page, "  dropped        {:>12}", shield.dropped)?;
+        writeln!(page, "  DISCOVERs      {}/s, {} at once", shield.discover_rate, shield.discover_burst)?;
+        if !shield.access_ports.is_empty() {
+            writeln!(page, "  access ports   {}", shield.access_ports.join(" "))?;
+        }
+    }
+
     let journal = &status.journal;
     let state =
         journal.failure.as_deref().map_or_else(|| "ok".to_owned(), |failure| format!("FAILED: {}", plain(failure)));

@@ -21,6 +21,7 @@ use dhcp_ebpf::{
 
 use crate::{
     config::{Config, Evaluation, Param},
+    failover,
     lease::{
         BindingState, Lease, journal,
         time::{BootTime, Now, WallTime},
@@ -192,6 +193,7 @@ impl Server {
             address: lease.address,
             chaddr: armed.chaddr,
             peer: self.serving_index_of(lease.address),
+            bucket: failover::hash(lease.client_id.as_deref().unwrap_or(&armed.chaddr)),
             horizon: self.horizon(lease, now),
             questions: armed.questions.clone(),
         };

@@ -211,6 +211,8 @@ pub struct Arm {
     pub chaddr: [u8; 6],
     /// Index into the serving table; 0 = no failover.
     pub peer: u8,
+    /// The client's hash bucket (RFC 3074): which partner answers what it sends to both.
+    pub bucket: u8,
     /// The promise: durable, and agreed with the partner.
     pub horizon: BootTime,
     /// Questions and their answers; unused places are `None`. Equal answers are usually the same allocation.

@@ -26,7 +26,7 @@ pub mod state;
 pub mod times;
 
 pub use binding::{Binding, BindingState, Counts, Leases, Seq};
-pub use bucket::Buckets;
+pub use bucket::{Buckets, hash};
 pub use endpoint::{Command, Effect, Endpoint, Input, Level, Link, Settings, Status, Token};
 pub use state::{Role, Service, State, StateRecord};
 pub use times::Grant;

@@ -6,6 +6,9 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dhcp_ebpf::abi::{ACCESS_PORT_COUNT, ShieldMode};
+
+use crate::io::xdp::Guard;
 
 /// dhcpd's options of more than one letter, with the long option each becomes. What is refused comes with a reason.
 const DHCPD_OPTIONS: [(&str, &str); 8] = [
@@ -114,6 +117,20 @@ pub struct Serve {
     /// next server takes it over or its dead-man limit.
     #[arg(long)]
     pub stay_attached: bool,
+    /// What the kernel program does with frames that are certainly hostile or useless: floods of DISCOVERs,
+    /// malformed BOOTP, a server's messages out of an access port.
+    #[arg(long, value_name = "MODE", default_value = "monitor")]
+    pub shield: ShieldChoice,
+    /// DISCOVERs per second that one source may send before they are a flood.
+    #[arg(long, value_name = "NUMBER", default_value_t = Guard::DISCOVER_RATE)]
+    pub discover_rate: u16,
+    /// DISCOVERs that one source may send at once before they are a flood.
+    #[arg(long, value_name = "NUMBER", default_value_t = Guard::DISCOVER_BURST)]
+    pub discover_burst: u16,
+    /// An interface with clients only: a DHCP server's messages that come in there are spoofed. May be given more than
+    /// once.
+    #[arg(long = "access-port", value_name = "IF")]
+    pub access_ports: Vec<String>,
     /// Directory for what the server keeps besides the leases.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -129,6 +146,34 @@ pub struct Serve {
     /// Interfaces to serve; all broadcast interfaces with a declared subnet when none is named.
     #[arg(value_name = "IF")]
     pub interfaces: Vec<String>,
+}
+
+impl Serve {
+    /// What the shield is to do.
+    ///
+    /// # Errors
+    /// More access ports than the kernel program knows places for, or a limit that would admit nobody.
+    pub fn guard(&self) -> Result<Guard, String> {
+        if self.access_ports.len() > ACCESS_PORT_COUNT {
+            return Err(format!("--access-port: at most {ACCESS_PORT_COUNT} can be given"));
+        }
+        if self.discover_rate == 0 || self.discover_burst == 0 {
+            return Err("--discover-rate and --discover-burst: at least 1, since 0 would admit nobody (the shield is \
+                        switched off by --shield off)"
+                .to_owned());
+        }
+        let mode = match self.shield {
+            ShieldChoice::Off => ShieldMode::Off,
+            ShieldChoice::Monitor => ShieldMode::Monitor,
+            ShieldChoice::Enforce => ShieldMode::Enforce,
+        };
+        Ok(Guard {
+            mode,
+            discover_rate: self.discover_rate,
+            discover_burst: self.discover_burst,
+            access_ports: self.access_ports.clone(),
+        })
+    }
 }
 
 /// What to do instead of serving.
@@ -193,6 +238,17 @@ pub enum FastPathMode {
     Generic,
     /// Nowhere: the agent answers everything.
     Off,
+}
+
+/// `--shield`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShieldChoice {
+    /// Nothing is looked at.
+    Off,
+    /// Count them, and let them pass.
+    Monitor,
+    /// Count them, and drop them in the driver.
+    Enforce,
 }
 
 /// `--log-level`.
@@ -312,6 +368,18 @@ mod tests {
         for (line, is_meant) in table {
             assert!(is_meant(&parse(&format!("xdhcpd {line}")).serve), "{line}");
         }
+    }
+
+    #[test]
+    fn the_shield_drops_nothing_unless_asked_to() {
+        let guard = parse("xdhcpd eth0").serve.guard().unwrap();
+        assert_eq!(guard, Guard::default());
+        assert_eq!(guard.mode, ShieldMode::Monitor);
+        let line = "xdhcpd --shield enforce --discover-rate 3 --discover-burst 9 --access-port eth1 --access-port eth2";
+        let guard = parse(line).serve.guard().unwrap();
+        assert_eq!((guard.mode, guard.discover_rate, guard.discover_burst), (ShieldMode::Enforce, 3, 9));
+        assert_eq!(guard.access_ports, ["eth1", "eth2"]);
+        assert!(parse("xdhcpd --discover-burst 0").serve.guard().unwrap_err().contains("--shield off"));
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use std::{collections::VecDeque, fmt, net::Ipv4Addr, os::fd::RawFd};
 
-use dhcp_ebpf::abi::{Counter, Generation, Renewal};
+use dhcp_ebpf::abi::{BUCKET_BYTES, Counter, Generation, Renewal};
 
 use crate::{
     engine::port::{Arm, Interface, InterfaceIndex, Token},
+    io::xdp::Guard,
     lease::time::BootTime,
 };
 
@@ -74,6 +75,13 @@ pub trait FastPath {
 
     /// Switches the pools of a failover peer on or off (index into the serving table).
     fn serving(&mut self, peer: u8, is_serving: bool);
+
+    /// Sets which RFC 3074 buckets of a failover peer's clients are answered here when they ask both partners; all of
+    /// them until somebody says otherwise.
+    fn balance(&mut self, peer: u8, buckets: &[u8; BUCKET_BYTES]);
+
+    /// What the shield does; `None` when there is none.
+    fn guard(&self) -> Option<&Guard>;
 
     /// Disarms everything at once: entries of another generation are not answered. Waits for the grace period.
     fn new_generation(&mut self, generation: Generation);
@@ -150,6 +158,12 @@ impl FastPath for Off {
     }
 
     fn serving(&mut self, _peer: u8, _is_serving: bool) {}
+
+    fn balance(&mut self, _peer: u8, _buckets: &[u8; BUCKET_BYTES]) {}
+
+    fn guard(&self) -> Option<&Guard> {
+        None
+    }
 
     fn new_generation(&mut self, _generation: Generation) {}
 

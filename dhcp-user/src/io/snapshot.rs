@@ -3,20 +3,21 @@
 use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
 
 use dhcp_ebpf::{
-    abi::{Counter, Renewal},
+    abi::{Counter, Renewal, ShieldMode},
     wire::dhcp::HwAddr,
 };
 
 use crate::{
     control::message::{
-        Answer, FastPath as FastPathReport, Interface, Journal, Page, Peer, Pool, ROWS_MAX, Replies, Row, Sockets,
-        Status,
+        Answer, FastPath as FastPathReport, Interface, Journal, Page, Peer, Pool, ROWS_MAX, Replies, Row, Shield,
+        Sockets, Status,
     },
     engine::{Server, port::Verbs as _},
     io::{
         agent::Parts,
         fastpath::{FastPath, Mode},
         frame::Refusal,
+        xdp::Guard,
     },
     lease::{
         Lease,
@@ -62,6 +63,7 @@ pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> A
             renewals: engine.fast_path.renewals,
             revoked: engine.fast_path.revoked,
             not_armed: counted(engine.fast_path.not_armed),
+            shield: fast_path.guard().map(|guard| shield(guard, &counters)),
         },
         journal: Journal {
             appended: engine.journal.appended.0,
@@ -101,6 +103,23 @@ pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> A
             })
             .collect(),
     }))
+}
+
+fn shield(guard: &Guard, counters: &[u64; Counter::COUNT]) -> Shield {
+    let sum = |of: [Counter; 3]| of.iter().filter_map(|counter| counters.get(*counter as usize)).sum();
+    Shield {
+        mode: match guard.mode {
+            ShieldMode::Off => "off",
+            ShieldMode::Monitor => "monitor",
+            ShieldMode::Enforce => "enforce",
+        }
+        .to_owned(),
+        discover_rate: guard.discover_rate,
+        discover_burst: guard.discover_burst,
+        access_ports: guard.access_ports.clone(),
+        seen: sum([Counter::FloodSeen, Counter::MalformedSeen, Counter::SpoofSeen]),
+        dropped: sum([Counter::FloodDropped, Counter::MalformedDropped, Counter::SpoofDropped]),
+    }
 }
 
 fn interfaces(parts: &Parts, fast_path: &dyn FastPath) -> Vec<Interface> {

@@ -431,6 +431,7 @@ fn fast_path(
         FastPathMode::Native => Wanted::Native,
         FastPathMode::Generic => Wanted::Generic,
     };
+    let guard = serve.guard()?;
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
         config.pools.iter().flat_map(|pool| &pool.ranges).map(|range| (range.first, range.last)).collect();
     let loaded = match &serve.fast_path_object {
@@ -441,7 +442,10 @@ fn fast_path(
         }
     };
     match loaded {
-        Ok(kernel) => Ok(Ok(kernel)),
+        Ok(mut kernel) => {
+            kernel.set_guard(guard);
+            Ok(Ok(kernel))
+        }
         Err(error) if mode == FastPathMode::Auto => {
             warn!("fast path off, the agent answers everything: {error:#}");
             Ok(Err(Off::new(format!("{error:#}"))))

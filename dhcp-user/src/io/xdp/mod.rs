@@ -15,6 +15,7 @@
 mod clients;
 mod driver;
 mod grace;
+mod guard;
 mod pins;
 mod places;
 mod shared;
@@ -36,11 +37,12 @@ use aya::{
 use aya_log::EbpfLogger;
 use bytemuck::{Pod, Zeroable};
 use dhcp_ebpf::abi::{
-    ABI_VERSION, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry, Event,
-    Generation, PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
+    ABI_VERSION, BUCKET_BYTES, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry,
+    Event, Generation, PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
 };
 use tracing::{info, warn};
 
+pub use self::guard::Guard;
 use self::{
     grace::Grace,
     places::Places,
@@ -119,6 +121,7 @@ pub struct Kernel {
     generation: Generation,
     key: DigestKey,
     wanted: Wanted,
+    guard: Guard,
     links: BTreeMap<InterfaceIndex, XdpLinkId>,
     attachments: Vec<Attachment>,
     /// Per entry: the kernel's word that has been reported, or stood there when the entry was armed.
@@ -173,9 +176,10 @@ impl Kernel {
             generation,
             enabled: 1,
             dead_man: BootSecs::new(0),
-            serving: [0; PEER_COUNT],
             client_mask: clients::mask(places.entry_count()),
-            _pad: 0,
+            shield: Guard::default().words(&[]),
+            serving: [0; PEER_COUNT],
+            buckets: [[u8::MAX; BUCKET_BYTES]; PEER_COUNT],
             key: *key,
         };
         if let Some(none) = control.serving.first_mut() {
@@ -205,6 +209,7 @@ impl Kernel {
             generation,
             key: *key,
             wanted,
+            guard: Guard::default(),
             links: BTreeMap::new(),
             attachments: Vec::new(),
             seen: HashMap::new(),
@@ -257,6 +262,17 @@ impl Kernel {
         self.links.insert(interface, link);
         let mode = if mode == XdpMode::Driver { Mode::Native } else { Mode::Generic };
         Ok(Attachment { interface, mode, why })
+    }
+
+    /// Sets what the shield does; its access ports are known after the next [`FastPath::serve`].
+    pub fn set_guard(&mut self, guard: Guard) {
+        self.guard = guard;
+        self.guard_ports(&[]);
+    }
+
+    /// Tells the program which of the served interfaces are access ports; [`FastPath::serve`] does.
+    pub fn guard_ports(&self, served: &[Interface]) {
+        self.shared.set_shield(&self.guard.words(served));
     }
 
     /// The loaded program, for test runs.
@@ -375,6 +391,12 @@ impl FastPath for Kernel {
             info!(interface = %interface.name, mode = %attachment.mode, why = %attachment.why, "fast path");
             self.attachments.push(attachment);
         }
+        for name in &self.guard.access_ports {
+            if !interfaces.iter().any(|interface| interface.name == *name) {
+                warn!("--access-port {name}: this interface is not served, so nothing is guarded there");
+            }
+        }
+        self.guard_ports(interfaces);
     }
 
     fn arm(&mut self, arm: &Arm) {
@@ -388,6 +410,7 @@ impl FastPath for Kernel {
             generation: self.generation,
             chaddr: arm.chaddr,
             peer: arm.peer,
+            bucket: arm.bucket,
             horizon: arm.horizon.to_secs(),
             address: arm.address.octets(),
             ..Entry::zeroed()
@@ -466,6 +489,14 @@ impl FastPath for Kernel {
 
     fn serving(&mut self, peer: u8, is_serving: bool) {
         self.shared.set_serving(peer, is_serving);
+    }
+
+    fn balance(&mut self, peer: u8, buckets: &[u8; BUCKET_BYTES]) {
+        self.shared.set_buckets(peer, buckets);
+    }
+
+    fn guard(&self) -> Option<&Guard> {
+        Some(&self.guard)
     }
 
     fn new_generation(&mut self, generation: Generation) {

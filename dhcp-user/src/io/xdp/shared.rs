@@ -15,7 +15,9 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable};
-use dhcp_ebpf::abi::{BootSecs, Bucket, ClientBucket, Control, Entry, Generation, Renewal, Template};
+use dhcp_ebpf::abi::{
+    BUCKET_BYTES, BootSecs, Bucket, ClientBucket, Control, Entry, Generation, Renewal, Shield, Template,
+};
 
 /// An array map, mapped whole.
 #[derive(Debug)]
@@ -154,6 +156,30 @@ impl Shared {
         }
     }
 
+    /// Sets which buckets of a failover peer are answered here; a number past the table does nothing. A broadcast that
+    /// comes meanwhile is judged by the old set or the new one, word by word, and either is right for it.
+    pub(super) fn set_buckets(&self, peer: u8, buckets: &[u8; BUCKET_BYTES]) {
+        if usize::from(peer) < dhcp_ebpf::abi::PEER_COUNT {
+            let offset = std::mem::offset_of!(Control, buckets) + usize::from(peer) * BUCKET_BYTES;
+            self.set_control_words(offset, buckets);
+        }
+    }
+
+    /// Sets what the shield does, word by word; the mode comes last.
+    pub(super) fn set_shield(&self, shield: &Shield) {
+        let offset = std::mem::offset_of!(Control, shield);
+        let bytes = bytemuck::bytes_of(shield);
+        let (mode, rest) = bytes.split_at(size_of_val(&shield.mode));
+        self.set_control_words(offset + mode.len(), rest);
+        self.set_control_words(offset, mode);
+    }
+
+    fn set_control_words(&self, offset: usize, bytes: &[u8]) {
+        for (number, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+            self.control_word(offset + number * 4).store(u32::from_ne_bytes(*word), Ordering::Release);
+        }
+    }
+
     fn word(&self, index: usize, word: usize) -> Option<&AtomicU64> {
         debug_assert!(word < 8);
         let entry = self.entries.at(index)?;
@@ -248,4 +274,5 @@ const _: () = {
     assert!(std::mem::offset_of!(Entry, sequence) == 0 && std::mem::offset_of!(Entry, generation) == 4);
     assert!(std::mem::offset_of!(Entry, horizon) == 48 && std::mem::offset_of!(Entry, address) == 52);
     assert!(std::mem::offset_of!(Entry, renewal) == 56);
+    assert!(std::mem::offset_of!(Shield, mode) == 0);
 };

@@ -316,8 +316,7 @@ impl Search<'_> {
                     if let Some(other) = other {
                         theirs.push((index, other));
                     }
-                    let state = if peer.is_primary() { BindingState::Backup } else { BindingState::Free };
-                    peer_has_leases |= self.table.counts(index).of(state) > 0;
+                    peer_has_leases |= self.table.counts(index).of(peer.partner_state()) > 0;
                 }
             }
         }
@@ -331,6 +330,13 @@ impl Search<'_> {
             }
         }
         Err(peer_has_leases)
+    }
+
+    /// Whether a partner could answer a new client of this network itself: it has addresses to give (failover.md 6).
+    pub(crate) fn has_partner_some(&self, peer: &Peer, network: SharedNetworkId) -> bool {
+        let state = peer.partner_state();
+        let pools = &self.config.shared_network(network).pools;
+        pools.iter().any(|pool| peer.pools.contains(pool) && self.table.counts(PoolIndex(pool.0)).of(state) > 0)
     }
 
     /// The pool of an address, if it is on the network.

@@ -18,7 +18,7 @@ use super::{
     compose::{self, Composed, Kind, Subject},
     find::{Choice, Found, Hosts, is_held_by},
     limits::SELECTING_SHED_COUNT,
-    peers::{Peer, Service},
+    peers::{self, Peer},
     port::{Effect, JournalSeq, Level},
     request::Request,
     route::{self, Heading},
@@ -336,18 +336,21 @@ impl Server {
         lease.billing = terms.billing.clone();
         lease.unknown = None;
         match peer {
-            Some(_) => {
-                lease.tstp = Peer::potential_expiry(terms.want, granted, now.wall);
-                if lease.tstp < lease.tsfp {
-                    lease.tsfp = lease.tstp;
+            Some(peer) => {
+                // The kernel may promise up to the old one until it is told of the new one.
+                let promised = if self.promises.is_armed(lease.address) { old.tstp } else { WallTime::NONE };
+                lease.tstp = peer.potential_expiry(terms.want, old.tsfp, now.wall).max(promised);
+                if is_renewal {
+                    // The answer may be lost: the client then goes on believing the longer one (I1).
+                    let told = self.inherited.get(&old.address).copied().unwrap_or_default().max(old.ends);
+                    lease.ends = lease.ends.max(told);
                 }
-                lease.atsfp = WallTime::NONE;
             }
             None => {
                 let may_be_armed =
                     self.is_armable(config, request, &terms.evaluation, composed, target, terms.want, now).is_ok();
                 let promised = if self.promises.is_armed(lease.address) { old.tstp } else { WallTime::NONE };
-                let horizon = Peer::potential_expiry(terms.want, granted, now.wall);
+                let horizon = peers::lease_and_a_half(terms.want, granted, now.wall);
                 lease.tstp = if may_be_armed { horizon.max(promised) } else { promised };
             }
         }
@@ -374,7 +377,9 @@ impl Server {
         let left = terms::left(lease.ends, now.wall);
         // After a crash a lease lasts as long as the kernel may have promised; nobody is told that much of it.
         let is_raised = lease.ends == lease.tstp && lease.ends < WallTime::NEVER && left > terms.want;
-        (!is_raised).then_some(left)
+        // Nor more than the partner has agreed to by now (I7).
+        let is_agreed = self.limited(target, left, now) >= left;
+        (!is_raised && is_agreed).then_some(left)
     }
 
     /// Notes an ACK that altered nothing.
@@ -570,9 +575,8 @@ fn partner_says_no(peer: &Peer, lease: &Lease, now: WallTime) -> Option<(Reason,
         BindingState::Reset if !is_mine => return Some((Reason::LeaseInTransition, "lease reset by administrator")),
         _ => {}
     }
-    match peer.service() {
-        Service::NotResponding | Service::Startup => return Some((Reason::NotResponding, "not responding")),
-        Service::Cooperating | Service::NotCooperating | Service::PartnerDown => {}
+    if !peer.service().is_responding() {
+        return Some((Reason::NotResponding, "not responding"));
     }
     let is_theirs = matches!(lease.state, BindingState::Free | BindingState::Backup) && !is_mine;
     is_theirs.then_some((Reason::LeaseOwnedByPeer, "lease owned by peer"))

@@ -32,8 +32,7 @@ use super::{
     Outcome, Server,
     compose::{self, Composed, Kind},
     grant::{Target, Terms},
-    packet,
-    peers::Peer,
+    packet, peers,
     port::{Arm, Effect, JournalSeq, Received, Token},
     promise::{Answered, Armed, Parked, Place},
     request::{self, Request},
@@ -45,6 +44,10 @@ use super::{
 /// What the kernel's horizon stays behind the journaled one, in seconds: the wall clock is read in whole seconds,
 /// and the kernel must not promise beyond what the record says.
 const HORIZON_MARGIN: Duration = Duration::from_secs(1);
+
+/// How long a partner may be told nothing of a renewal by the kernel, in seconds: dhcpd takes an "expired" back when it
+/// comes within 65 seconds of the lease's end.
+const PARTNER_STALE_SECS_MAX: u32 = 30;
 
 impl Server {
     /// Whether the reply to this request may be repeated by the kernel.
@@ -315,7 +318,7 @@ impl Server {
     }
 
     /// The latest instant that the kernel may promise for a lease.
-    fn horizon(&self, lease: &Lease, now: Now) -> BootTime {
+    pub(super) fn horizon(&self, lease: &Lease, now: Now) -> BootTime {
         let limit = match self.peer_of_pool(self.config.pool_of(lease.address)) {
             Some(peer) => peer.horizon(lease),
             None => lease.tstp,
@@ -354,9 +357,19 @@ impl Server {
     /// A revocation is complete: what the kernel promised is known now, and what waited goes on.
     pub(super) fn handle_revoked(&mut self, token: Token, words: &[(Ipv4Addr, Renewal)], now: Now) {
         for (address, renewal) in words {
-            self.absorb(*address, *renewal, now);
+            let before = self.table.get(*address).map(|lease| lease.ends);
+            let after = self.absorb(*address, *renewal, now);
+            // A partner hears what the kernel promised before anything is decided about the address.
+            if let Some(lease) = after
+                && before.is_some_and(|before| before < lease.ends)
+                && self.peer_number(self.config.pool_of(*address)).is_some()
+            {
+                self.commit(Lease { tstp: lease.tstp.max(lease.ends), ..lease });
+            }
         }
         let Some(revocation) = self.promises.end(token) else { return };
+        self.tell_changes(now);
+        self.end_revocation_for_peers(token, now);
         for address in &revocation.addresses {
             // The timer has rung and would not ring again for a lease that runs on.
             if let Some(lease) = self.table.get(*address) {
@@ -378,6 +391,7 @@ impl Server {
     pub(super) fn handle_renewed(&mut self, words: &[(Ipv4Addr, Renewal)], now: Now) {
         let mut record = Vec::new();
         let mut moved = Vec::new();
+        let mut partners = Vec::new();
         for (address, renewal) in words {
             self.promises.renewals = self.promises.renewals.wrapping_add(1);
             // What is not armed has been revoked, and the revocation brought its last word.
@@ -385,7 +399,8 @@ impl Server {
                 continue;
             }
             let Some(lease) = self.absorb(*address, *renewal, now) else { continue };
-            if let Some(lease) = self.further(lease, now) {
+            if let Some(mut lease) = self.further(lease, now) {
+                partners.extend(self.stamp(&mut lease).map(|number| (number, lease.address)));
                 journal::write_lease(&lease, self.options.format, &mut record);
                 moved.push((lease.address, self.horizon(&lease, now)));
                 self.keep(lease);
@@ -400,6 +415,7 @@ impl Server {
             self.records.insert(*address, (seq, None));
         }
         self.gate.hold(seq, Effect::Extend(moved), &mut self.effects);
+        self.changed.extend(partners.into_iter().map(|(number, address)| (number, address, seq)));
     }
 
     /// The lease with a horizon further away, if it has to move and may.
@@ -409,11 +425,19 @@ impl Server {
         }
         let armed = self.promises.armed(lease.address)?;
         let time = armed.questions.iter().flatten().map(|(_, template)| template.lease_time).max()?;
-        let near = now.wall.after(time).after(time / 4);
-        if lease.tstp >= near {
+        let peer = self.peer_of_pool(self.config.pool_of(lease.address));
+        let slack = match peer {
+            None => time / 4,
+            // A partner believes what it was told last: it may not take a lease for over that was renewed here.
+            Some(_) => (time / 2).saturating_sub((time / 16).min(PARTNER_STALE_SECS_MAX)),
+        };
+        if lease.tstp >= now.wall.after(time).after(slack) {
             return None;
         }
-        let horizon = Peer::potential_expiry(time, time, now.wall);
+        let horizon = match peer {
+            None => peers::lease_and_a_half(time, time, now.wall),
+            Some(peer) => peer.potential_expiry(time, lease.tsfp, now.wall),
+        };
         (horizon > lease.tstp).then_some(Lease { tstp: horizon, ..lease })
     }
 
@@ -464,7 +488,7 @@ impl Server {
             if lease.state != BindingState::Active {
                 continue;
             }
-            if self.peer_of_pool(self.config.pool_of(*address)).is_none() {
+            if self.peer_number(self.config.pool_of(*address)).is_none() {
                 lease.tstp = WallTime::NONE;
             }
             journal::write_lease(&lease, self.options.format, &mut record);

@@ -12,7 +12,8 @@
 //! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `gate` holds back what rests on a record until that is durable (I8).
-//! - `peers` is the seam to failover: what a peer's state means for clients.
+//! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
+//!   what they want, `shelf` is how they reach the leases.
 //!
 //! Guards I1 (an armed address is revoked before anybody else gets it), I5 (doubt is not armed), I6 (`limits`), I7
 //! (horizons within what the partner agreed to) and I8.
@@ -29,6 +30,7 @@ pub mod limits;
 mod lines;
 mod offer;
 mod packet;
+mod partners;
 mod peers;
 pub mod port;
 mod probe;
@@ -36,6 +38,7 @@ mod promise;
 mod reply;
 mod request;
 mod route;
+mod shelf;
 pub mod status;
 mod surrender;
 mod terms;
@@ -63,7 +66,6 @@ use find::Search;
 use gate::Gate;
 use lines::Lines;
 use peers::Peer;
-pub use peers::Service;
 use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
 use probe::Probes;
 use promise::Promises;
@@ -135,6 +137,10 @@ pub struct Server {
     probes: Probes,
     bills: Bills,
     peers: Vec<Peer>,
+    /// Leases of failover pools that clients changed and their partners have not been told of, with their records.
+    changed: Vec<(usize, Ipv4Addr, JournalSeq)>,
+    /// Leases that an endpoint ended: their statements are still to run.
+    ended: Vec<Lease>,
     lines: Lines,
     /// Per pool: its high mark was reached and said.
     thresholds: Vec<bool>,
@@ -177,6 +183,8 @@ impl Server {
             probes: Probes::default(),
             bills: Bills::default(),
             peers: Vec::new(),
+            changed: Vec::new(),
+            ended: Vec::new(),
             lines: Lines::default(),
             thresholds: vec![false; config.pools.len()],
             config: Arc::new(config),
@@ -203,7 +211,7 @@ impl Server {
 
     /// Failover states as the leases file records them.
     pub fn peer_states(&self) -> impl Iterator<Item = PeerState> + '_ {
-        self.peers.iter().map(|peer| peer.state.clone())
+        self.peers.iter().map(Peer::state)
     }
 
     /// The table, for snapshots in slices.
@@ -231,22 +239,6 @@ impl Server {
         appended == durable && self.promises.revoking_count() == 0 && self.effects.is_empty()
     }
 
-    /// Begins every failover peer, journals a state that the file does not know, and tells the kernel whom it may
-    /// answer for.
-    fn begin_peers(&mut self, now: Now) {
-        let config = Arc::clone(&self.config);
-        for (number, declared) in config.failover_peers.iter().enumerate() {
-            let recorded = self.options.peer_states.iter().find(|state| *state.name == *declared.name.as_bytes());
-            let begun = Peer::begin(declared, recorded, now);
-            let is_serving = begun.peer.is_serving();
-            if begun.is_new {
-                self.record_peer_state(&begun.peer.state);
-            }
-            self.peers.push(begun.peer);
-            self.effects.push_back(Effect::Serving(serving_index(number), is_serving));
-        }
-    }
-
     /// Takes over what an earlier agent promised: after a crash its horizons are the truth (design: restart), and
     /// entries left in the kernel may still be answering.
     fn adopt_leases(&mut self, now: Now) {
@@ -262,8 +254,12 @@ impl Server {
             {
                 self.promises.adopt(lease.address, mac);
             }
-            if lease.tstp > lease.ends {
-                raised.push((lease.address, lease.tstp));
+            let horizon = match self.peer_of_pool(self.config.pool_of(lease.address)) {
+                Some(peer) => peer.horizon(&lease),
+                None => lease.tstp,
+            };
+            if horizon > lease.ends {
+                raised.push((lease.address, horizon));
             }
         }
         // What the client was told last is not known, only its limit: `ends` stays as it was written, and the address is
@@ -279,8 +275,19 @@ impl Server {
         self.commit_for(lease, None)
     }
 
-    /// Stores a lease that a client's exchange brought about.
-    fn commit_for(&mut self, lease: Lease, xid: Option<[u8; 4]>) -> JournalSeq {
+    /// Stores a lease that a client's exchange brought about; a partner that shares it will be told.
+    fn commit_for(&mut self, mut lease: Lease, xid: Option<[u8; 4]>) -> JournalSeq {
+        let address = lease.address;
+        let partner = self.stamp(&mut lease);
+        let seq = self.write(lease, xid);
+        if let Some(partner) = partner {
+            self.changed.push((partner, address, seq));
+        }
+        seq
+    }
+
+    /// Stores a lease and hands its record out.
+    fn write(&mut self, lease: Lease, xid: Option<[u8; 4]>) -> JournalSeq {
         let mut record = Vec::with_capacity(320);
         journal::write_lease(&lease, self.options.format, &mut record);
         let address = lease.address;
@@ -300,12 +307,6 @@ impl Server {
             self.bills.count_in(&lease);
         }
         self.table.put(lease);
-    }
-
-    fn record_peer_state(&mut self, state: &PeerState) {
-        let mut record = Vec::new();
-        journal::write_peer_state(state, self.options.format, &mut record);
-        self.gate.append(record, &mut self.effects);
     }
 
     /// The record that everything said about an address rests on.
@@ -355,28 +356,6 @@ impl Server {
         let (interface, network) = self.interfaces.iter().find(|(interface, _)| interface.index == index)?;
         Some((Arc::clone(interface), *network))
     }
-
-    /// Ends the wait of peers whose partner has not spoken up.
-    fn end_startups(&mut self, now: Now) {
-        for number in 0..self.peers.len() {
-            let Some(peer) = self.peers.get_mut(number) else { continue };
-            if peer.startup_until().is_none_or(|until| until > now.boot) {
-                continue;
-            }
-            let from = peer.state.my_state;
-            let is_changed = peer.end_startup(now);
-            let (state, is_serving) = (peer.state.clone(), peer.is_serving());
-            if is_changed {
-                let name = String::from_utf8_lossy(&state.name).into_owned();
-                self.log(
-                    Level::Info,
-                    format!("failover peer {name}: I move from {} to {}", from.name(), state.my_state.name()),
-                );
-                self.record_peer_state(&state);
-            }
-            self.effects.push_back(Effect::Serving(serving_index(number), is_serving));
-        }
-    }
 }
 
 /// Index of a failover peer in the kernel's serving table; 0 is "no failover".
@@ -397,6 +376,7 @@ impl Verbs for Server {
                 if appended == durable {
                     self.records.clear();
                 }
+                self.tell_durable(now);
             }
             Input::JournalFailed(why) => {
                 self.log(Level::Error, format!("the journal cannot be written: {why}"));
@@ -405,19 +385,20 @@ impl Verbs for Server {
             Input::JournalRestored => {
                 self.gate.restore(&mut self.effects, |effect| self.promises.still_wants(effect));
                 self.records.clear();
+                self.tell_durable(now);
             }
             Input::Interfaces(interfaces) => self.set_interfaces(interfaces),
             Input::Revoked(token, words) => self.handle_revoked(token, &words, now),
             Input::Renewed(words) => self.handle_renewed(&words, now),
             Input::Probed(token, is_in_use) => self.handle_probed(token, is_in_use, now),
             Input::Timeout => {
-                self.end_startups(now);
+                self.poll_peers(now);
                 self.expire(now);
             }
             Input::Stop { leaves_kernel } => self.stop(leaves_kernel, now),
-            // Failover links come with the endpoint; until then nobody dials and nobody is listened to.
-            Input::Peer(_) => {}
+            Input::Peer(input) => self.handle_peer(&input, now),
         }
+        self.tell_changes(now);
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
@@ -428,7 +409,7 @@ impl Verbs for Server {
         let is_waiting = self.is_stopping || self.gate.failure().is_some();
         let expiry = if is_waiting { None } else { self.table.next_expiry() };
         let expiry = expiry.map(|at| self.clock.boot_of(at.after(limits::EXPIRY_GRACE_SECS)));
-        self.peers.iter().filter_map(Peer::startup_until).chain(expiry).min()
+        self.next_peer_timeout().into_iter().chain(expiry).min()
     }
 
     fn status(&self) -> Status {
@@ -480,13 +461,14 @@ impl Server {
 }
 
 fn peer_status(peer: &Peer) -> PeerStatus {
+    let state = peer.state();
     PeerStatus {
-        name: String::from_utf8_lossy(&peer.state.name).into_owned(),
+        name: peer.name.to_string(),
         is_primary: peer.is_primary(),
-        my_state: peer.state.my_state.name(),
-        my_since: peer.state.my_since.secs(),
-        partner_state: peer.state.partner_state.name(),
-        partner_since: peer.state.partner_since.secs(),
+        my_state: peer.endpoint.state().name(),
+        my_since: state.my_since.secs(),
+        partner_state: state.partner_state.name(),
+        partner_since: state.partner_since.secs(),
         service: peer.service().name(),
         is_serving: peer.is_serving(),
     }

@@ -68,12 +68,35 @@ impl Server {
         let Some(choice) = found.choice else { return Outcome::Ignored(Reason::NoFreeLeases) };
         let target = Target::new(config, &choice, &hosts);
         if let Some(peer) = self.peer_of_pool(target.pool)
-            && !peer.service().is_answering()
+            && !peer.service().is_responding()
         {
             self.log(Level::Info, format!("{line}: not responding"));
             return Outcome::Ignored(Reason::NotResponding);
         }
+        // A partner without addresses cannot take its half of the clients (dhcpd: failover.md 6, rule 3).
+        if let Some(peer) = self.peer_of_pool(target.pool)
+            && !self.is_balanced_to_us(config, request, &target, now)
+            && self.search(config, now).has_partner_some(peer, network)
+        {
+            self.log(Level::Debug, format!("{line}: load balance to peer {}", peer.name));
+            return Outcome::Ignored(Reason::LoadBalanced);
+        }
         self.offer(config, request, &target, &line, probed, now)
+    }
+
+    /// Whether a new client is in this server's half (RFC 3074; failover.md 6, rules 1 and 2); always without a partner.
+    fn is_balanced_to_us(&self, config: &Config, request: &Request<'_>, target: &Target<'_>, now: Now) -> bool {
+        let Some(peer) = self.peer_of_pool(target.pool) else { return true };
+        let key = request.client_id().unwrap_or(request.hw.bytes());
+        let secs = request.secs();
+        // Only a value with an empty low byte can be one that was written the wrong way round.
+        let may_be_swapped = secs & 0xff == 0 && secs != 0;
+        let checks_byte_order = may_be_swapped && {
+            let variables = Variables::new();
+            let evaluation = compose::evaluate(config, request, &target.subject(&variables, now.wall), now.wall);
+            evaluation.flag_or_default(Param::CheckSecsByteOrder)
+        };
+        peer.endpoint.is_my_client(key, secs, checks_byte_order)
     }
 
     /// Offers an address, if need be after a conflict probe.
@@ -177,9 +200,12 @@ impl Server {
         };
         let target = Target::new(config, &choice, &hosts);
         if let Some(peer) = self.peer_of_pool(target.pool)
-            && !peer.service().is_answering()
+            && !peer.service().is_responding()
         {
             return Outcome::Ignored(Reason::NotResponding);
+        }
+        if !self.is_balanced_to_us(config, request, &target, now) {
+            return Outcome::Ignored(Reason::LoadBalanced);
         }
         if let Some(outcome) = self.hold_back(request, &target) {
             return outcome;

@@ -1,247 +1,177 @@
-//! The seam to failover: what a peer's state means for clients, for allocation and for lease times.
+//! The seam to failover: one endpoint per partner, and what its state means for clients, allocation and lease times.
 //!
-//! Everything the engine asks about a partner goes through [`Peer`]. Without a connection to a partner the states
-//! move as failover.md 3.2 says for a server that hears nobody; an endpoint that speaks the protocol sets them.
+//! ```text
+//!   find, offer, grant, surrender, kernel --ask--> Peer --> Endpoint        (this file)
+//!   client changed a lease: commit -> Changed; time: Due, Timeout; TCP: Connected, Bytes, Closed   (partners)
+//!   endpoint reads and stores leases: one table, one journal                (shelf)
+//! ```
+//!
+//! There is one lease table. An endpoint sees it through `shelf`, and every record that it rests on goes through the
+//! same gate as a client's (I8).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::{
-    config::{FailoverPeer, Role, StateName},
+    config::{Config, FailoverPeer, PeerId, PoolId, Role, StateName},
+    failover::{self, Binding, Buckets, Endpoint, Service, Settings, StateRecord},
     lease::{
         BindingState, FailoverState, Lease,
         journal::PeerState,
-        time::{BootTime, Now, WallTime},
+        time::{Now, WallTime},
     },
 };
 
-/// How long a server that was not in partner-down waits for its partner after the start, in seconds (dhcpd: 15).
-const STARTUP_SECS: u64 = 15;
-
-/// What a failover endpoint's state means for clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Service {
-    /// Nobody is answered.
-    NotResponding,
-    /// Nobody is answered yet.
-    Startup,
-    /// Both partners answer, each its half of the new clients.
-    Cooperating,
-    /// The partner is out of reach: everybody is answered, within MCLT.
-    NotCooperating,
-    /// The partner is down: everybody is answered, with full leases.
-    PartnerDown,
-}
-
-impl Service {
-    /// Whether clients are answered at all.
-    #[must_use]
-    pub const fn is_answering(self) -> bool {
-        match self {
-            Self::NotResponding | Self::Startup => false,
-            Self::Cooperating | Self::NotCooperating | Self::PartnerDown => true,
-        }
-    }
-
-    /// The name in status output.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotResponding => "not-responding",
-            Self::Startup => "startup",
-            Self::Cooperating => "cooperating",
-            Self::NotCooperating => "not-cooperating",
-            Self::PartnerDown => "partner-down",
-        }
-    }
-}
+use super::port::{JournalSeq, Token};
 
 /// One failover partner as the engine sees it.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    /// The state as the leases file records it; `startup` is never recorded.
-    pub(crate) state: PeerState,
-    /// Which side we are.
-    pub(crate) role: Role,
-    /// Maximum client lead time, in seconds.
-    pub(crate) mclt: u32,
-    /// Clients are not answered before this instant, since the partner may still speak up.
-    startup_until: Option<BootTime>,
-    /// Leases in partner-down stay within MCLT (dhcpd 4.4.3), instead of being full (failover-12 9.4.2).
-    limits_in_partner_down: bool,
-}
-
-/// A peer at the start, and whether its state has to be journaled.
 #[derive(Debug)]
-pub(crate) struct Begun {
-    /// The peer.
-    pub(crate) peer: Peer,
-    /// The state is new: the leases file has no record of it.
-    pub(crate) is_new: bool,
+pub(crate) struct Peer {
+    /// Name of the relationship.
+    pub(crate) name: Arc<str>,
+    /// Speaks with the partner.
+    pub(crate) endpoint: Endpoint,
+    /// The pools that name it, in configuration order.
+    pub(crate) pools: Vec<PoolId>,
+    /// The state that the journal knows, and the record's number.
+    pub(crate) recorded: Option<(StateRecord, JournalSeq)>,
+    /// Revocations that the endpoint waits for, each with those of the engine that it consists of.
+    pub(crate) revoking: Vec<(failover::Token, BTreeSet<Token>)>,
 }
 
 impl Peer {
     /// Begins where the leases file says, else where the configuration says, else in recover.
-    pub(crate) fn begin(declared: &FailoverPeer, recorded: Option<&PeerState>, now: Now) -> Begun {
-        let (state, is_new) = match recorded {
-            Some(recorded) => (recorded.clone(), false),
-            None => (bootstrap(declared, now.wall), true),
-        };
-        let mclt = if declared.mclt != 0 { declared.mclt } else { state.mclt.unwrap_or(0) };
-        let startup_until = match state.my_state {
-            // The partner is known to be down: there is nobody to wait for.
-            FailoverState::PartnerDown => None,
-            _ => Some(BootTime::from_nanos(now.boot.nanos() + STARTUP_SECS * 1_000_000_000)),
-        };
-        Begun { peer: Self { state, role: declared.role, mclt, startup_until, limits_in_partner_down: false }, is_new }
+    pub(crate) fn begin(config: &Config, id: PeerId, recorded: Option<&PeerState>, seed: u64, now: Now) -> Self {
+        let declared = config.failover_peer(id);
+        let known = recorded.map(record_of);
+        let record = known.unwrap_or_else(|| bootstrap(declared, now.wall));
+        Self {
+            name: Arc::clone(&declared.name),
+            endpoint: Endpoint::new(settings(declared, seed), Some(record), now),
+            pools: pools_of(config, id),
+            recorded: known.map(|record| (record, JournalSeq(0))),
+            revoking: Vec::new(),
+        }
     }
 
     /// What the state means for clients.
-    pub(crate) fn service(&self) -> Service {
-        if self.startup_until.is_some() {
-            return Service::Startup;
-        }
-        let service = match self.state.my_state {
-            FailoverState::Normal => Service::Cooperating,
-            FailoverState::CommunicationsInterrupted => Service::NotCooperating,
-            FailoverState::PartnerDown => Service::PartnerDown,
-            FailoverState::Startup => Service::Startup,
-            FailoverState::UnknownState
-            | FailoverState::PotentialConflict
-            | FailoverState::Recover
-            | FailoverState::Paused
-            | FailoverState::Shutdown
-            | FailoverState::RecoverDone
-            | FailoverState::ResolutionInterrupted
-            | FailoverState::ConflictDone
-            | FailoverState::RecoverWait => Service::NotResponding,
-        };
-        // A partner that was last heard of in such a state may be serving alone (failover.md 3.1).
-        let is_silenced = matches!(
-            self.state.partner_state,
-            FailoverState::PartnerDown
-                | FailoverState::PotentialConflict
-                | FailoverState::ConflictDone
-                | FailoverState::ResolutionInterrupted
-        );
-        if is_silenced { Service::NotResponding } else { service }
+    pub(crate) const fn service(&self) -> Service {
+        self.endpoint.service()
     }
 
     /// Whether the kernel may answer for this peer's pools: renewals are answered in every answering state.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.service().is_answering()
+    pub(crate) const fn is_serving(&self) -> bool {
+        self.service().is_responding()
+    }
+
+    /// The state as the leases file records it.
+    pub(crate) fn state(&self) -> PeerState {
+        peer_state(&self.name, &self.endpoint.record())
     }
 
     /// Whether this server may give the address to a new client (failover.md 3.1).
     pub(crate) fn is_mine_to_allocate(&self, lease: &Lease, now: WallTime) -> bool {
-        match lease.state {
-            BindingState::Active => false,
-            BindingState::Free | BindingState::Abandoned => {
-                self.is_primary() || self.is_the_partners_usable(lease, now)
-            }
-            BindingState::Backup => !self.is_primary() || self.is_the_partners_usable(lease, now),
-            BindingState::Expired | BindingState::Released => {
-                let mine = if self.is_primary() { BindingState::Free } else { BindingState::Backup };
-                lease.rewind_state == mine || self.is_reset_usable(lease, now)
-            }
-            BindingState::Reset => self.is_reset_usable(lease, now),
-        }
+        self.endpoint.is_mine_to_allocate(&Binding::from(lease), now)
     }
 
     /// The queue of a pool from which this server allocates, and the partner's if that may be used now.
     pub(crate) fn queues(&self, now: WallTime) -> (BindingState, Option<BindingState>) {
-        let (mine, theirs) = if self.is_primary() {
-            (BindingState::Free, BindingState::Backup)
-        } else {
-            (BindingState::Backup, BindingState::Free)
-        };
-        let is_usable = self.is_in_partner_down() && now > self.state.my_since.after(self.mclt);
-        (mine, is_usable.then_some(theirs))
+        let role = self.endpoint.role();
+        (role.own_state(), self.endpoint.takes_partners_addresses(now).then_some(role.partner_state()))
+    }
+
+    /// The state of the addresses that only the partner may give to new clients.
+    pub(crate) const fn partner_state(&self) -> BindingState {
+        self.endpoint.role().partner_state()
     }
 
     /// Limits a lease time so that it does not outlast what the partner knows by more than MCLT (I7).
     pub(crate) fn limit(&self, want: u32, tsfp: WallTime, now: WallTime) -> u32 {
-        if self.is_in_partner_down() && !self.limits_in_partner_down {
-            return want;
-        }
-        want.min(tsfp.since(now).saturating_add(self.mclt).max(self.mclt))
+        self.endpoint.grant(want, tsfp, now).secs
     }
 
-    /// What the partner is told, or would be: the lease and a half, so that at half of what was granted the full
-    /// time can be given again (failover.md 5.3).
-    pub(crate) fn potential_expiry(want: u32, granted: u32, now: WallTime) -> WallTime {
-        if want == u32::MAX { WallTime::NEVER } else { now.after(want).after(granted / 2) }
+    /// What the partner is told of a lease that was granted: the lease and a half, so that at half of what was granted
+    /// the full time can be given again (failover.md 5.3).
+    pub(crate) fn potential_expiry(&self, want: u32, tsfp: WallTime, now: WallTime) -> WallTime {
+        self.endpoint.grant(want, tsfp, now).told_partner
     }
 
-    /// The latest instant up to which the kernel may promise (I7): everything in partner-down, otherwise what the
-    /// partner acknowledged and MCLT.
+    /// The latest instant up to which the kernel may promise (I7): what is journaled in partner-down, otherwise not
+    /// beyond what the partner acknowledged and MCLT.
     pub(crate) fn horizon(&self, lease: &Lease) -> WallTime {
-        if self.is_in_partner_down() && !self.limits_in_partner_down {
-            lease.tstp
-        } else {
-            lease.tstp.min(lease.tsfp.after(self.mclt)).max(lease.ends)
-        }
-    }
-
-    /// When an expired or released lease becomes free without the partner's word; `None` = not before it speaks.
-    pub(crate) fn free_at(&self, lease: &Lease) -> Option<WallTime> {
-        self.is_in_partner_down().then(|| self.state.my_since.after(self.mclt).max(lease.ends))
-    }
-
-    /// The state to which a lease goes straight back while the partner is out of reach: the partner was last told, or
-    /// told us, that it is ours to give (failover.md 5.4).
-    pub(crate) fn rewound(&self, lease: &Lease) -> Option<BindingState> {
-        let mine = if self.is_primary() { BindingState::Free } else { BindingState::Backup };
-        let is_alone = self.service() == Service::NotCooperating;
-        (is_alone && lease.rewind_state == mine).then_some(mine)
-    }
-
-    /// Waiting for the partner after the start ends.
-    pub(crate) const fn startup_until(&self) -> Option<BootTime> {
-        self.startup_until
-    }
-
-    /// Ends the wait for a partner that has not spoken up; `true` when the state changed and has to be journaled.
-    pub(crate) fn end_startup(&mut self, now: Now) -> bool {
-        self.startup_until = None;
-        let next = match self.state.my_state {
-            FailoverState::Normal => FailoverState::CommunicationsInterrupted,
-            FailoverState::PotentialConflict => FailoverState::ResolutionInterrupted,
-            other => other,
-        };
-        let is_changed = next != self.state.my_state;
-        if is_changed {
-            self.state.my_state = next;
-            self.state.my_since = now.wall;
-        }
-        is_changed
+        lease.tstp.min(self.endpoint.horizon(lease.tsfp, WallTime::NONE)).max(lease.ends)
     }
 
     /// Whether this side is the primary.
     pub(crate) fn is_primary(&self) -> bool {
-        self.role == Role::Primary
-    }
-
-    fn is_in_partner_down(&self) -> bool {
-        self.state.my_state == FailoverState::PartnerDown
-    }
-
-    fn is_the_partners_usable(&self, lease: &Lease, now: WallTime) -> bool {
-        self.is_in_partner_down() && now > self.state.my_since.max(lease.tsfp).after(self.mclt)
-    }
-
-    fn is_reset_usable(&self, lease: &Lease, now: WallTime) -> bool {
-        self.is_in_partner_down() && lease.tsfp < now
+        self.endpoint.role() == failover::Role::Primary
     }
 }
 
-fn bootstrap(declared: &FailoverPeer, now: WallTime) -> PeerState {
+/// The lease and a half, where there is no partner: what the kernel may promise.
+pub(crate) fn lease_and_a_half(want: u32, granted: u32, now: WallTime) -> WallTime {
+    if want == u32::MAX { WallTime::NEVER } else { now.after(want).after(granted / 2) }
+}
+
+/// What the endpoint needs of a declaration.
+pub(crate) fn settings(declared: &FailoverPeer, seed: u64) -> Settings {
+    let role = match declared.role {
+        Role::Primary => failover::Role::Primary,
+        Role::Secondary => failover::Role::Secondary,
+    };
+    Settings {
+        receive_timer_secs: declared.max_response_delay,
+        updates_unacked_max: declared.max_unacked,
+        mclt_secs: declared.mclt,
+        buckets: declared.hba.map(Buckets),
+        load_balance_secs_max: declared.load_balance_max_secs,
+        auto_partner_down_secs: declared.auto_partner_down,
+        misbalance_percent_max: declared.max_lease_misbalance,
+        ownership_percent_max: declared.max_lease_ownership,
+        balance_secs_min: declared.min_balance,
+        balance_secs_max: declared.max_balance,
+        seed,
+        ..Settings::new(&declared.name, role)
+    }
+}
+
+/// The pools that name a peer.
+pub(crate) fn pools_of(config: &Config, id: PeerId) -> Vec<PoolId> {
+    let numbered = config.pools.iter().enumerate();
+    numbered.filter(|(_, pool)| pool.failover == Some(id)).map(|(number, _)| PoolId(number)).collect()
+}
+
+/// The endpoint's state as a record of the leases file.
+pub(crate) fn peer_state(name: &str, record: &StateRecord) -> PeerState {
+    PeerState {
+        name: name.as_bytes().into(),
+        my_state: record.mine,
+        my_since: record.mine_since,
+        partner_state: record.partner,
+        partner_since: record.partner_since,
+        mclt: record.mclt_secs,
+    }
+}
+
+fn record_of(state: &PeerState) -> StateRecord {
+    StateRecord {
+        mine: state.my_state,
+        mine_since: state.my_since,
+        partner: state.partner_state,
+        partner_since: state.partner_since,
+        mclt_secs: state.mclt,
+    }
+}
+
+fn bootstrap(declared: &FailoverPeer, now: WallTime) -> StateRecord {
     let block = declared.bootstrap.as_ref();
     let at = |at: Option<u32>| at.map_or(now, |at| WallTime::from_secs(u64::from(at)));
-    PeerState {
-        name: declared.name.as_bytes().into(),
-        my_state: block.and_then(|block| block.my_state).map_or(FailoverState::Recover, state_of),
-        my_since: at(block.and_then(|block| block.my_at)),
-        partner_state: block.and_then(|block| block.partner_state).map_or(FailoverState::UnknownState, state_of),
+    StateRecord {
+        mine: block.and_then(|block| block.my_state).map_or(FailoverState::Recover, state_of),
+        mine_since: at(block.and_then(|block| block.my_at)),
+        partner: block.and_then(|block| block.partner_state).map_or(FailoverState::UnknownState, state_of),
         partner_since: at(block.and_then(|block| block.partner_at)),
-        mclt: block.and_then(|block| block.mclt),
+        mclt_secs: block.and_then(|block| block.mclt),
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use dhcp_ebpf::abi::{Generation, QUESTION_COUNT, Renewal, Template};
 
-use crate::lease::time::{BootTime, Now};
+use crate::{
+    failover::Command,
+    lease::time::{BootTime, Now},
+};
 
 /// A network interface, by the kernel's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,15 +100,26 @@ pub enum PeerInput<'a> {
     },
     /// Bytes arrived.
     Bytes {
+        /// Number of the failover declaration.
+        peer: usize,
         /// Names the connection.
         link: Token,
         /// Any piece of the stream.
         bytes: &'a [u8],
     },
-    /// The connection is gone.
+    /// The connection is gone, or a dial has failed (with a name that was never connected).
     Closed {
+        /// Number of the failover declaration.
+        peer: usize,
         /// Names the connection.
         link: Token,
+    },
+    /// The operator says; `Server::may` has said that it can be followed.
+    Command {
+        /// Number of the failover declaration.
+        peer: usize,
+        /// What.
+        command: Command,
     },
 }
 

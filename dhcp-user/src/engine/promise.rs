@@ -197,12 +197,17 @@ impl Promises {
         if self.revocations.len() >= REVOCATIONS_COUNT_MAX {
             return Err(TooMany);
         }
+        self.begin_always(token, addresses);
+        Ok(())
+    }
+
+    /// Begins a revocation whose number is bounded elsewhere.
+    pub(crate) fn begin_always(&mut self, token: Token, addresses: Vec<Ipv4Addr>) {
         self.revoked = self.revoked.wrapping_add(addresses.len() as u64);
         for address in &addresses {
             self.revoking.insert(*address, token);
         }
         self.revocations.insert(token, Revocation { addresses, parked: Vec::new() });
-        Ok(())
     }
 
     /// Parks a message until the revocation is complete.

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     config::{Config, Hook, Param, Variables},
+    failover::Binding,
     lease::{
         BindingState, Lease,
         time::{Now, WallTime},
@@ -39,7 +40,7 @@ impl Server {
             return Outcome::Ignored(Reason::ReleaseNotFound);
         };
         if let Some(peer) = self.peer_of_pool(config.pool_of(address))
-            && !peer.service().is_answering()
+            && !peer.service().is_responding()
         {
             return Outcome::Ignored(Reason::NotResponding);
         }
@@ -61,18 +62,22 @@ impl Server {
         lease.ends = now.wall;
         lease.tstp = now.wall;
         lease.cltt = now.wall;
-        self.end(lease, BindingState::Released)
+        self.end(lease, BindingState::Released, now)
     }
 
     /// Moves an ended lease on: to `free` without a partner, otherwise to `state` until the partner has agreed.
-    fn end(&mut self, mut lease: Lease, state: BindingState) -> JournalSeq {
-        let peer = self.peer_of_pool(self.config.pool_of(lease.address));
-        lease.state = match peer {
-            Some(peer) => peer.rewound(&lease).unwrap_or(state),
-            None => BindingState::Free,
-        };
-        lease.next_state = if lease.state == BindingState::Backup { BindingState::Backup } else { BindingState::Free };
-        lease.atsfp = WallTime::NONE;
+    fn end(&mut self, mut lease: Lease, state: BindingState, now: Now) -> JournalSeq {
+        match self.peer_of_pool(self.config.pool_of(lease.address)) {
+            Some(peer) => {
+                let binding = peer.endpoint.retired(Binding::from(&lease), state, now.wall);
+                binding.write_to(&mut lease);
+            }
+            None => {
+                lease.state = BindingState::Free;
+                lease.next_state = BindingState::Free;
+                lease.atsfp = WallTime::NONE;
+            }
+        }
         lease.hostname = None;
         lease.agent_options = None;
         if state == BindingState::Released {
@@ -83,14 +88,7 @@ impl Server {
         lease.on_release = None;
         lease.unknown = None;
         lease.is_bootp = false;
-        let free_at = peer.and_then(|peer| peer.free_at(&lease));
-        let address = lease.address;
-        let is_waiting = lease.state == state;
-        let seq = self.commit(lease);
-        if is_waiting && let Some(at) = free_at {
-            self.table.set_timer(address, at);
-        }
-        seq
+        self.commit(lease)
     }
 
     /// DECLINE: the client found its address in use (RFC 2131 4.3.3).
@@ -102,7 +100,7 @@ impl Server {
             return Outcome::Ignored(Reason::UnknownLease);
         };
         if let Some(peer) = self.peer_of_pool(config.pool_of(address))
-            && !peer.service().is_answering()
+            && !peer.service().is_responding()
         {
             self.log(Level::Info, format!("{line}: not responding"));
             return Outcome::Ignored(Reason::NotResponding);
@@ -143,7 +141,7 @@ impl Server {
         let address = lease.address;
         self.log(Level::Error, format!("Abandoning IP address {address}: {why}"));
         let ends = now.wall.after(self.config.process.abandon_lease_time);
-        self.commit(Lease {
+        let mut abandoned = Lease {
             starts: now.wall,
             ends,
             tstp: ends,
@@ -154,7 +152,13 @@ impl Server {
             rewind_state: BindingState::Free,
             is_reserved: lease.is_reserved,
             ..Lease::free(address)
-        })
+        };
+        if let Some(peer) = self.peer_of_pool(self.config.pool_of(address)) {
+            peer.endpoint.abandoned(Binding::from(&lease), ends, now.wall).write_to(&mut abandoned);
+            abandoned.starts = now.wall;
+            abandoned.cltt = now.wall;
+        }
+        self.commit(abandoned)
     }
 
     /// Takes every lease back whose time is over, in batches; what the kernel may still promise is asked first.
@@ -164,8 +168,13 @@ impl Server {
         }
         let line = expiry_line(now);
         let mut armed = Vec::new();
+        let mut shared = Vec::new();
         for _ in 0..EXPIRY_BATCH_COUNT {
             let Some(address) = self.table.poll_expired(line) else { break };
+            if let Some(number) = self.peer_number(self.config.pool_of(address)) {
+                shared.push((number, address));
+                continue;
+            }
             if self.promises.revocation_of(address).is_some() {
                 continue;
             }
@@ -175,6 +184,7 @@ impl Server {
                 self.expire_one(address, now);
             }
         }
+        self.tell_due(&shared, now);
         if !armed.is_empty() {
             let again = armed.clone();
             if let Outcome::Ignored(_) = self.revoke_and_wait(armed) {
@@ -201,10 +211,8 @@ impl Server {
                 }
                 let config = std::sync::Arc::clone(&self.config);
                 self.run_hook_of(&config, lease.on_expiry.as_deref(), &lease, None, now);
-                if self.peer_of_pool(config.pool_of(address)).is_none() {
-                    lease.tstp = lease.ends;
-                }
-                self.end(lease, BindingState::Expired);
+                lease.tstp = lease.ends;
+                self.end(lease, BindingState::Expired, now);
             }
             BindingState::Abandoned => {
                 if lease.ends > now.wall {
@@ -226,7 +234,7 @@ impl Server {
     }
 
     /// Runs an `on expiry` or `on release` body that stands in a lease's record.
-    fn run_hook_of(
+    pub(super) fn run_hook_of(
         &mut self,
         config: &Config,
         text: Option<&[u8]>,

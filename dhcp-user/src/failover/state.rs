@@ -63,6 +63,18 @@ impl Service {
         }
     }
 
+    /// The name in status output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotResponding => "not-responding",
+            Self::Startup => "startup",
+            Self::Cooperating => "cooperating",
+            Self::NotCooperating => "not-cooperating",
+            Self::PartnerDown => "partner-down",
+        }
+    }
+
     /// Whether clients are answered at all.
     #[must_use]
     pub const fn is_responding(self) -> bool {

@@ -43,6 +43,7 @@ use crate::{
         journal::{Journal, JournalEvent},
         log::Log,
         network::Network,
+        peers::{PeerEvent, Peers},
         probe::Probes,
         signals::{Signal, Signals},
         snapshot,
@@ -61,6 +62,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Leases put into a restored journal per turn.
 const RESTORE_SLICE: usize = 512;
+/// Pieces from failover partners that are taken before the others get their turn.
+const PEER_EVENTS_PER_TURN: usize = 8;
 /// Programs of `execute` statements that may run at the same time.
 const PROGRAMS_MAX: usize = 64;
 
@@ -71,6 +74,8 @@ pub struct Parts {
     pub server: Server,
     /// Sockets, on no interface yet.
     pub network: Network,
+    /// Connections with failover partners.
+    pub peers: Peers,
     /// The journal.
     pub journal: Journal,
     /// What the journal reports.
@@ -153,6 +158,7 @@ enum Happened {
     Links,
     Probed,
     Asked(Option<Asked>),
+    Peer(PeerEvent),
     Packets,
 }
 
@@ -232,6 +238,11 @@ impl Agent {
                 Happened::Probed => self.on_probed(),
                 Happened::Asked(Some(asked)) => self.answer(asked),
                 Happened::Asked(None) => return Err("the control socket's task is gone".to_owned()),
+                Happened::Peer(event) => {
+                    self.on_peer(event);
+                    // A partner that has much to say keeps no client waiting.
+                    self.on_packets();
+                }
                 Happened::Packets => self.on_packets(),
             }
             self.on_time();
@@ -252,6 +263,7 @@ impl Agent {
             _ = changes.readable() => Happened::Links,
             () = std::future::poll_fn(|context| probes.poll_ready(context)) => Happened::Probed,
             asked = question(parts.questions.as_mut()) => Happened::Asked(asked),
+            event = parts.peers.next() => Happened::Peer(event),
             () = std::future::poll_fn(|context| parts.network.poll_ready(context)) => Happened::Packets,
         }
     }
@@ -260,6 +272,20 @@ impl Agent {
         let Parts { server, network, .. } = &mut self.parts;
         let now = clock::now();
         network.receive(|received| server.handle(Input::Packet(received), now));
+    }
+
+    fn on_peer(&mut self, event: PeerEvent) {
+        let Parts { server, peers, .. } = &mut self.parts;
+        let now = clock::now();
+        let mut next = Some(event);
+        for _ in 0..PEER_EVENTS_PER_TURN {
+            let Some(event) = next else { break };
+            peers.take(event, |input| server.handle(Input::Peer(input), now));
+            next = peers.try_next();
+        }
+        if let Some(event) = next {
+            peers.take(event, |input| server.handle(Input::Peer(input), now));
+        }
     }
 
     fn on_journal(&mut self, event: JournalEvent) {
@@ -463,7 +489,9 @@ impl Agent {
                 let interface = self.parts.network.interfaces().find(|one| Some(one.index) == interface);
                 self.probes.start(token, address, interface, until);
             }
-            Effect::PeerSend(..) | Effect::PeerDial { .. } | Effect::PeerClose(_) => {}
+            Effect::PeerSend(link, bytes) => self.parts.peers.send(link, bytes),
+            Effect::PeerDial { peer } => self.parts.peers.dial(peer),
+            Effect::PeerClose(link) => self.parts.peers.close(link),
             Effect::Execute { program, arguments } => self.execute(&program, &arguments),
             Effect::Log(level, text) => self.parts.log.line(level, &text),
         }

@@ -39,6 +39,7 @@ pub mod journal;
 pub mod log;
 mod neighbours;
 pub mod network;
+pub mod peers;
 mod plan;
 pub mod probe;
 pub mod signals;

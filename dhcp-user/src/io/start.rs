@@ -41,6 +41,7 @@ use crate::{
         journal::{Journal, JournalOptions},
         log::Log,
         network::Network,
+        peers::Peers,
         plan::{Plan, absolute, chosen},
         signals::Signals,
         socket, trace,
@@ -234,6 +235,7 @@ async fn run(
         announce(&log, server.config(), interface);
     }
     let parts = Parts {
+        peers: Peers::new(server.config()),
         server,
         network,
         journal: opened.journal,

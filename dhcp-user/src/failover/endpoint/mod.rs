@@ -292,7 +292,8 @@ impl Endpoint {
             buckets: settings.buckets,
             state,
             since: record.mine_since,
-            startup_until: Some(now.boot.after(STARTUP_TIMEOUT)),
+            // A server that serves alone has its operator's word that there is nobody to wait for.
+            startup_until: Some(if state == State::PartnerDown { now.boot } else { now.boot.after(STARTUP_TIMEOUT) }),
             partner: record.partner,
             partner_since: record.partner_since,
             service: Service::of(State::Startup, record.partner),
@@ -442,6 +443,13 @@ impl Endpoint {
     #[must_use]
     pub fn is_mine_to_allocate(&self, binding: &Binding, now: WallTime) -> bool {
         rules::is_mine_to_allocate(self.settings.role, self.alone(), binding, now)
+    }
+
+    /// Whether addresses that were the partner's to give may be used now, as far as nothing about the single address
+    /// speaks against it: in partner-down, when everything that the partner may have promised is over.
+    #[must_use]
+    pub fn takes_partners_addresses(&self, now: WallTime) -> bool {
+        self.alone().is_some_and(|alone| now > alone.partner_promise(&Binding::virgin(Ipv4Addr::UNSPECIFIED)))
     }
 
     /// Lease time and potential expiry for a client that wants `want` seconds ([`times::WANT_FOREVER`]: for ever);

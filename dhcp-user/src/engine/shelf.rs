@@ -1,0 +1,136 @@
+//! The leases as a failover endpoint reaches them: the engine's table and the engine's journal, nothing of its own.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use crate::{
+    config::PoolId,
+    failover::{Binding, Counts, Leases, Seq, StateRecord},
+    lease::{BindingState, Lease, PoolIndex, journal, time::WallTime},
+};
+
+use super::{Server, peers, port::JournalSeq};
+
+/// One relationship's leases. Lives while its endpoint works; the engine's list of peers is empty meanwhile.
+pub(crate) struct Shelf<'a> {
+    /// Where the leases are.
+    pub(crate) server: &'a mut Server,
+    /// Name of the relationship.
+    pub(crate) name: &'a str,
+    /// Its pools.
+    pub(crate) pools: &'a [PoolId],
+    /// The state that the journal knows.
+    pub(crate) recorded: &'a mut Option<(StateRecord, JournalSeq)>,
+    /// Leases whose clients lost them here: their statements run afterwards.
+    pub(crate) ended: &'a mut Vec<Lease>,
+}
+
+impl Shelf<'_> {
+    fn pool(&self, number: usize) -> Option<PoolIndex> {
+        self.pools.get(number).map(|pool| PoolIndex(pool.0))
+    }
+
+    /// A lease as the partner has to see it: after a crash the kernel may have promised more than the record says.
+    fn binding_of(&self, lease: &Lease) -> Binding {
+        let mut binding = Binding::from(lease);
+        if binding.state == BindingState::Active
+            && let Some(until) = self.server.inherited.get(&lease.address)
+        {
+            binding.ends = binding.ends.max(*until);
+        }
+        binding
+    }
+}
+
+impl Leases for Shelf<'_> {
+    fn binding(&self, address: Ipv4Addr) -> Option<Binding> {
+        self.pool_of(address)?;
+        self.server.table.get(address).map(|lease| self.binding_of(&lease))
+    }
+
+    fn store(&mut self, binding: Binding) -> Seq {
+        let mut lease = self.server.table.get(binding.address).unwrap_or_else(|| Lease::free(binding.address));
+        let was_active = lease.state == BindingState::Active;
+        if was_active && binding.state != BindingState::Active {
+            if lease.on_expiry.is_some() && binding.state != BindingState::Abandoned {
+                self.ended.push(lease.clone());
+            }
+            lease.hostname = None;
+            lease.agent_options = None;
+            lease.billing = None;
+            lease.on_expiry = None;
+            lease.on_release = None;
+            lease.unknown = None;
+        }
+        binding.write_to(&mut lease);
+        Seq(self.server.write(lease, None).0)
+    }
+
+    fn store_state(&mut self, record: &StateRecord) -> Seq {
+        if let Some((known, seq)) = self.recorded
+            && known == record
+        {
+            return Seq(seq.0);
+        }
+        let mut text = Vec::new();
+        journal::write_peer_state(&peers::peer_state(self.name, record), self.server.options.format, &mut text);
+        let seq = self.server.gate.append(text, &mut self.server.effects);
+        *self.recorded = Some((*record, seq));
+        Seq(seq.0)
+    }
+
+    fn is_armed(&self, address: Ipv4Addr) -> bool {
+        self.server.promises.is_armed(address)
+    }
+
+    fn pool_count(&self) -> usize {
+        self.pools.len()
+    }
+
+    fn counts(&self, pool: usize) -> Counts {
+        let Some(pool) = self.pool(pool) else { return Counts::default() };
+        let counts = self.server.table.counts(pool);
+        let (free, backup) = (counts.of(BindingState::Free), counts.of(BindingState::Backup));
+        Counts { free, backup, other: counts.total.saturating_sub(free).saturating_sub(backup) }
+    }
+
+    fn pool_of(&self, address: Ipv4Addr) -> Option<usize> {
+        let pool = self.server.config.pool_of(address)?;
+        self.pools.iter().position(|own| *own == pool)
+    }
+
+    fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {
+        let Some(pool) = self.pool(pool) else { return };
+        let table = &self.server.table;
+        let now = self.server.clock.wall;
+        // An address under offer is as good as given: its client will ask for it in a moment.
+        let is_offered = |address| table.held_until(address).is_some_and(|until| until > now);
+        let mut visit = |address: Ipv4Addr| {
+            is_offered(address) || table.get(address).is_none_or(|lease| visitor(&Binding::from(&lease)))
+        };
+        // Often only the head is looked at; the list would have to be sorted.
+        let Some(head) = table.first_available(pool, state, WallTime::NEVER) else { return };
+        if visit(head) {
+            for address in table.queue(pool, state) {
+                if address != head && !visit(address) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding)) {
+        let Some(id) = self.pools.get(pool) else { return };
+        let config = Arc::clone(&self.server.config);
+        for range in &config.pool(*id).ranges {
+            for address in u32::from(range.first)..=u32::from(range.last) {
+                let address = Ipv4Addr::from(address);
+                // Ranges may overlap with those of another pool, which then has the address.
+                if config.pool_of(address) == Some(*id)
+                    && let Some(lease) = self.server.table.get(address)
+                {
+                    visitor(&self.binding_of(&lease));
+                }
+            }
+        }
+    }
+}

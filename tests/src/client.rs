@@ -145,6 +145,12 @@ impl Client {
         Envelope::broadcast(self.mac).wrap(&message.bytes())
     }
 
+    /// A DISCOVER of a client that has been at it for so many seconds.
+    pub fn discover_after(&mut self, secs: u16) -> Vec<u8> {
+        let message = Message { secs, ..self.message(1, &[]) };
+        Envelope::broadcast(self.mac).wrap(&message.bytes())
+    }
+
     /// The REQUEST that accepts an offer (SELECTING).
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //!   agent    xdhcpd as a process, and its control socket
 //!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
 //!   dhcpd    the real ISC dhcpd as an oracle
+//!   duo      two servers of one service, each xdhcpd or dhcpd
 //!   peers    real clients: udhcpc, dhclient, dhcpcd
 //!   oracle   cases that dhcpd and xdhcpd play, and how what they say and write is compared
 //!   leases   reads a leases file as a person does
@@ -19,6 +20,7 @@
 pub mod agent;
 pub mod client;
 pub mod dhcpd;
+pub mod duo;
 pub mod fastpath;
 pub mod frames;
 pub mod lab;

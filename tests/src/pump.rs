@@ -88,6 +88,7 @@ impl Pump {
                 Effect::Probe { token, .. } => self.server.handle(Input::Probed(token, false), self.now),
                 Effect::Extend(_)
                 | Effect::Serving(..)
+                | Effect::Balance(..)
                 | Effect::NewGeneration(_)
                 | Effect::PeerSend(..)
                 | Effect::PeerDial { .. }

@@ -11,6 +11,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    failover::{self, Order},
     message::{Answer, Command, Reply, Request, VERSION},
     table,
 };
@@ -89,7 +90,9 @@ impl Client {
         }
         match reply.answer {
             Answer::Error(error) => Err(AskError::Refused(error)),
-            answer @ (Answer::Status(_) | Answer::Leases(_)) => Ok((line, answer)),
+            answer @ (Answer::Status(_) | Answer::Leases(_) | Answer::Failover(_) | Answer::Done(_)) => {
+                Ok((line, answer))
+            }
         }
     }
 
@@ -115,7 +118,49 @@ pub fn status(path: &Path, json: bool, output: &mut impl io::Write) -> Result<()
     match answer {
         _ if json => write!(output, "{line}")?,
         Answer::Status(status) => write!(output, "{}", table::status(&status))?,
-        Answer::Leases(_) | Answer::Error(_) => return Err(AskError::Reply("it answers another question".to_owned())),
+        Answer::Leases(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => {
+            return Err(AskError::Reply("it answers another question".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Prints how the failover relationships of a server stand at `now` (seconds since 1970): as a page, or the reply as it
+/// came.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn failover(path: &Path, json: bool, now: u32, output: &mut impl io::Write) -> Result<(), AskError> {
+    let (line, answer) = Client::connect(path)?.ask(Command::Failover)?;
+    match answer {
+        _ if json => write!(output, "{line}")?,
+        Answer::Failover(all) if all.is_empty() => writeln!(output, "this server has no failover peer")?,
+        Answer::Failover(all) => write!(output, "{}", failover::page(&all, now))?,
+        Answer::Status(_) | Answer::Leases(_) | Answer::Done(_) | Answer::Error(_) => {
+            return Err(AskError::Reply("it answers another question".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a failover relationship an order, and prints how it stands then.
+///
+/// # Errors
+/// See [`AskError`]; [`AskError::Refused`] when the order cannot be followed.
+pub fn order(
+    path: &Path,
+    json: bool,
+    peer: Option<String>,
+    order: Order,
+    output: &mut impl io::Write,
+) -> Result<(), AskError> {
+    let (line, answer) = Client::connect(path)?.ask(Command::FailoverOrder { peer, order })?;
+    match answer {
+        _ if json => write!(output, "{line}")?,
+        Answer::Done(text) => writeln!(output, "{text}")?,
+        Answer::Status(_) | Answer::Leases(_) | Answer::Failover(_) | Answer::Error(_) => {
+            return Err(AskError::Reply("it answers another question".to_owned()));
+        }
     }
     Ok(())
 }

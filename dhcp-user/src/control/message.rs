@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::failover::{Order, Relationship};
+
 /// Version of the messages. A server refuses a request of another version and says which it speaks.
 pub const VERSION: u32 = 1;
 /// Rows of a `leases` reply unless the request says less.
@@ -34,6 +36,16 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<usize>,
     },
+    /// How the failover relationships stand.
+    Failover,
+    /// What a failover relationship is to do.
+    FailoverOrder {
+        /// Its name; may be left out when there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<String>,
+        /// What to do.
+        order: Order,
+    },
 }
 
 /// An answer: one of the fields besides the version.
@@ -54,6 +66,10 @@ pub enum Answer {
     Status(Box<Status>),
     /// To `leases`.
     Leases(Page),
+    /// To `failover`.
+    Failover(Vec<Relationship>),
+    /// An order is followed: how things stand now, in a sentence.
+    Done(String),
     /// The request was not understood, or cannot be answered.
     Error(String),
 }

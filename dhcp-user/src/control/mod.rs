@@ -9,6 +9,7 @@
 //! the time a client may take.
 
 pub mod client;
+pub mod failover;
 pub mod listener;
 pub mod message;
 pub mod table;

@@ -143,7 +143,7 @@ fn percent(part: u64, total: u64) -> String {
     format!("{:>5}.{} %", tenths / 10, tenths % 10)
 }
 
-fn duration(secs: u64) -> String {
+pub(super) fn duration(secs: u64) -> String {
     let (days, hours, minutes) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60);
     match (days, hours) {
         (0, 0) => format!("{minutes} min {} s", secs % 60),
@@ -153,7 +153,7 @@ fn duration(secs: u64) -> String {
 }
 
 /// Seconds since 1970 as `YYYY-MM-DD HH:MM:SS`; dhcpd's infinity as `never`.
-fn utc(secs: u32) -> String {
+pub(super) fn utc(secs: u32) -> String {
     if secs >= 0x7fff_ffff {
         return "never".to_owned();
     }
@@ -172,7 +172,7 @@ fn utc(secs: u32) -> String {
 }
 
 /// A client chose this text: nothing in it may steer a terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 

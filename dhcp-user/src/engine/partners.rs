@@ -102,6 +102,10 @@ impl Server {
             failover::Effect::Close { link } => self.effects.push_back(Effect::PeerClose(Token(link.0))),
             failover::Effect::Revoke { token, addresses } => self.revoke_for_peer(number, token, addresses, now),
             failover::Effect::Service(service) => {
+                // Before the switch goes on: what both hear is answered by one.
+                if let Some(buckets) = self.peers.get(number).and_then(|peer| peer.endpoint.answered_buckets()) {
+                    self.effects.push_back(Effect::Balance(serving_index(number), buckets));
+                }
                 self.effects.push_back(Effect::Serving(serving_index(number), service.is_responding()));
             }
             failover::Effect::Moved(addresses) => self.move_horizons(&addresses, now),

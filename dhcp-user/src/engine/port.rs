@@ -140,6 +140,9 @@ pub enum Effect {
     Revoke(Token, Vec<Ipv4Addr>),
     /// Switch a failover peer's pools on or off in the kernel (index into the serving table).
     Serving(u8, bool),
+    /// Which buckets of a failover peer's clients the kernel answers when both servers hear them (index into the serving
+    /// table; RFC 3074).
+    Balance(u8, [u8; 32]),
     /// Disarm everything: a new generation.
     NewGeneration(Generation),
     /// Ask whether somebody uses an address; report [`Input::Probed`] at the latest after `wait`.

@@ -372,6 +372,7 @@ impl World {
                 Effect::Serving(peer, is_on) => {
                     self.serving.insert(peer, is_on);
                 }
+                Effect::Balance(..) => {}
                 Effect::NewGeneration(_) => self.armed.clear(),
                 Effect::Log(level, line) => self.logs.push((level, line)),
                 Effect::Execute { program, arguments } => self.executed.push((program, arguments)),

@@ -380,6 +380,10 @@ impl Agent {
         let now = clock::now();
         let answer = match asked.command {
             Command::Status => snapshot::status(&mut self.parts, &*self.fast_path, now),
+            Command::Failover => snapshot::failover(&mut self.parts.server, now),
+            Command::FailoverOrder { peer, order } => {
+                snapshot::order(&mut self.parts.server, peer.as_deref(), order, now)
+            }
             Command::Leases { from, limit } => snapshot::leases(&self.parts.server, &*self.fast_path, from, limit, now),
         };
         // The operator may have gone away.
@@ -484,6 +488,7 @@ impl Agent {
             Effect::Extend(horizons) => self.fast_path.extend(&horizons),
             Effect::Revoke(token, addresses) => self.fast_path.revoke(token, &addresses),
             Effect::Serving(peer, is_serving) => self.fast_path.serving(peer, is_serving),
+            Effect::Balance(peer, buckets) => self.fast_path.balance(peer, &buckets),
             Effect::NewGeneration(generation) => self.fast_path.new_generation(generation),
             Effect::Probe { token, address, interface, until } => {
                 let interface = self.parts.network.interfaces().find(|one| Some(one.index) == interface);

@@ -183,6 +183,9 @@ pub enum Command {
     Status(Ask),
     /// Show the leases of a running server.
     Leases(Ask),
+    /// Show a running server's failover relationships, or tell one what to do.
+    #[command(subcommand)]
+    Failover(Failover),
     /// Say what the DHCP messages of a packet capture say.
     Trace {
         /// A pcap file of Ethernet frames; `-` reads standard input (`tcpdump -w - ... | xdhcpd trace -`).
@@ -211,6 +214,32 @@ pub struct Check {
     /// New clients per hour, to forecast when pools are empty.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub arrivals: u64,
+}
+
+/// What to do about failover.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Failover {
+    /// State of both servers, pool balance, what is not acknowledged, what happens if the partner dies now.
+    Status(Ask),
+    /// The partner is switched off and stays so until it has spoken with this server: serve all its clients.
+    PartnerDown(Order),
+    /// End a shutdown or a pause: catch up with the partner, then serve again.
+    Resume(Order),
+    /// Tell the partner to go on alone, and answer nobody, before this server is taken away for long.
+    Shutdown(Order),
+    /// Answer nobody for a moment, before a short break.
+    Pause(Order),
+}
+
+/// Which relationship, and where the server is.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Order {
+    /// Name of the `failover peer`; needed only when there are several.
+    #[arg(long, value_name = "NAME")]
+    pub peer: Option<String>,
+    /// Where to ask.
+    #[command(flatten)]
+    pub ask: Ask,
 }
 
 /// How to ask a running server.

@@ -129,7 +129,11 @@ impl Peers {
             .map(|declared| Place {
                 name: declared.name.to_string(),
                 listens: SocketAddrV4::new(
-                    declared.address.as_ref().and_then(|address| config.address(address)).unwrap_or(Ipv4Addr::UNSPECIFIED),
+                    declared
+                        .address
+                        .as_ref()
+                        .and_then(|address| config.address(address))
+                        .unwrap_or(Ipv4Addr::UNSPECIFIED),
                     declared.port,
                 ),
                 partner: declared.peer_address.as_ref().map(|address| config.addresses(address)).unwrap_or_default(),

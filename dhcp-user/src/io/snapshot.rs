@@ -8,11 +8,16 @@ use dhcp_ebpf::{
 };
 
 use crate::{
+    control::failover::{Loss, Order, Relationship, Share, Transition, Updates},
     control::message::{
         Answer, FastPath as FastPathReport, Interface, Journal, Page, Peer, Pool, ROWS_MAX, Replies, Row, Shield,
         Sockets, Status,
     },
-    engine::{Server, port::Verbs as _},
+    engine::{
+        Server,
+        port::{Input, PeerInput, Verbs as _},
+    },
+    failover::{self, Service},
     io::{
         agent::Parts,
         fastpath::{FastPath, Mode},
@@ -119,6 +124,99 @@ fn shield(guard: &Guard, counters: &[u64; Counter::COUNT]) -> Shield {
         access_ports: guard.access_ports.clone(),
         seen: sum([Counter::FloodSeen, Counter::MalformedSeen, Counter::SpoofSeen]),
         dropped: sum([Counter::FloodDropped, Counter::MalformedDropped, Counter::SpoofDropped]),
+    }
+}
+
+/// How the failover relationships stand.
+pub(super) fn failover(server: &mut Server, now: Now) -> Answer {
+    Answer::Failover(server.failover_status(now).into_iter().map(relationship).collect())
+}
+
+/// Follows an operator's order, or says why not.
+pub(super) fn order(server: &mut Server, peer: Option<&str>, order: Order, now: Now) -> Answer {
+    let command = match order {
+        Order::PartnerDown => failover::Command::PartnerDown,
+        Order::Resume => failover::Command::Resume,
+        Order::Shutdown => failover::Command::Shutdown,
+        Order::Pause => failover::Command::Pause,
+    };
+    let number = match server.find_peer(peer).and_then(|number| server.may(number, command).map(|()| number)) {
+        Ok(number) => number,
+        Err(why) => return Answer::Error(why),
+    };
+    server.handle(Input::Peer(PeerInput::Command { peer: number, command }), now);
+    match server.status().peers.into_iter().nth(number) {
+        Some(peer) => Answer::Done(format!("failover peer {}: {}, {}", peer.name, peer.my_state, peer.service)),
+        None => Answer::Error("the relationship is gone".to_owned()),
+    }
+}
+
+fn relationship(status: failover::Status) -> Relationship {
+    let count = |count: usize| count as u64;
+    let counters = &status.counters;
+    let serves = match status.service {
+        Service::Startup | Service::NotResponding => "this server answers nobody in these pools".to_owned(),
+        Service::NotCooperating => "the partner is out of reach, this server answers everybody within MCLT".to_owned(),
+        Service::PartnerDown => "this server answers everybody, alone".to_owned(),
+        Service::Cooperating => match status.load_balance_secs_max {
+            0 => "both servers answer every new client (no `load balance max seconds`)".to_owned(),
+            secs => format!(
+                "this server answers {} of 256 parts of the new clients, and whoever has waited longer than {secs} s; \
+                 renewals are answered by whom they are sent to",
+                status.own_buckets
+            ),
+        },
+    };
+    Relationship {
+        name: status.name,
+        role: match status.role {
+            failover::Role::Primary => "primary",
+            failover::Role::Secondary => "secondary",
+        }
+        .to_owned(),
+        my_state: status.state.name().to_owned(),
+        my_since: status.since.secs(),
+        partner_state: status.partner.name().to_owned(),
+        partner_since: status.partner_since.secs(),
+        connected: status.is_connected,
+        partner_is_ours: status.is_partner_ours,
+        service: status.service.name().to_owned(),
+        serves,
+        mclt_secs: status.mclt_secs,
+        pools: (0_u32..)
+            .zip(&status.pools)
+            .map(|(pool, counts)| Share { pool, free: counts.free, backup: counts.backup, other: counts.other })
+            .collect(),
+        updates_queued: count(status.updates_queued),
+        updates_in_flight: count(status.updates_in_flight),
+        lag_secs: status.updates_lag_secs,
+        updates_held: count(status.updates_held),
+        request_outstanding: status.request_outstanding.map(count),
+        if_partner_dies: Loss {
+            renewals_covered_until: status.loss.renewals_covered_until.map(WallTime::secs),
+            own_addresses: status.loss.own_addresses,
+            takeover_complete: status.loss.takeover_complete.secs(),
+        },
+        differences: counters.differing_facts.clone(),
+        timeline: status
+            .timeline
+            .iter()
+            .map(|step| Transition {
+                at: step.at.secs(),
+                who: if step.is_mine { "me" } else { "partner" }.to_owned(),
+                from: step.from.name().to_owned(),
+                to: step.to.name().to_owned(),
+            })
+            .collect(),
+        updates: Updates {
+            sent: counters.updates_sent,
+            acked: counters.updates_acked,
+            rejected: counters.updates_rejected,
+            repeated: counters.updates_repeated,
+            received: counters.updates_received,
+            refused: counters.updates_refused,
+            malformed: counters.malformed,
+        },
     }
 }
 
@@ -249,7 +347,7 @@ mod tests {
     fn page(server: &Server, from: Option<Ipv4Addr>, limit: Option<usize>) -> Page {
         match leases(server, &Off::new("test"), from, limit, now()) {
             Answer::Leases(page) => page,
-            Answer::Status(_) | Answer::Error(_) => panic!("no page"),
+            Answer::Status(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => panic!("no page"),
         }
     }
 

@@ -26,14 +26,14 @@ use tracing::{info, warn};
 use crate::{
     config::{Config, Loaded},
     control::{
-        client,
+        client, failover as control,
         listener::{self, Asked, Door},
     },
     engine::{self, EngineOptions, Server, port::Level},
     io::{
         agent::{About, Agent, Parts},
         check, clock,
-        command::{self, Ask, Cli, Command, FastPathMode, LogLevel, Serve},
+        command::{self, Ask, Cli, Command, Failover, FastPathMode, LogLevel, Serve},
         daemon::{self, Forked, PidFile, Readiness},
         entropy,
         fastpath::{FastPath, Mode, Off},
@@ -75,6 +75,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Some(Command::Status(ask)) => question(&ask, client::status),
         Some(Command::Leases(ask)) => question(&ask, client::leases),
+        Some(Command::Failover(asked)) => failover(asked),
         Some(Command::Check(asked)) => check::check(&asked).unwrap_or_else(|error| fail(&error)),
         Some(Command::Convert { file }) => check::print_converted(&file).unwrap_or_else(|error| fail(&error)),
         Some(Command::Trace { file }) => trace_capture(&file),
@@ -110,9 +111,25 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-type Print = fn(&Path, bool, &mut io::StdoutLock<'static>) -> Result<(), client::AskError>;
+/// `xdhcpd failover ...`.
+fn failover(asked: Failover) -> ExitCode {
+    let (order, command) = match asked {
+        Failover::Status(ask) => {
+            let now = clock::now().wall.secs();
+            return question(&ask, |path, json, output| client::failover(path, json, now, output));
+        }
+        Failover::PartnerDown(order) => (order, control::Order::PartnerDown),
+        Failover::Resume(order) => (order, control::Order::Resume),
+        Failover::Shutdown(order) => (order, control::Order::Shutdown),
+        Failover::Pause(order) => (order, control::Order::Pause),
+    };
+    let command::Order { peer, ask } = order;
+    question(&ask, |path, json, output| client::order(path, json, peer.clone(), command, output))
+}
 
-fn question(ask: &Ask, print: Print) -> ExitCode {
+type Output = io::StdoutLock<'static>;
+
+fn question(ask: &Ask, print: impl Fn(&Path, bool, &mut Output) -> Result<(), client::AskError>) -> ExitCode {
     let path = command::control_path(ask.control.as_ref(), ask.state_dir.as_ref());
     match print(&path, ask.json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,6 +43,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Seconds since 1970, as leases files count them.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "what real servers write is compared with the real clock")]
+pub fn unix_secs() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Asks `question` every few milliseconds until it has an answer.
 ///
 /// # Errors

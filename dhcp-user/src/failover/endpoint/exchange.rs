@@ -121,7 +121,9 @@ impl Endpoint {
                 self.counters.updates_refused = self.counters.updates_refused.saturating_add(1);
                 let shown = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
                 let name = &self.settings.name;
-                self.log(Level::Info, format!("bind update on {shown} from {name} rejected: {text}"));
+                // Two databases that meet for the first time say so for every address.
+                let level = if reason == Reject::LessCritical { Level::Debug } else { Level::Info };
+                self.log(level, format!("bind update on {shown} from {name} rejected: {text}"));
                 let refusal = Refusal { reason: Some(reason as u8), message: Some(text.into_bytes()) };
                 self.push(xid, Body::BndAck(BndAck { address, refusal }), Seq::default(), now);
                 None
@@ -166,8 +168,9 @@ impl Endpoint {
             Transition::Accept => {}
             Transition::AcceptAt(at) => return Ok(Outcome::Wait(Wait::Until(at))),
             Transition::Refuse => {
-                if is_crossing {
-                    // dhcpd forgets its own update here; ours goes out again, since the partner has to learn why.
+                if is_crossing || (mine.state == BindingState::Active && status == BindingState::Expired) {
+                    // dhcpd forgets its own update here; ours goes out again, since the partner has to learn why. What it
+                    // takes for over may have been renewed by the kernel, which says so less often than it renews.
                     self.updates.enqueue(address, self.outbox.newest());
                 }
                 if mine.state == BindingState::Active && mine.ends < now.wall {
@@ -231,7 +234,8 @@ impl Endpoint {
             let text = ack.refusal.message.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             let (name, why) = (&self.settings.name, reject_name(reason));
             let text = text.escape_debug();
-            self.log(Level::Info, format!("bind update on {address} got nak from {name}: {why}: {text}"));
+            let level = if reason == Reject::LessCritical as u8 { Level::Debug } else { Level::Info };
+            self.log(level, format!("bind update on {address} got nak from {name}: {why}: {text}"));
         } else if let Some(mut binding) = leases.binding(address) {
             self.counters.updates_acked = self.counters.updates_acked.saturating_add(1);
             binding.from_partner = sent.told_partner;

@@ -439,6 +439,23 @@ impl Endpoint {
         }
     }
 
+    /// The hash values whose clients are answered here when both servers hear them; `None` while nobody is answered.
+    #[must_use]
+    pub fn answered_buckets(&self) -> Option<[u8; 32]> {
+        match self.service {
+            Service::Startup | Service::NotResponding => None,
+            Service::NotCooperating | Service::PartnerDown => Some([0xff; 32]),
+            Service::Cooperating if self.settings.load_balance_secs_max == 0 => Some([0xff; 32]),
+            Service::Cooperating => {
+                let primarys = self.buckets.map_or([0xff; 32], |Buckets(bits)| bits);
+                Some(match self.settings.role {
+                    Role::Primary => primarys,
+                    Role::Secondary => primarys.map(|bits| !bits),
+                })
+            }
+        }
+    }
+
     /// Whether this address may be given to a new client.
     #[must_use]
     pub fn is_mine_to_allocate(&self, binding: &Binding, now: WallTime) -> bool {

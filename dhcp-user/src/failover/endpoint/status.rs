@@ -2,6 +2,7 @@
 
 use super::Endpoint;
 use crate::failover::binding::{BindingState, Counts, Leases};
+use crate::failover::bucket::Buckets;
 use crate::failover::state::{Role, Service, State};
 use crate::lease::time::{Now, WallTime};
 
@@ -77,6 +78,10 @@ pub struct Status {
     pub is_partner_ours: bool,
     /// MCLT in force, seconds.
     pub mclt_secs: u32,
+    /// Of 256 hash values of clients, how many are ours when both serve.
+    pub own_buckets: u32,
+    /// `load balance max seconds`; 0 = load balancing off.
+    pub load_balance_secs_max: u32,
     /// Per pool: free, backup, other.
     pub pools: Vec<Counts>,
     /// Updates that wait for the window or the link.
@@ -129,6 +134,15 @@ impl Endpoint {
             is_connected: self.session.is_some(),
             is_partner_ours: self.session.as_ref().is_some_and(|session| session.is_ours),
             mclt_secs: self.mclt_secs,
+            own_buckets: {
+                let primarys =
+                    self.buckets.map_or(256, |Buckets(bits)| bits.iter().map(|byte| byte.count_ones()).sum());
+                match self.settings.role {
+                    Role::Primary => primarys,
+                    Role::Secondary => 256_u32.saturating_sub(primarys),
+                }
+            },
+            load_balance_secs_max: self.settings.load_balance_secs_max,
             pools,
             updates_queued: self.updates.queued_len(),
             updates_in_flight: self.updates.in_flight_len(),

@@ -1,0 +1,120 @@
+//! What the tests do with a pair.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use dhcproto::v4::MessageType;
+use tests::client::{Client, Lease, Wire as _};
+use tests::duo::{ADDRESSES, Duo};
+use tests::lab::{self, PacketSocket};
+use tests::peers::WAIT;
+
+/// What a test needs that plays with our own servers only.
+pub(crate) fn stage() -> Result<(), String> {
+    lab::available()
+}
+
+/// What a test needs whose renewals the kernel answers.
+pub(crate) fn kernel() -> Result<(), String> {
+    lab::available()?;
+    lab::bpf_available()
+}
+
+/// A client by number.
+pub(crate) fn client(number: u16) -> Client {
+    let [high, low] = number.to_be_bytes();
+    let mut client = Client::new([2, 0, 0, 0x77, high, low]).named("portable");
+    client.client_id = None;
+    client
+}
+
+/// A client that gets its first lease from this server, whatever half it belongs to: its `secs` say that it waited.
+pub(crate) fn joins(duo: &Duo, number: u16, server: usize) -> Client {
+    let mut wire = duo.wire();
+    let mut client = client(number);
+    for _ in 0..40 {
+        let discover = client.discover_after(100);
+        wire.send(&discover).unwrap();
+        // Both may offer; the one that is meant is taken.
+        while let Some(frame) = wire.receive(Duration::from_millis(500)).unwrap() {
+            let Some(offer) = client.read(&frame) else { continue };
+            if offer.kind() == Some(MessageType::Offer) && offer.server() == Some(ADDRESSES[server]) {
+                let select = client.select(&offer).unwrap();
+                return accepts(&mut wire, client, &select);
+            }
+        }
+    }
+    panic!("no offer for client {number} from server {server}: {:?}", duo.sides[server]);
+}
+
+/// Sends the REQUEST and waits for the ACK; the other server's OFFER may still come in between.
+fn accepts(wire: &mut PacketSocket, mut client: Client, select: &[u8]) -> Client {
+    for _ in 0..20 {
+        wire.send(select).unwrap();
+        while let Some(frame) = wire.receive(Duration::from_millis(500)).unwrap() {
+            if let Some(reply) = client.read(&frame).filter(|reply| reply.kind() != Some(MessageType::Offer)) {
+                client.bind(&reply).unwrap();
+                return client;
+            }
+        }
+    }
+    panic!("no ACK for {client:?}");
+}
+
+/// What a client holds.
+pub(crate) fn lease_of(client: &Client) -> Lease {
+    client.lease.clone().expect("a lease")
+}
+
+/// Renews with the server that gave the lease; the time granted.
+pub(crate) fn renews(duo: &Duo, client: &mut Client) -> u32 {
+    let address = lease_of(client).address;
+    settle(duo, address);
+    let reply = client.renew(&mut duo.wire(), WAIT).unwrap();
+    assert_eq!(reply.message.yiaddr(), address, "the same address");
+    reply.lease_secs().unwrap()
+}
+
+/// Asks everybody (REBINDING); who answered first, and the time granted.
+pub(crate) fn rebinds(duo: &Duo, client: &mut Client) -> (Ipv4Addr, u32) {
+    let address = lease_of(client).address;
+    settle(duo, address);
+    let frame = client.rebinding().unwrap();
+    let reply = client.ask(&mut duo.wire(), &frame, WAIT).unwrap();
+    assert_eq!(reply.message.yiaddr(), address, "the same address");
+    let lease = client.bind(&reply).unwrap();
+    (lease.server, lease.secs)
+}
+
+/// Gives the address back.
+pub(crate) fn releases(duo: &Duo, client: &mut Client) {
+    let frame = client.release().unwrap();
+    duo.wire().send(&frame).unwrap();
+}
+
+/// Says that somebody else uses the address.
+pub(crate) fn declines(duo: &Duo, client: &mut Client) {
+    let frame = client.decline().unwrap();
+    duo.wire().send(&frame).unwrap();
+}
+
+/// Gives the interface the address, so that the kernel of the clients' namespace answers ARP for it.
+fn settle(duo: &Duo, address: Ipv4Addr) {
+    duo.clients.ip(&format!("addr replace {address}/24 dev c0")).unwrap();
+}
+
+/// A DISCOVER that nobody may answer; who does is told.
+pub(crate) fn offers(duo: &Duo, client: &mut Client, secs: u16, wait: Duration) -> Vec<Ipv4Addr> {
+    let mut wire: PacketSocket = duo.wire();
+    let discover = client.discover_after(secs);
+    wire.send(&discover).unwrap();
+    let mut servers = Vec::new();
+    let deadline = lab::now() + wait;
+    while let Some(left) = deadline.checked_duration_since(lab::now()).filter(|left| !left.is_zero()) {
+        let Some(frame) = wire.receive(left).unwrap() else { break };
+        if let Some(offer) = client.read(&frame) {
+            servers.extend(offer.server());
+        }
+    }
+    servers
+}

@@ -1,0 +1,158 @@
+//! Two of ours.
+
+use std::time::Duration;
+
+use tests::duo::{ADDRESSES, Duo, Kind, P, S, Setup};
+use tests::lab;
+use tests::need;
+
+use crate::act::{client, declines, joins, kernel, lease_of, offers, rebinds, releases, renews, stage};
+
+const OURS: [Kind; 2] = [Kind::Ours, Kind::Ours];
+
+fn duo(setup: &Setup, fast_path: &'static str) -> Duo {
+    let [primary, secondary] = setup.configurations();
+    Duo::new(OURS, [&primary, &secondary], fast_path).unwrap()
+}
+
+#[test]
+fn two_empty_servers_come_up_share_the_pool_and_serve() {
+    need!("pair::ours::first_start", stage());
+    let examples = [
+        include_str!("../../../dhcp-user/examples/gsb-primary.conf"),
+        include_str!("../../../dhcp-user/examples/gsb-secondary.conf"),
+    ];
+    // No probes, no cached answers: a test that waits is a slow test.
+    let without_ping = examples.map(|text| format!("ping-check false;\ndhcp-cache-threshold 0;\n{text}"));
+    let mut duo = Duo::new(OURS, [&without_ping[P], &without_ping[S]], "off").unwrap();
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    duo.wait("the split", |duo| duo.sides.iter().all(|side| side.count().get("backup") == Some(&25)));
+    let picture = duo.sides[P].failover().unwrap();
+    assert_eq!(picture["my_state"], "normal", "{picture}");
+    assert_eq!((&picture["pools"][0]["free"], &picture["pools"][0]["backup"]), (&26.into(), &25.into()), "{picture}");
+    assert_eq!(picture["if_partner_dies"]["own_addresses"], 26, "{picture}");
+
+    // New clients are answered by one server each (RFC 3074), and by both once they have waited.
+    let mut by_server = [0; 2];
+    for number in 0..16 {
+        let mut client = client(number);
+        let servers = offers(&duo, &mut client, 0, Duration::from_millis(150));
+        assert_eq!(servers.len(), 1, "client {number}: {servers:?}");
+        by_server[ADDRESSES.iter().position(|address| *address == servers[0]).unwrap()] += 1;
+    }
+    assert!(by_server.iter().all(|count| *count > 2), "{by_server:?}");
+    let mut servers = offers(&duo, &mut client(0), 9, Duration::from_millis(400));
+    servers.sort_unstable();
+    assert_eq!(servers, ADDRESSES);
+
+    // A first lease is MCLT, the next one whole; both files know it.
+    for server in [P, S] {
+        let mut client = joins(&duo, 100 + server as u16, server);
+        let address = lease_of(&client).address;
+        assert_eq!(lease_of(&client).secs, 3);
+        let is_told = |duo: &mut Duo| {
+            duo.sides.iter().all(|side| {
+                let record = side.record(address);
+                record.is_some_and(|record| {
+                    record.value("binding state") == Some("active")
+                        && record.value("tsfp") == record.value("atsfp")
+                        && record.value("atsfp").is_some()
+                })
+            })
+        };
+        duo.wait("the lease on both", is_told);
+        assert_eq!(renews(&duo, &mut client), 600);
+        duo.wait("the renewal on both", is_told);
+        releases(&duo, &mut client);
+        duo.wait_agreed(address, &["free", "backup"]);
+    }
+}
+
+#[test]
+fn either_server_may_be_killed_and_its_clients_keep_their_addresses() {
+    need!("pair::ours::kill", kernel());
+    let mut duo = duo(&Setup::default(), "generic");
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    for dead in [P, S] {
+        let alive = 1 - dead;
+        let mut kept = joins(&duo, 10 + dead as u16, dead);
+        let address = lease_of(&kept).address;
+        duo.wait_agreed(address, &["active"]);
+        duo.sides[dead].kill().unwrap();
+        // A reset is noticed at once.
+        duo.wait_for(Duration::from_secs(5), "interruption", |duo| {
+            duo.sides[alive].states().0 == "communications-interrupted"
+        });
+        let (server, secs) = rebinds(&duo, &mut kept);
+        assert_eq!((server, secs), (ADDRESSES[alive], 300), "what was agreed is promised whole");
+        let newcomer = joins(&duo, 20 + dead as u16, alive);
+        assert_eq!(lease_of(&newcomer).secs, 10, "a new client gets MCLT");
+        duo.sides[dead].start().unwrap();
+        duo.wait_normal();
+        duo.wait_agreed(lease_of(&newcomer).address, &["active"]);
+        duo.wait_agreed(address, &["active"]);
+        assert_eq!(renews(&duo, &mut kept), 300);
+    }
+}
+
+#[test]
+fn a_declined_address_is_nobodys_on_both() {
+    need!("pair::ours::decline", stage());
+    let mut duo = duo(&Setup::default(), "off");
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    let mut first = joins(&duo, 1, S);
+    let address = lease_of(&first).address;
+    duo.wait_agreed(address, &["active"]);
+    declines(&duo, &mut first);
+    duo.wait_agreed(address, &["abandoned"]);
+}
+
+#[test]
+fn an_operator_takes_a_server_down_and_back() {
+    need!("pair::ours::orders", stage());
+    let mut duo = duo(&Setup::default(), "off");
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    let kept = joins(&duo, 1, P);
+    duo.wait_agreed(lease_of(&kept).address, &["active"]);
+    let refused = duo.sides[S].order(&["partner-down"]).unwrap_err().to_string();
+    assert!(refused.contains("the partner is connected: it is not down"), "{refused}");
+
+    duo.sides[P].order(&["shutdown"]).unwrap();
+    duo.wait("the survivor alone", |duo| duo.sides[S].states().0 == "partner-down");
+    duo.sides[P].stop().unwrap();
+    // MCLT later the survivor has the whole pool, and gives whole leases.
+    duo.wait("the takeover", |duo| {
+        let picture = duo.sides[S].failover().unwrap();
+        picture["my_since"].as_u64().unwrap() + 18 < lab::unix_secs()
+    });
+    let addresses: Vec<_> = (0..19).map(|number| lease_of(&joins(&duo, 200 + number, S))).collect();
+    assert!(addresses.iter().all(|lease| lease.secs == 300), "{addresses:?}");
+    duo.sides[P].start().unwrap();
+    duo.wait("the way back", |duo| duo.sides[P].states().0 == "recover-wait" || duo.sides[P].states().0 == "normal");
+    duo.wait_normal();
+    // It was told to go, and has been away for longer than MCLT: there is nothing to wait for.
+    let picture = duo.sides[P].failover().unwrap();
+    let states: Vec<&str> = picture["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|step| step["who"] == "me")
+        .map(|step| step["to"].as_str().unwrap())
+        .collect();
+    assert_eq!(states, ["recover", "recover-done", "normal"], "{picture}");
+    for lease in addresses {
+        duo.wait_agreed(lease.address, &["active"]);
+    }
+    let page = duo.sides[P].order(&["status"]).unwrap();
+    for words in ["FAILOVER PEER    \"GSB\", primary here", "if the partner dies now:", "timeline"] {
+        assert!(page.contains(words), "{page}");
+    }
+}

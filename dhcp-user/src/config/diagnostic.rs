@@ -2,6 +2,7 @@
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use super::limits::EXCERPT_LEN_MAX;
 use super::span::{Location, Sources, Span};
 
 /// How bad it is.
@@ -124,16 +125,15 @@ impl Diagnostics {
 
     /// The line of a span, its number, and the bytes of the span within it.
     fn excerpt(&self, span: Span) -> (String, usize, std::ops::Range<usize>) {
-        let place = self.sources.locate(span);
-        let line = self.sources.line_text(span);
-        let start: usize = line.chars().take(place.column.saturating_sub(1)).map(char::len_utf8).sum();
+        let number = self.sources.locate(span).line;
+        let (before, rest) = self.sources.excerpt(span);
         let text = self.sources.text(span.file).get(span.start as usize..span.end as usize).unwrap_or_default();
+        let text = text.get(..EXCERPT_LEN_MAX).unwrap_or(text);
         let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let len = String::from_utf8_lossy(first).trim_end().len();
-        let end = start.saturating_add(len).min(line.len());
-        let start = start.min(line.len());
+        let len = String::from_utf8_lossy(first).trim_end().len().min(rest.len());
         // A span that ends inside a character that had to be replaced is drawn to the next boundary.
-        let end = (end..=line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len()).max(start);
-        (line, place.line, start..end)
+        let len = (len..=rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let start = before.len();
+        (before + &rest, number, start..start.saturating_add(len))
     }
 }

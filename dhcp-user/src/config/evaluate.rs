@@ -3,18 +3,18 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::Config;
 use super::classify::{Membership, Via};
 use super::context::{Context, Variables};
 use super::ids::{HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
+use super::limits::VALUE_LEN_MAX;
 use super::machine::Machine;
 use super::options::{OptionRef, SpaceId};
 use super::param::{PARAM_COUNT, Param};
 use super::span::Span;
 use super::statement::{Body, Target};
-
-/// Deepest nesting of option spaces within each other.
-const SPACE_DEPTH_MAX: usize = 8;
 
 /// What an answer depended on besides the question and the configuration: if anything, the kernel must not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -61,6 +61,10 @@ impl Depends {
         }
     }
 }
+
+/// Bytes of option spaces that are known already, and where the first option of each was set. A space that is being
+/// worked out counts as empty: within itself it cannot be written.
+type SpaceBytes = HashMap<SpaceId, Option<(Vec<u8>, Span)>>;
 
 /// The scopes that apply to a packet.
 #[derive(Debug, Clone, Copy)]
@@ -156,8 +160,8 @@ pub struct Evaluation {
     pub(super) option_places: [u16; 256],
     /// The same for each parameter.
     pub(super) param_places: [u16; PARAM_COUNT],
-    /// Whether an option of another space has been assigned.
-    pub(super) has_spaces: bool,
+    /// Places of the options of other spaces.
+    pub(super) space_places: HashMap<OptionRef, usize>,
     /// Whether `variables` has been filled.
     pub(super) has_variables: bool,
 }
@@ -176,7 +180,7 @@ impl Default for Evaluation {
             entries: Vec::new(),
             option_places: [0; 256],
             param_places: [0; PARAM_COUNT],
-            has_spaces: false,
+            space_places: HashMap::new(),
             has_variables: false,
         }
     }
@@ -312,12 +316,13 @@ impl Evaluation {
 
     /// Puts options of other spaces into the options that carry them.
     pub(super) fn encapsulate(&mut self, config: &Config) {
-        if !self.has_spaces {
+        if self.space_places.is_empty() {
             return;
         }
         if let Some(site) = self.param(Param::SiteOptionSpace).and_then(|name| config.space_of_bytes(name)) {
             self.site_options(site);
         }
+        let mut known = SpaceBytes::new();
         let vendor = self.param(Param::VendorOptionSpace).and_then(|name| config.space_of_bytes(name));
         let vendor = vendor.map(|space| (OptionRef { space: SpaceId::DHCP, code: 43 }, space));
         for (option, space) in vendor.into_iter().chain(config.encapsulations.iter().copied()) {
@@ -329,7 +334,7 @@ impl Evaluation {
             if self.option(code).is_some() {
                 continue;
             }
-            if let Some((bytes, origin)) = self.space_bytes(config, space, 0) {
+            if let Some((bytes, origin)) = self.space_bytes(config, space, &mut known) {
                 let target = Target::Option(option);
                 if self.place(target).is_none() {
                     self.add_place(target, origin);
@@ -369,10 +374,17 @@ impl Evaluation {
     }
 
     /// The options of a space, ascending, as one option carries them; and where the first of them was set.
-    fn space_bytes(&self, config: &Config, space: SpaceId, depth: usize) -> Option<(Vec<u8>, Span)> {
-        if depth >= SPACE_DEPTH_MAX {
-            return None;
+    fn space_bytes(&self, config: &Config, space: SpaceId, known: &mut SpaceBytes) -> Option<(Vec<u8>, Span)> {
+        if let Some(bytes) = known.get(&space) {
+            return bytes.clone();
         }
+        known.insert(space, None);
+        let bytes = self.write_space(config, space, known);
+        known.insert(space, bytes.clone());
+        bytes
+    }
+
+    fn write_space(&self, config: &Config, space: SpaceId, known: &mut SpaceBytes) -> Option<(Vec<u8>, Span)> {
         let mut found: Vec<(u32, Vec<u8>, Span)> = Vec::new();
         for entry in &self.entries {
             if let (Target::Option(option), Some(data)) = (entry.target, &entry.data)
@@ -381,10 +393,13 @@ impl Evaluation {
                 found.push((option.code, data.to_vec(), entry.origin));
             }
         }
-        for (outer, inner) in &config.encapsulations {
-            if outer.space == space
-                && !found.iter().any(|(code, _, _)| *code == outer.code)
-                && let Some((bytes, origin)) = self.space_bytes(config, *inner, depth.saturating_add(1))
+        let first = config.encapsulations.partition_point(|(outer, _)| outer.space < space);
+        for (outer, inner) in config.encapsulations.get(first..).unwrap_or_default() {
+            if outer.space != space {
+                break;
+            }
+            if self.option_of(*outer).is_none()
+                && let Some((bytes, origin)) = self.space_bytes(config, *inner, known)
             {
                 found.push((outer.code, bytes, origin));
             }
@@ -403,6 +418,9 @@ impl Evaluation {
             }
             out.extend_from_slice(len.get(4_usize.saturating_sub(width)..)?);
             out.extend_from_slice(&data);
+            if out.len() > VALUE_LEN_MAX {
+                return None;
+            }
         }
         Some((out, origin))
     }
@@ -433,35 +451,42 @@ impl Config {
             .or_else(|| chain.pool.map(|id| self.pool(id).shared_network));
         let network_scope = network.map_or(ScopeId(0), |id| self.shared_network(id).scope);
         let base = chain.subnet.map_or(network_scope, |id| self.subnet(id).scope);
-        order.extend_from_slice(self.path(base));
-        let mut limit = self.path(base);
+        order.extend_from_slice(self.outer(base));
+        order.push(base);
+        let mut limit = base;
         if let Some(pool) = chain.pool {
             let scope = self.pool(pool).scope;
-            order.extend_from_slice(self.below(scope, self.path(network_scope)));
-            limit = self.path(scope);
+            self.add_below(scope, network_scope, &mut order);
+            limit = scope;
         }
         for member in chain.membership.members.iter().rev() {
             let scope = match member.via {
                 Via::Subclass(id) => self.subclass(id).scope,
                 Via::Class | Via::Spawned => self.class(member.class).scope,
             };
-            order.extend_from_slice(self.below(scope, limit));
+            self.add_below(scope, limit, &mut order);
         }
         if let Some(host) = chain.host {
-            order.extend_from_slice(self.below(self.host(host).scope, limit));
+            self.add_below(self.host(host).scope, limit, &mut order);
         }
         order
     }
 
-    fn path(&self, scope: ScopeId) -> &[ScopeId] {
-        self.scopes.get(scope.0).map_or(&[], |scope| &scope.path)
+    /// The scopes around a scope, from the outermost.
+    fn outer(&self, scope: ScopeId) -> &[ScopeId] {
+        self.scopes.get(scope.0).map_or(&[], |scope| &scope.outer)
     }
 
-    /// The scopes around `scope` and itself, from the outermost, without those at or outside of `limit`.
-    fn below(&self, scope: ScopeId, limit: &[ScopeId]) -> &[ScopeId] {
-        let path = self.path(scope);
-        let first = path.iter().rposition(|scope| limit.contains(scope)).map_or(0, |place| place.saturating_add(1));
-        path.get(first..).unwrap_or_default()
+    /// Adds the scopes around `scope` and itself, from the outermost, without those at or outside of `limit`.
+    fn add_below(&self, scope: ScopeId, limit: ScopeId, order: &mut Vec<ScopeId>) {
+        let has_run = |scope: &ScopeId| *scope == limit || self.outer(limit).contains(scope);
+        if has_run(&scope) {
+            return;
+        }
+        let outer = self.outer(scope);
+        let first = outer.iter().rposition(has_run).map_or(0, |place| place.saturating_add(1));
+        order.extend_from_slice(outer.get(first..).unwrap_or_default());
+        order.push(scope);
     }
 
     /// Runs a hook; its options, logs, executions and variables are added to `evaluation`.

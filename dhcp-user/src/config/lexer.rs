@@ -40,131 +40,157 @@ pub(super) enum LexError {
     BadHexEscape,
 }
 
-/// Splits a file into tokens; the last one is [`Kind::End`].
-pub(super) fn tokenize(text: &[u8], file: FileId) -> (Vec<Token>, Vec<(LexError, Span)>) {
-    let mut lexer = Lexer { text, at: 0, file, tokens: Vec::with_capacity(text.len() / 6), errors: Vec::new() };
-    lexer.run();
-    (lexer.tokens, lexer.errors)
+/// What a byte means to the lexer where a token may begin, or go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Blank,
+    Digit,
+    /// `a` to `f`: a letter, and a hexadecimal digit.
+    Hex,
+    /// Any other letter.
+    Letter,
+    /// `-` and `_`, which go on with a name.
+    Joint,
+    Other,
 }
 
-struct Lexer<'t> {
-    text: &'t [u8],
-    at: usize,
-    file: FileId,
-    tokens: Vec<Token>,
-    errors: Vec<(LexError, Span)>,
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Other; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c => Class::Blank,
+            b'0'..=b'9' => Class::Digit,
+            b'a'..=b'f' | b'A'..=b'F' => Class::Hex,
+            b'g'..=b'z' | b'G'..=b'Z' => Class::Letter,
+            b'-' | b'_' => Class::Joint,
+            _ => Class::Other,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn class(byte: u8) -> Class {
+    CLASSES[usize::from(byte)]
 }
 
-impl Lexer<'_> {
-    fn peek(&self) -> Option<u8> {
-        self.text.get(self.at).copied()
-    }
+/// Whether a byte would go on with a word or number before it.
+pub(super) fn is_word_byte(byte: u8) -> bool {
+    !matches!(class(byte), Class::Blank | Class::Other)
+}
 
-    fn bump(&mut self) {
-        self.at = self.at.saturating_add(1);
-    }
-
-    fn span_from(&self, start: usize) -> Span {
-        Span { file: self.file, start: start as u32, end: self.at as u32 }
-    }
-
-    fn push(&mut self, kind: Kind, start: usize) {
-        let span = self.span_from(start);
-        if self.at.saturating_sub(start) > TOKEN_LEN_MAX {
-            self.errors.push((LexError::TooLong, span));
-        }
-        self.tokens.push(Token { kind, span });
-    }
-
-    fn run(&mut self) {
-        while let Some(byte) = self.peek() {
-            let start = self.at;
-            match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c => self.bump(),
+/// The token that begins at or behind `at`; [`Kind::End`] when there is none.
+///
+/// Tokens are read one by one as the parser asks for them: a list of them would be larger than the text.
+pub(super) fn scan(text: &[u8], file: FileId, at: usize) -> Token {
+    let mut start = at;
+    let kind = loop {
+        let Some(&byte) = text.get(start) else {
+            start = text.len();
+            break Kind::End;
+        };
+        match class(byte) {
+            Class::Blank => {}
+            Class::Digit => break Kind::Number,
+            Class::Hex | Class::Letter => break Kind::Name,
+            Class::Joint | Class::Other => match byte {
                 b'#' => {
-                    while self.peek().is_some_and(|byte| byte != b'\n') {
-                        self.bump();
-                    }
+                    let rest = text.get(start..).unwrap_or_default();
+                    start = start.saturating_add(rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len()));
+                    continue;
                 }
-                b'"' => self.string(start),
-                b'0'..=b'9' => self.number(start),
-                b'-' if self.text.get(start.saturating_add(1)).is_some_and(u8::is_ascii_digit) => self.number(start),
-                b'a'..=b'z' | b'A'..=b'Z' => self.word(start),
-                _ => {
-                    self.bump();
-                    self.push(Kind::Punct(byte), start);
-                }
-            }
+                b'"' => break Kind::String,
+                b'-' if text.get(start.saturating_add(1)).is_some_and(u8::is_ascii_digit) => break Kind::Number,
+                _ => break Kind::Punct(byte),
+            },
         }
-        let start = self.at;
-        self.push(Kind::End, start);
-    }
+        start = start.saturating_add(1);
+    };
+    let rest = text.get(start..).unwrap_or_default();
+    let (kind, len) = match kind {
+        Kind::Number => number(rest),
+        Kind::Name | Kind::NumberOrName => word(rest),
+        Kind::String => (kind, string_len(rest)),
+        Kind::Punct(_) => (kind, 1),
+        Kind::End => (kind, 0),
+    };
+    // Offsets are 32 bits: the limit on the length of the text holds them there.
+    let span = Span { file, start: start as u32, end: start.saturating_add(len) as u32 };
+    Token { kind, span }
+}
 
-    fn string(&mut self, start: usize) {
-        self.bump();
-        loop {
-            match self.peek() {
-                None => {
-                    let span = self.span_from(start).first();
-                    self.errors.push((LexError::UnendedString, span));
-                    break;
-                }
-                Some(b'"') => {
-                    self.bump();
-                    break;
-                }
+/// Digits first: becomes a hexadecimal octet or a name as soon as something says so (dhcpd: read_number).
+fn number(text: &[u8]) -> (Kind, usize) {
+    let is_hexadecimal = matches!(text, [b'0', b'x' | b'X', digit, ..] if digit.is_ascii_hexdigit());
+    let (mut kind, first) = if is_hexadecimal { (Kind::NumberOrName, 2) } else { (Kind::Number, 1) };
+    for (place, &byte) in text.iter().enumerate().skip(first) {
+        match class(byte) {
+            Class::Digit => {}
+            Class::Hex if kind != Kind::Name => kind = Kind::NumberOrName,
+            Class::Hex | Class::Letter | Class::Joint => kind = Kind::Name,
+            Class::Blank | Class::Other => return (kind, place),
+        }
+    }
+    (kind, text.len())
+}
+
+fn word(text: &[u8]) -> (Kind, usize) {
+    let mut kind = Kind::NumberOrName;
+    for (place, &byte) in text.iter().enumerate() {
+        match class(byte) {
+            Class::Hex | Class::Digit => {}
+            Class::Joint | Class::Letter => kind = Kind::Name,
+            Class::Blank | Class::Other => return (kind, place),
+        }
+    }
+    (kind, text.len())
+}
+
+/// Length of a string with its quotes; up to the end of the text when it has no end.
+fn string_len(text: &[u8]) -> usize {
+    let mut at = 1_usize;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => return at.saturating_add(1),
+            b'\\' => at = at.saturating_add(2),
+            _ => at = at.saturating_add(1),
+        }
+    }
+    text.len()
+}
+
+/// What is wrong with a token itself, and where.
+pub(super) fn faults(raw: &[u8], token: Token) -> Vec<(LexError, Span)> {
+    let mut faults = Vec::new();
+    if token.kind == Kind::String {
+        let place = |at: usize| token.span.start.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+        let mut at = 1_usize;
+        let is_ended = loop {
+            match raw.get(at) {
+                None => break false,
+                Some(b'"') => break true,
                 Some(b'\\') => {
-                    let escape = self.at;
-                    self.bump();
-                    if self.peek() == Some(b'x') {
-                        let digits = self.text.get(self.at.saturating_add(1)..self.at.saturating_add(3));
-                        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                            let span = self.span_from(escape);
-                            self.errors.push((LexError::BadHexEscape, span));
-                        }
+                    let digits = raw.get(at.saturating_add(2)..at.saturating_add(4));
+                    if raw.get(at.saturating_add(1)) == Some(&b'x')
+                        && !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+                    {
+                        let end = place(at.saturating_add(2));
+                        faults.push((LexError::BadHexEscape, Span { start: place(at), end, ..token.span }));
                     }
-                    self.bump();
-                    self.at = self.at.min(self.text.len());
+                    at = at.saturating_add(2);
                 }
-                Some(_) => self.bump(),
+                Some(_) => at = at.saturating_add(1),
             }
+        };
+        if !is_ended {
+            faults.push((LexError::UnendedString, token.span.first()));
         }
-        self.push(Kind::String, start);
     }
-
-    /// Digits first: becomes a hexadecimal octet or a name as soon as something says so (dhcpd: read_number).
-    fn number(&mut self, start: usize) {
-        let mut kind = Kind::Number;
-        self.bump();
-        while let Some(byte) = self.peek() {
-            let is_hex_prefix = self.at == start.saturating_add(1)
-                && self.text.get(start) == Some(&b'0')
-                && matches!(byte, b'x' | b'X')
-                && self.text.get(self.at.saturating_add(1)).is_some_and(u8::is_ascii_hexdigit);
-            kind = match byte {
-                b'0'..=b'9' => kind,
-                _ if is_hex_prefix => Kind::NumberOrName,
-                b'a'..=b'f' | b'A'..=b'F' if kind != Kind::Name => Kind::NumberOrName,
-                b'-' | b'_' | b'a'..=b'z' | b'A'..=b'Z' => Kind::Name,
-                _ => break,
-            };
-            self.bump();
-        }
-        self.push(kind, start);
+    if raw.len() > TOKEN_LEN_MAX {
+        faults.push((LexError::TooLong, token.span));
     }
-
-    fn word(&mut self, start: usize) {
-        let mut kind = Kind::NumberOrName;
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'a'..=b'f' | b'A'..=b'F' | b'0'..=b'9' => {}
-                b'-' | b'_' | b'g'..=b'z' | b'G'..=b'Z' => kind = Kind::Name,
-                _ => break,
-            }
-            self.bump();
-        }
-        self.push(kind, start);
-    }
+    faults
 }
 
 /// The bytes a quoted string stands for (reference section 1: escapes).
@@ -215,6 +241,21 @@ pub(super) fn unquote(raw: &[u8]) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All tokens of a text, and what is wrong with them.
+    fn tokenize(text: &[u8], file: FileId) -> (Vec<Token>, Vec<(LexError, Span)>) {
+        let (mut tokens, mut errors) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        loop {
+            let token = scan(text, file, at);
+            at = token.span.end as usize;
+            errors.extend(faults(&text[token.span.start as usize..at], token));
+            tokens.push(token);
+            if token.kind == Kind::End {
+                return (tokens, errors);
+            }
+        }
+    }
 
     fn kinds(text: &str) -> Vec<(Kind, String)> {
         let (tokens, errors) = tokenize(text.as_bytes(), FileId(0));

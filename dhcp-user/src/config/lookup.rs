@@ -1,8 +1,9 @@
 //! Finding things by what a packet carries: addresses, identifiers. Built once, when the configuration is complete.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use dhcp_ebpf::wire::dhcp::HwAddr;
 
@@ -14,8 +15,36 @@ use super::options::OptionRef;
 use super::param::{FACILITIES, Param};
 use super::statement::{Expr, ExprKind, StatementKind};
 
-/// Hosts by a value they carry, in order of declaration.
-type HostsByValue = HashMap<Arc<[u8]>, Vec<HostId>>;
+/// Hosts that carry the same value, in order of declaration: nearly always one, which needs no list.
+#[derive(Debug, Clone)]
+enum Hosts {
+    One([HostId; 1]),
+    #[expect(clippy::box_collection, reason = "rare, and the table is a third smaller")]
+    Many(Box<Vec<HostId>>),
+}
+
+impl Hosts {
+    fn as_slice(&self) -> &[HostId] {
+        match self {
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
+
+    fn push(&mut self, id: HostId) {
+        match self {
+            Self::One([first]) => *self = Self::Many(Box::new(vec![*first, id])),
+            Self::Many(many) => many.push(id),
+        }
+    }
+}
+
+/// Hosts by a value they carry.
+type HostsBy<K> = HashMap<K, Hosts>;
+
+fn add_host<K: std::hash::Hash + Eq>(hosts: &mut HostsBy<K>, value: K, id: HostId) {
+    hosts.entry(value).and_modify(|known| known.push(id)).or_insert(Hosts::One([id]));
+}
 
 /// Indexes over the model.
 #[derive(Debug, Clone, Default)]
@@ -24,10 +53,10 @@ pub(super) struct Lookup {
     subnets: Vec<(u32, HashMap<u32, SubnetId>)>,
     /// Ranges by first address: last address and pool.
     ranges: Vec<(u32, u32, PoolId)>,
-    by_hw: HashMap<HwAddr, Vec<HostId>>,
-    by_client_id: HostsByValue,
+    by_hw: HostsBy<HwAddr>,
+    by_client_id: HostsBy<Arc<[u8]>>,
     /// For each option that identifies hosts, in order of appearance: hosts by value.
-    by_identifier: Vec<(OptionRef, HostsByValue)>,
+    by_identifier: Vec<(OptionRef, HostsBy<Arc<[u8]>>)>,
     /// Left sides that classes compare with a constant: each is evaluated once per packet.
     pub(super) class_values: Vec<Expr>,
     /// For each class whose `match if` is such a comparison: the place of its left side, and the constant.
@@ -76,13 +105,15 @@ impl Config {
     }
 
     fn index_hosts(&mut self) {
+        let with_hw = self.hosts.iter().filter(|host| host.hw.is_some()).count();
+        self.lookup.by_hw.reserve(with_hw);
         for (place, host) in self.hosts.iter().enumerate() {
             let id = HostId(place);
             if let Some(hw) = host.hw {
-                self.lookup.by_hw.entry(hw).or_default().push(id);
+                add_host(&mut self.lookup.by_hw, hw, id);
             }
             if let Some(client_id) = &host.client_id {
-                self.lookup.by_client_id.entry(Arc::clone(client_id)).or_default().push(id);
+                add_host(&mut self.lookup.by_client_id, Arc::clone(client_id), id);
             }
             if let Some((option, value)) = &host.identifier {
                 let at = match self.lookup.by_identifier.iter().position(|(known, _)| known == option) {
@@ -93,7 +124,7 @@ impl Config {
                     }
                 };
                 if let Some((_, hosts)) = self.lookup.by_identifier.get_mut(at) {
-                    hosts.entry(Arc::clone(value)).or_default().push(id);
+                    add_host(hosts, Arc::clone(value), id);
                 }
             }
         }
@@ -103,7 +134,7 @@ impl Config {
         for class in &self.classes {
             let test = match &class.match_if {
                 Some(Expr::Equal(sides)) => match &**sides {
-                    [left, Expr::Const(bytes)] if left.kind() == ExprKind::Data => {
+                    [left, Expr::Const(bytes)] if left.kind() == ExprKind::Data && left.is_short() => {
                         let known = self.lookup.class_values.iter().position(|value| value == left);
                         let place = known.unwrap_or_else(|| {
                             self.lookup.class_values.push(left.clone());
@@ -181,13 +212,13 @@ impl Config {
     /// Host declarations with this client identifier, in order of declaration.
     #[must_use]
     pub fn hosts_by_client_id(&self, client_id: &[u8]) -> &[HostId] {
-        self.lookup.by_client_id.get(client_id).map_or(&[], |hosts| hosts)
+        self.lookup.by_client_id.get(client_id).map_or(&[], Hosts::as_slice)
     }
 
     /// Host declarations with this hardware address, in order of declaration.
     #[must_use]
     pub fn hosts_by_hw(&self, hw: &HwAddr) -> &[HostId] {
-        self.lookup.by_hw.get(hw).map_or(&[], |hosts| hosts)
+        self.lookup.by_hw.get(hw).map_or(&[], Hosts::as_slice)
     }
 
     /// Host declarations whose `host-identifier` the packet carries: those of the first such option that is there.
@@ -197,7 +228,7 @@ impl Config {
             let wanted = Expr::Option(*option);
             let mut machine = Machine::new(self, context);
             if let Some(found) = machine.data(&wanted).and_then(|value| hosts.get(&*value)) {
-                return found.clone();
+                return found.as_slice().to_vec();
             }
         }
         Vec::new()

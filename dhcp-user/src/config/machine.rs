@@ -6,12 +6,15 @@
 mod expression;
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::Config;
 use super::context::{Context, VariableValue};
 use super::evaluate::{Entry, Evaluation, Execution, LogLine};
-use super::limits::{CALL_DEPTH_MAX, STEPS_MAX};
+use super::limits::{CALL_DEPTH_MAX, STEPS_MAX, VALUE_LEN_MAX};
 use super::options::{OptionRef, SpaceId};
 use super::span::Span;
 use super::statement::{Expr, ExprKind, Function, Mode, Statement, StatementKind, Target};
@@ -31,7 +34,7 @@ enum Flow {
 enum Slot<'c> {
     Ready(Arc<[u8]>),
     Lazy(&'c Expr),
-    Join(Vec<Self>),
+    Join(VecDeque<Self>),
 }
 
 /// The state of one evaluation.
@@ -41,10 +44,10 @@ pub(super) struct Machine<'c> {
     pub(super) out: Evaluation,
     slots: Vec<(Slot<'c>, Span)>,
     /// Variables set in this evaluation: what they hold does not depend on the lease.
-    assigned: Vec<&'c str>,
+    assigned: HashSet<&'c str>,
     /// Parameters of the function that runs.
     locals: Vec<(&'c str, Option<VariableValue>)>,
-    functions: Vec<(&'c str, &'c Function)>,
+    functions: HashMap<&'c str, &'c Function>,
     returned: Option<VariableValue>,
     pub(super) steps: u32,
     calls: usize,
@@ -60,9 +63,9 @@ impl<'c> Machine<'c> {
             context,
             out: Evaluation::default(),
             slots: Vec::new(),
-            assigned: Vec::new(),
+            assigned: HashSet::new(),
             locals: Vec::new(),
-            functions: Vec::new(),
+            functions: HashMap::new(),
             returned: None,
             steps: 0,
             calls: 0,
@@ -139,8 +142,7 @@ impl<'c> Machine<'c> {
             }
             StatementKind::Unset(name) => self.set(name, None),
             StatementKind::Define(name, function) => {
-                self.functions.retain(|(known, _)| *known != &**name);
-                self.functions.push((name, function));
+                self.functions.insert(name, function);
             }
             StatementKind::Eval(value) => {
                 self.value(value);
@@ -193,9 +195,7 @@ impl<'c> Machine<'c> {
             Some(value) => self.out.variables.set(name, value),
             None => self.out.variables.unset(name),
         }
-        if !self.assigned.contains(&name) {
-            self.assigned.push(name);
-        }
+        self.assigned.insert(name);
     }
 
     /// Copies the lease's variables before the first of them is changed.
@@ -227,13 +227,18 @@ impl<'c> Machine<'c> {
         match mode {
             Mode::Supersede => *slot = new,
             Mode::Default => return,
-            Mode::Append => {
-                let old = std::mem::replace(slot, Slot::Join(Vec::new()));
-                *slot = Slot::Join(vec![old, new]);
-            }
-            Mode::Prepend => {
-                let old = std::mem::replace(slot, Slot::Join(Vec::new()));
-                *slot = Slot::Join(vec![new, old]);
+            Mode::Append | Mode::Prepend => {
+                // One list, however often something is added: a list in a list would be as deep as it is long.
+                let mut parts = match std::mem::replace(slot, Slot::Ready(Arc::default())) {
+                    Slot::Join(parts) => parts,
+                    old => VecDeque::from([old]),
+                };
+                if mode == Mode::Append {
+                    parts.push_back(new);
+                } else {
+                    parts.push_front(new);
+                }
+                *slot = Slot::Join(parts);
             }
         }
         *origin = span;
@@ -282,6 +287,10 @@ impl<'c> Machine<'c> {
             Slot::Join(parts) => {
                 let mut out = Vec::new();
                 for part in parts {
+                    self.steps = self.steps.saturating_add(1);
+                    if self.steps > STEPS_MAX || out.len() > VALUE_LEN_MAX {
+                        return None;
+                    }
                     out.extend_from_slice(&self.slot_value(part)?);
                 }
                 Some(out.into())
@@ -305,6 +314,7 @@ pub(super) fn fold(expr: Expr) -> Expr {
         ExprKind::Number => machine.number(&expr).map(Expr::Number),
         ExprKind::Boolean | ExprKind::Any => None,
     };
+    drop(machine);
     folded.unwrap_or(expr)
 }
 
@@ -317,7 +327,7 @@ impl Evaluation {
                 let code = usize::try_from(code).ok()?;
                 self.option_places.get(code).copied()?.checked_sub(1).map(usize::from)
             }
-            Target::Option(_) => self.entries.iter().position(|entry| entry.target == target),
+            Target::Option(option) => self.space_places.get(&option).copied(),
         }
     }
 
@@ -336,7 +346,9 @@ impl Evaluation {
                     *slot = place;
                 }
             }
-            Target::Option(_) => self.has_spaces = true,
+            Target::Option(option) => {
+                self.space_places.insert(option, self.entries.len().saturating_sub(1));
+            }
         }
     }
 }

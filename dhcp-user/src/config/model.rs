@@ -174,7 +174,7 @@ impl Range {
 }
 
 /// Whom a permit speaks of (reference section 5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PermitKind {
     /// Clients with a host declaration.
     KnownClients,

@@ -5,7 +5,7 @@ use super::domain;
 use super::evaluate::LogPriority;
 use super::options::{Elem, OptionRef, OptionType, Repeat};
 use super::param::{Param, ParamKind};
-use super::statement::{Arith, Expr, Function, Mode, Pattern, Statement, StatementKind, Target};
+use super::statement::{Arith, Case, Expr, Function, Mode, Pattern, Statement, StatementKind, Target};
 
 /// Indentation of one level, in spaces.
 const STEP: usize = 2;
@@ -51,8 +51,9 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
         }
         StatementKind::Switch { on, cases, body } => {
             line(indent, &format!("switch ({}) {{", expression(on, config)), out);
+            let mut cases = &**cases;
             for (place, statement) in body.iter().enumerate() {
-                write_labels(cases, place, config, indent, out);
+                cases = write_labels(cases, place, config, indent, out);
                 write_statement(statement, config, inner, out);
             }
             write_labels(cases, body.len(), config, indent, out);
@@ -105,13 +106,19 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
     }
 }
 
-fn write_labels(cases: &[super::statement::Case], place: usize, config: &Config, indent: usize, out: &mut String) {
-    for case in cases.iter().filter(|case| case.first == place) {
+/// Writes the labels at one place; they are in the order of their places. Returns the others.
+fn write_labels<'c>(cases: &'c [Case], place: usize, config: &Config, indent: usize, out: &mut String) -> &'c [Case] {
+    let mut rest = cases;
+    while let [case, others @ ..] = rest
+        && case.first <= place
+    {
         match &case.value {
             Some(value) => line(indent, &format!("case {}:", expression(value, config)), out),
             None => line(indent, "default:", out),
         }
+        rest = others;
     }
+    rest
 }
 
 fn assignment(mode: Mode, target: Target, value: &Expr, is_literal: bool, config: &Config) -> String {

@@ -1,7 +1,9 @@
 //! Places in the text: which file, which bytes; and how the file came to be read.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use super::limits::EXCERPT_LEN_MAX;
 
 /// A file of the configuration, by the order of its first opening; the main file is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -53,11 +55,50 @@ impl fmt::Display for Location {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
     name: String,
-    text: Arc<[u8]>,
-    /// Offsets of the first byte of each line.
-    lines: Arc<[u32]>,
+    text: Arc<Vec<u8>>,
+    /// For each piece of [`PIECE_LEN`] bytes: number of lines that end before it, and where the line begins that it
+    /// goes on with. Found when first asked for: a text without findings needs none.
+    lines: OnceLock<Arc<[(u32, u32)]>>,
     /// The `include` that opened it; `None` for the main file.
     included_at: Option<Span>,
+}
+
+/// Bytes of text whose line ends are counted together.
+const PIECE_LEN: usize = 4096;
+
+impl Source {
+    fn lines(&self) -> &[(u32, u32)] {
+        self.lines.get_or_init(|| {
+            let mut lines = vec![(0, 0)];
+            let (mut count, mut start) = (0_u32, 0_u32);
+            for (place, piece) in self.text.chunks(PIECE_LEN).enumerate() {
+                count = count.saturating_add(line_ends(piece));
+                if let Some(end) = piece.iter().rposition(|byte| *byte == b'\n') {
+                    let behind = place.saturating_mul(PIECE_LEN).saturating_add(end).saturating_add(1);
+                    start = u32::try_from(behind).unwrap_or(u32::MAX);
+                }
+                lines.push((count, start));
+            }
+            lines.into()
+        })
+    }
+
+    /// Number of the line that an offset is on, from 1, and where it begins.
+    fn line_at(&self, at: u32) -> (usize, usize) {
+        let at = (at as usize).min(self.text.len());
+        let piece = at.checked_div(PIECE_LEN).unwrap_or(0);
+        let first = piece.saturating_mul(PIECE_LEN);
+        let (count, start) = self.lines().get(piece).copied().unwrap_or((0, 0));
+        let inside = self.text.get(first..at).unwrap_or_default();
+        let line = count.saturating_add(line_ends(inside)).saturating_add(1);
+        let behind =
+            inside.iter().rposition(|byte| *byte == b'\n').map(|end| first.saturating_add(end).saturating_add(1));
+        (line as usize, behind.unwrap_or(start as usize))
+    }
+}
+
+fn line_ends(text: &[u8]) -> u32 {
+    text.iter().map(|byte| u32::from(*byte == b'\n')).sum()
 }
 
 /// All opened files: turns spans into places.
@@ -68,16 +109,9 @@ pub struct Sources {
 
 impl Sources {
     /// Takes in a file.
-    pub(super) fn add(&mut self, name: String, text: Arc<[u8]>, included_at: Option<Span>) -> FileId {
+    pub(super) fn add(&mut self, name: String, text: Arc<Vec<u8>>, included_at: Option<Span>) -> FileId {
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
-        let mut lines = vec![0];
-        lines.extend(
-            text.iter()
-                .enumerate()
-                .filter(|(_, byte)| **byte == b'\n')
-                .map(|(at, _)| u32::try_from(at.saturating_add(1)).unwrap_or(u32::MAX)),
-        );
-        self.files.push(Source { name, text, lines: lines.into(), included_at });
+        self.files.push(Source { name, text, lines: OnceLock::new(), included_at });
         id
     }
 
@@ -109,23 +143,28 @@ impl Sources {
         let Some(source) = self.source(span.file) else {
             return Location { file: String::new(), line: 0, column: 0 };
         };
-        let line = source.lines.partition_point(|&start| start <= span.start).max(1);
-        let start = source.lines.get(line.saturating_sub(1)).copied().unwrap_or(0) as usize;
+        let (line, start) = source.line_at(span.start);
         let before = source.text.get(start..(span.start as usize).min(source.text.len())).unwrap_or_default();
-        let column = String::from_utf8_lossy(before).chars().count().saturating_add(1);
+        let column = if before.is_ascii() { before.len() } else { String::from_utf8_lossy(before).chars().count() };
+        let column = column.saturating_add(1);
         Location { file: source.name.clone(), line, column }
     }
 
-    /// The whole line that `span` starts on, without its end, with bytes that are not UTF-8 replaced.
+    /// The line that `span` starts on, without its end: the piece of it around the span, cut to
+    /// [`EXCERPT_LEN_MAX`] bytes on either side; in front what is before the span, then the rest. Bytes that are not
+    /// UTF-8 are replaced.
     #[must_use]
-    pub fn line_text(&self, span: Span) -> String {
+    pub fn excerpt(&self, span: Span) -> (String, String) {
         let Some(source) = self.source(span.file) else {
-            return String::new();
+            return (String::new(), String::new());
         };
-        let line = source.lines.partition_point(|&start| start <= span.start);
-        let start = source.lines.get(line.saturating_sub(1)).copied().unwrap_or(0) as usize;
-        let rest = source.text.get(start..).unwrap_or_default();
-        let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        String::from_utf8_lossy(line).trim_end_matches('\r').to_owned()
+        let (_, start) = source.line_at(span.start);
+        let at = (span.start as usize).min(source.text.len());
+        let before = source.text.get(start.max(at.saturating_sub(EXCERPT_LEN_MAX))..at).unwrap_or_default();
+        let rest = source.text.get(at..).unwrap_or_default();
+        let rest = rest.get(..EXCERPT_LEN_MAX).unwrap_or(rest);
+        let rest = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (text(before), text(rest).trim_end_matches('\r').to_owned())
     }
 }

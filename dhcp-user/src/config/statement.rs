@@ -281,6 +281,12 @@ impl Expr {
         }
     }
 
+    /// Whether it is of a few parts only, so that two of them are compared at once.
+    pub(super) fn is_short(&self) -> bool {
+        let children = self.children();
+        children.len() <= 4 && children.iter().all(|child| child.children().is_empty())
+    }
+
     /// Whether the value is the same for every packet.
     pub(super) fn is_constant(&self) -> bool {
         match self {
@@ -342,8 +348,8 @@ pub(super) enum ScopeKind {
 pub(super) struct Scope {
     pub(super) kind: ScopeKind,
     pub(super) parent: Option<ScopeId>,
-    /// From the root to this scope itself.
-    pub(super) path: Box<[ScopeId]>,
+    /// From the root to the parent: one list for all children of a scope, of which a host may be the hundred-thousandth.
+    pub(super) outer: Arc<[ScopeId]>,
     pub(super) statements: Vec<Statement>,
     pub(super) span: Span,
     pub(super) authoritative: bool,

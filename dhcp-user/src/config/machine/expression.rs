@@ -28,7 +28,7 @@ impl<'c> Machine<'c> {
         if let Some((_, value)) = self.locals.iter().rev().find(|(local, _)| *local == name) {
             return value.clone();
         }
-        if !self.assigned.contains(&name) {
+        if !self.assigned.contains(name) {
             self.out.depends.lease = true;
         }
         let variables = if self.out.has_variables { &self.out.variables } else { self.context.variables };
@@ -39,7 +39,7 @@ impl<'c> Machine<'c> {
         if self.calls >= CALL_DEPTH_MAX {
             return None;
         }
-        let known = self.functions.iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
+        let known = self.functions.get(name).copied();
         let function: &'c Function = match known {
             Some(function) => function,
             None => self.config.global_functions.get(name)?,

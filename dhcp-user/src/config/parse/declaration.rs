@@ -88,23 +88,23 @@ impl Parser<'_> {
                 return self.fail(token.span, "expected a statement or a declaration", format!("inside {place}"));
             }
         }
-        let text = self.text(token);
-        let word = text.to_ascii_lowercase();
+        let word = self.lower(token);
+        let word = word.as_str();
         if self.sinks.is_empty() {
-            if let Some(result) = self.declaration(frame, &word) {
+            if let Some(result) = self.declaration(frame, word) {
                 return result;
             }
-        } else if is_declaration(&word) {
+        } else if is_declaration(word) {
             return self.fail(
                 token.span,
                 format!("`{word}` is not allowed here"),
                 "only statements inside these braces",
             );
         }
-        if let Some(result) = self.executable(frame, &word) {
+        if let Some(result) = self.executable(frame, word) {
             return result;
         }
-        if let Some(param) = Param::by_name(&word) {
+        if let Some(param) = Param::by_name(word) {
             self.next();
             return self.parameter_value(frame, param, token.span);
         }
@@ -114,6 +114,7 @@ impl Parser<'_> {
         if self.peek_at(1).kind == Kind::Punct(b'(') {
             return self.eval_statement(frame, token.span);
         }
+        let text = self.text(token);
         self.next();
         if self.at(b'=') {
             // dhcpd takes this as an expression whose value nobody asks for.
@@ -127,8 +128,8 @@ impl Parser<'_> {
         }
         self.error(token.span, format!("unknown statement `{text}`"), format!("inside {}", frame.place.name()));
         let known = STATEMENTS.iter().copied().chain(PARAMS.iter().map(|info| info.name));
-        self.suggest(&word, known);
-        if let Some(option) = self.config.spaces.option_by_name(SpaceId::DHCP, &word) {
+        self.suggest(&text, known);
+        if let Some(option) = self.config.spaces.option_by_name(SpaceId::DHCP, &text) {
             let name = self.config.spaces.option_name(option);
             self.note(format!("an option is set with `option {name} ...;`"));
         }

@@ -8,12 +8,10 @@
 //!   bits      := primary { & | ^ primary }                    the tightest
 //! ```
 
-use std::sync::Arc;
-
 use super::suggest::nearest;
 use super::{Parsed, Parser, Reported};
 use crate::config::lexer::Kind;
-use crate::config::limits::EXPRESSION_DEPTH_MAX;
+use crate::config::limits::{EXPRESSION_DEPTH_MAX, EXPRESSION_OPERATORS_MAX};
 use crate::config::machine::fold;
 use crate::config::pattern;
 use crate::config::span::Span;
@@ -107,10 +105,23 @@ impl Parser<'_> {
             let span = self.peek().span;
             return self.fail(span, "expression is nested too deep", format!("at most {EXPRESSION_DEPTH_MAX} deep"));
         }
+        if self.depth == 0 {
+            self.operators = 0;
+        }
         self.depth = self.depth.saturating_add(1);
         let result = self.logical(want);
         self.depth = self.depth.saturating_sub(1);
         result
+    }
+
+    /// A chain of operators is as deep as it is long when it is evaluated.
+    fn count_operator(&mut self, span: Span) -> Parsed<()> {
+        if self.operators >= EXPRESSION_OPERATORS_MAX {
+            let most = format!("at most {EXPRESSION_OPERATORS_MAX} operators");
+            return self.fail(span, "expression is too long", most);
+        }
+        self.operators = self.operators.saturating_add(1);
+        Ok(())
     }
 
     fn logical(&mut self, want: Want) -> Parsed<Expr> {
@@ -125,9 +136,7 @@ impl Parser<'_> {
             if !is_and && !self.word_is(word, "or") {
                 break;
             }
-            if operators.len() >= EXPRESSION_DEPTH_MAX.saturating_mul(16) {
-                return self.fail(word.span, "expression is too long", "too many `and` and `or`");
-            }
+            self.count_operator(word.span)?;
             self.next();
             operators.push((is_and, word.span));
         }
@@ -256,6 +265,7 @@ impl Parser<'_> {
                 _ => return Ok(left),
             };
             let left_span = start.to(self.last);
+            self.count_operator(token.span)?;
             self.next();
             let right_start = self.peek().span;
             let right = self.operators(Want::Number, level.saturating_add(1))?;
@@ -508,8 +518,7 @@ impl Parser<'_> {
             return Ok(class);
         }
         self.error(span, format!("no class named \"{name}\""), "a class must be declared before it is used");
-        let names: Vec<Arc<str>> = self.config.classes.iter().map(|class| Arc::clone(&class.name)).collect();
-        self.suggest(name, names.iter().map(|name| &**name));
+        self.suggest_known(|config| nearest(name, config.classes.iter().map(|class| &*class.name)));
         Err(Reported)
     }
 }

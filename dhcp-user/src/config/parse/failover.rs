@@ -1,8 +1,10 @@
 //! Failover peers, their `state` blocks and the references of pools (reference section 10).
 
+use super::suggest::nearest;
 use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::ids::PeerId;
 use crate::config::lexer::Kind;
+use crate::config::limits::PEER_COUNT_MAX;
 use crate::config::model::{FailoverPeer, Role, StateBootstrap, StateName};
 use crate::config::span::Span;
 
@@ -75,8 +77,7 @@ impl Parser<'_> {
 
     fn unknown_peer<T>(&mut self, name: &str, span: Span) -> Parsed<T> {
         self.error(span, format!("no failover peer named \"{name}\""), "it must be declared before it is used");
-        let names: Vec<String> = self.config.failover_peers.iter().map(|peer| peer.name.to_string()).collect();
-        self.suggest(name, names.iter().map(String::as_str));
+        self.suggest_known(|config| nearest(name, config.failover_peers.iter().map(|peer| &*peer.name)));
         Err(Reported)
     }
 
@@ -146,6 +147,9 @@ impl Parser<'_> {
             self.error(span, format!("failover peer \"{name}\" is declared twice"), "");
             self.other(first, "first declared here");
             return Err(Reported);
+        }
+        if self.config.failover_peers.len() >= PEER_COUNT_MAX {
+            return self.fail(span, "too many failover peers", format!("at most {PEER_COUNT_MAX}"));
         }
         self.config.failover_peers.push(peer);
         Ok(())

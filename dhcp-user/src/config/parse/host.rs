@@ -1,9 +1,13 @@
 //! Host declarations.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use hashbrown::hash_table::Entry;
 
 use super::{Frame, Parsed, Parser, Place};
 use crate::config::ids::HostId;
+use crate::config::limits::IDENTIFIER_COUNT_MAX;
 use crate::config::model::Host;
 use crate::config::span::Span;
 use crate::config::statement::{Expr, ScopeKind};
@@ -12,14 +16,28 @@ impl Parser<'_> {
     /// `host NAME { ... }`
     pub(super) fn host(&mut self, frame: &Frame) -> Parsed<()> {
         let start = self.next().span;
-        let (name, name_span) = self.dotted_name("a name for the host")?;
+        let (name, name_span): (Arc<str>, Span) = match self.plain_name() {
+            Some(plain) => plain,
+            None => self.dotted_name("a name for the host").map(|(name, span)| (name.into(), span))?,
+        };
         let span = start.to(name_span);
-        let name: Arc<str> = name.into();
-        if let Some(first) = self.host_names.get(&name).copied() {
-            self.error(name_span, format!("host `{name}` is declared twice"), "names of hosts are global");
-            self.other(first, "first declared here");
-        } else {
-            self.host_names.insert(Arc::clone(&name), span);
+        let id = HostId(self.config.hosts.len());
+        let hash = |name: &str| self.hasher.hash_one(name);
+        let hosts = &self.config.hosts;
+        let known = self.host_names.entry(
+            hash(&name),
+            |known| hosts.get(known.0).is_some_and(|host| host.name == name),
+            |known| hosts.get(known.0).map_or(0, |host| hash(&host.name)),
+        );
+        match known {
+            Entry::Occupied(known) => {
+                let first = hosts.get(known.get().0).map(|host| host.span).unwrap_or_default();
+                self.error(name_span, format!("host `{name}` is declared twice"), "names of hosts are global");
+                self.other(first, "first declared here");
+            }
+            Entry::Vacant(room) => {
+                room.insert(id);
+            }
         }
         if frame.network.is_some() {
             self.warning(
@@ -33,7 +51,6 @@ impl Parser<'_> {
         }
         let scope = self.new_scope(ScopeKind::Host, Some(frame.scope), span);
         self.inherit_authority(scope, frame);
-        let id = HostId(self.config.hosts.len());
         self.config.hosts.push(Host {
             name,
             fixed_addresses: Vec::new(),
@@ -113,6 +130,11 @@ impl Parser<'_> {
                         "host names are not resolved here",
                     );
                 };
+                self.identifiers.insert(option);
+                if self.identifiers.len() > IDENTIFIER_COUNT_MAX {
+                    let most = format!("at most {IDENTIFIER_COUNT_MAX}");
+                    return self.fail(start, "too many different options identify hosts", most);
+                }
                 if self.config.hosts.get(id.0).is_some_and(|host| host.identifier.is_some()) {
                     return self.twice(start, word);
                 }

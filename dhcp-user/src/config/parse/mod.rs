@@ -13,14 +13,18 @@ mod statement;
 mod suggest;
 mod value;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::Config;
 use super::diagnostic::{Diagnostic, Severity};
 use super::ids::{ClassId, HostId, PeerId, PoolId, ScopeId, SharedNetworkId, SubclassId, SubnetId};
-use super::lexer::{Kind, LexError, Token, tokenize, unquote};
-use super::limits::{DIAGNOSTICS_MAX, FILE_LEN_MAX, INCLUDE_COUNT_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, TOKEN_LEN_MAX};
+use super::lexer::{Kind, LexError, Token, faults, scan, unquote};
+use super::limits::{DIAGNOSTICS_MAX, INCLUDE_COUNT_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, TEXT_LEN_MAX, TOKEN_LEN_MAX};
+use super::model::PermitKind;
+use super::options::OptionRef;
 use super::param::Param;
 use super::span::{FileId, Span};
 use super::statement::{Expr, Scope, ScopeKind, Statement, StatementKind, Target};
@@ -77,25 +81,75 @@ struct Frame {
 struct Input {
     file: FileId,
     name: String,
-    text: Arc<[u8]>,
-    tokens: Vec<Token>,
-    at: usize,
+    text: Arc<Vec<u8>>,
 }
+
+/// A word in lower case. No word of the language is as long as the room here; a longer one is empty, and so no word
+/// of the language either.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Word {
+    fn new(raw: &[u8]) -> Self {
+        let mut word = Self { bytes: [0; 48], len: raw.len() };
+        match word.bytes.get_mut(..raw.len()) {
+            Some(room) => {
+                room.copy_from_slice(raw);
+                room.make_ascii_lowercase();
+            }
+            None => word.len = 0,
+        }
+        word
+    }
+
+    fn as_str(&self) -> &str {
+        self.bytes.get(..self.len).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+}
+
+/// What two pools must have in common to be merged: network, partner, and both lists of permits.
+type PoolKey = (SharedNetworkId, Option<PeerId>, Vec<PermitKind>, Vec<PermitKind>);
 
 /// What the parser knows while it reads.
 pub(super) struct Parser<'r> {
     read: &'r mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
     inputs: Vec<Input>,
     files_opened: usize,
+    /// Bytes of all files opened.
+    text_len: usize,
+    /// The token that comes next.
+    token: Token,
     /// Span of the last token taken.
     last: Span,
     nesting: usize,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// Errors that are not among the findings kept.
     pub(super) suppressed: usize,
+    errors: usize,
+    /// No more findings are kept.
+    is_full: bool,
     pub(super) config: Config,
-    /// Names that have been declared, and where.
-    host_names: HashMap<Arc<str>, Span>,
+    /// The last scope that got a child, with all around it.
+    around: Arc<[ScopeId]>,
+    /// Hosts by name.
+    host_names: HashTable<HostId>,
+    hasher: DefaultHashBuilder,
+    /// Shared networks that have been declared, and where.
+    network_names: HashMap<Arc<str>, Span>,
     name_places: HashMap<Arc<str>, usize>,
+    /// The pool that ranges directly in the subnets of a network share: without and with BOOTP.
+    implicit_pools: HashMap<(SharedNetworkId, bool), PoolId>,
+    /// Pools without statements, by what they admit: a later one with the same is merged into it.
+    plain_pools: HashMap<PoolKey, PoolId>,
+    /// For each netmask, in order of appearance: subnets by network and address.
+    subnets: Vec<(u32, HashMap<(SharedNetworkId, u32), SubnetId>)>,
+    /// Options that identify hosts.
+    identifiers: HashSet<OptionRef>,
+    /// Names of variables.
+    variables: HashSet<String>,
     /// Peers that a pool refers to.
     peers_used: HashSet<PeerId>,
     /// Peer in force at the level of a shared network.
@@ -107,10 +161,12 @@ pub(super) struct Parser<'r> {
     hosts_with_uid: HashSet<HostId>,
     /// Depth of the expression that is being read.
     depth: usize,
+    /// Operators of it so far.
+    operators: usize,
     /// Lists that statements inside braces of `if` and its like go to; the innermost last.
     sinks: Vec<Vec<Statement>>,
-    /// Ranges with `dynamic-bootp`, and the explicit pool they are in.
-    bootp_ranges: Vec<(Option<PoolId>, Span)>,
+    /// Ranges with `dynamic-bootp` of the pool that is being read.
+    bootp_ranges: Vec<Span>,
     /// Reading was given up; what follows from that is not reported.
     is_aborted: bool,
 }
@@ -121,19 +177,32 @@ impl<'r> Parser<'r> {
             read,
             inputs: Vec::new(),
             files_opened: 0,
+            text_len: 0,
+            token: Token { kind: Kind::End, span: Span::default() },
             last: Span::default(),
             nesting: 0,
             diagnostics: Vec::new(),
             suppressed: 0,
+            errors: 0,
+            is_full: false,
             config,
-            host_names: HashMap::new(),
+            around: Arc::default(),
+            host_names: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            network_names: HashMap::new(),
             name_places: HashMap::new(),
+            implicit_pools: HashMap::new(),
+            plain_pools: HashMap::new(),
+            subnets: Vec::new(),
+            identifiers: HashSet::new(),
+            variables: HashSet::new(),
             peers_used: HashSet::new(),
             network_peers: HashMap::new(),
             ddns_warnings: Vec::new(),
             keys: HashSet::new(),
             hosts_with_uid: HashSet::new(),
             depth: 0,
+            operators: 0,
             sinks: Vec::new(),
             bootp_ranges: Vec::new(),
             is_aborted: false,
@@ -168,6 +237,8 @@ impl<'r> Parser<'r> {
                 self.warning(span, message, "");
             }
         }
+        let kept = self.diagnostics.iter().filter(|one| one.severity == Severity::Error).count();
+        self.suppressed = self.errors.saturating_sub(kept);
     }
 
     fn root_frame(&mut self) -> Frame {
@@ -190,7 +261,7 @@ impl<'r> Parser<'r> {
 
     /// Reads one file as statements of the given block.
     fn file(&mut self, name: &str, included_at: Option<Span>, mut frame: Frame) -> Frame {
-        let outer = self.last;
+        let outer = (self.token, self.last);
         if !self.open(name, included_at) {
             return frame;
         }
@@ -207,7 +278,10 @@ impl<'r> Parser<'r> {
             self.statement(&mut frame);
         }
         self.inputs.pop();
-        self.last = outer;
+        (self.token, self.last) = outer;
+        if self.is_aborted {
+            self.give_up();
+        }
         frame
     }
 
@@ -225,38 +299,29 @@ impl<'r> Parser<'r> {
             );
             return false;
         }
-        let text: Arc<[u8]> = match (self.read)(name) {
-            Ok(text) if text.len() <= FILE_LEN_MAX => text.into(),
+        let text = match (self.read)(name) {
+            Ok(text) if self.text_len.saturating_add(text.len()) <= TEXT_LEN_MAX => Arc::new(text),
             Ok(_) => {
-                self.error(at, format!("`{name}` is too long"), format!("at most {FILE_LEN_MAX} bytes"));
+                if included_at.is_none() {
+                    self.config.sources.add(name.to_owned(), Arc::default(), None);
+                }
+                self.error(at, format!("`{name}` is too long"), format!("at most {TEXT_LEN_MAX} bytes in all files"));
                 return false;
             }
             Err(why) => {
                 // The main file has no place that could be pointed at but itself.
                 if included_at.is_none() {
-                    self.config.sources.add(name.to_owned(), Arc::from(&[][..]), None);
+                    self.config.sources.add(name.to_owned(), Arc::default(), None);
                 }
                 self.error(at, format!("cannot read `{name}`: {why}"), "");
                 return false;
             }
         };
         self.files_opened = self.files_opened.saturating_add(1);
+        self.text_len = self.text_len.saturating_add(text.len());
         let file = self.config.sources.add(name.to_owned(), Arc::clone(&text), included_at);
-        let (tokens, errors) = tokenize(&text, file);
-        for (error, span) in errors {
-            match error {
-                LexError::TooLong => {
-                    self.error(span.first(), "token too long", format!("at most {TOKEN_LEN_MAX} bytes"));
-                }
-                LexError::UnendedString => {
-                    self.error(span, "string without an end", "no closing quote until the end of the file");
-                }
-                LexError::BadHexEscape => {
-                    self.error(span, "bad escape in a string", "`\\x` wants exactly two hexadecimal digits");
-                }
-            }
-        }
-        self.inputs.push(Input { file, name: name.to_owned(), text, tokens, at: 0 });
+        self.token = scan(&text, file, 0);
+        self.inputs.push(Input { file, name: name.to_owned(), text });
         true
     }
 
@@ -278,40 +343,73 @@ impl<'r> Parser<'r> {
     // Tokens.
 
     fn peek(&self) -> Token {
-        self.peek_at(0)
+        self.token
     }
 
+    /// The token that comes `ahead` tokens behind the next one.
     fn peek_at(&self, ahead: usize) -> Token {
-        let Some(input) = self.inputs.last() else {
-            return Token { kind: Kind::End, span: Span::default() };
-        };
-        let last = input.tokens.len().saturating_sub(1);
-        let at = input.at.saturating_add(ahead).min(last);
-        input
-            .tokens
-            .get(at)
-            .copied()
-            .unwrap_or(Token { kind: Kind::End, span: Span { file: input.file, ..Span::default() } })
+        let mut token = self.token;
+        if let Some(input) = self.inputs.last() {
+            for _ in 0..ahead {
+                token = scan(&input.text, input.file, token.span.end as usize);
+            }
+        }
+        token
     }
 
     fn next(&mut self) -> Token {
-        let token = self.peek();
-        if let Some(input) = self.inputs.last_mut()
-            && token.kind != Kind::End
-        {
-            input.at = input.at.saturating_add(1);
-        }
+        let token = self.token;
         self.last = token.span;
+        if token.kind != Kind::End {
+            let len = token.span.end.saturating_sub(token.span.start) as usize;
+            if token.kind == Kind::String || len > TOKEN_LEN_MAX {
+                self.check_token(token);
+            }
+            self.go_to(token.span.end as usize);
+        }
         token
+    }
+
+    /// Makes the token at or behind an offset the next one.
+    fn go_to(&mut self, at: usize) {
+        if let Some(input) = self.inputs.last() {
+            self.token = scan(&input.text, input.file, at);
+        }
+    }
+
+    /// Makes the end of the file the next token.
+    fn give_up(&mut self) {
+        self.go_to(self.inputs.last().map_or(0, |input| input.text.len()));
+    }
+
+    fn check_token(&mut self, token: Token) {
+        for (error, span) in faults(self.raw(token), token) {
+            match error {
+                LexError::TooLong => {
+                    self.error(span.first(), "token too long", format!("at most {TOKEN_LEN_MAX} bytes"));
+                }
+                LexError::UnendedString => {
+                    self.error(span, "string without an end", "no closing quote until the end of the file");
+                }
+                LexError::BadHexEscape => {
+                    self.error(span, "bad escape in a string", "`\\x` wants exactly two hexadecimal digits");
+                }
+            }
+        }
     }
 
     /// The bytes of a token as they are written.
     fn raw(&self, token: Token) -> &[u8] {
         let text = match self.inputs.last() {
-            Some(input) if input.file == token.span.file => &input.text,
+            Some(input) if input.file == token.span.file => &**input.text,
             _ => return self.config.sources.text(token.span.file),
         };
         text.get(token.span.start as usize..token.span.end as usize).unwrap_or_default()
+    }
+
+    /// A word in lower case.
+    fn lower(&self, token: Token) -> Word {
+        Word::new(self.raw(token))
     }
 
     /// The text of a word or number.
@@ -385,7 +483,7 @@ impl<'r> Parser<'r> {
         if found.file != behind.file || behind.end == 0 {
             return found;
         }
-        let text = self.inputs.last().map_or(&[][..], |input| &input.text);
+        let text = self.inputs.last().map_or(&[][..], |input| &**input.text);
         let between = text.get(behind.end as usize..found.start as usize).unwrap_or_default();
         if between.contains(&b'\n') { behind } else { found }
     }
@@ -439,17 +537,13 @@ impl<'r> Parser<'r> {
     }
 
     fn report(&mut self, severity: Severity, span: Span, message: String, label: String) {
+        if severity == Severity::Error {
+            self.errors = self.errors.saturating_add(1);
+        }
         if self.diagnostics.len() >= DIAGNOSTICS_MAX {
-            if severity == Severity::Error {
-                self.suppressed = self.suppressed.saturating_add(1);
-            }
-            // The last one kept takes the notes of those that are not.
-            if let Some(lost) = self.diagnostics.pop()
-                && lost.severity == Severity::Error
-                && severity == Severity::Warning
-            {
-                self.suppressed = self.suppressed.saturating_add(1);
-            }
+            // One place is left for the last finding, which takes the notes of those that are not kept.
+            self.diagnostics.pop();
+            self.is_full = true;
         }
         self.diagnostics.push(Diagnostic { severity, message, span, label, notes: Vec::new(), other: None });
     }
@@ -473,8 +567,20 @@ impl<'r> Parser<'r> {
 
     /// Adds "did you mean" to the last finding when a candidate is near.
     fn suggest<'a>(&mut self, word: &str, candidates: impl Iterator<Item = &'a str>) {
-        if let Some(best) = suggest::nearest(word, candidates) {
+        if !self.is_full
+            && let Some(best) = suggest::nearest(word, candidates)
+        {
             self.note(format!("did you mean `{best}`?"));
+        }
+    }
+
+    /// The same, when the candidates are in the configuration itself.
+    fn suggest_known(&mut self, nearest: impl FnOnce(&Config) -> Option<&str>) {
+        if !self.is_full
+            && let Some(best) = nearest(&self.config)
+        {
+            let note = format!("did you mean `{best}`?");
+            self.note(note);
         }
     }
 
@@ -482,11 +588,15 @@ impl<'r> Parser<'r> {
 
     fn new_scope(&mut self, kind: ScopeKind, parent: Option<ScopeId>, span: Span) -> ScopeId {
         let id = ScopeId(self.config.scopes.len());
-        let (mut path, authoritative) = parent
-            .and_then(|parent| self.config.scopes.get(parent.0))
-            .map_or((Vec::new(), false), |scope| (scope.path.to_vec(), scope.authoritative));
-        path.push(id);
-        let scope = Scope { kind, parent, path: path.into(), statements: Vec::new(), span, authoritative };
+        let around = parent.and_then(|parent| Some((parent, self.config.scopes.get(parent.0)?)));
+        let authoritative = around.is_some_and(|(_, scope)| scope.authoritative);
+        if let Some((parent, scope)) = around
+            && self.around.last() != Some(&parent)
+        {
+            self.around = scope.outer.iter().copied().chain([parent]).collect();
+        }
+        let outer = if around.is_some() { Arc::clone(&self.around) } else { Arc::default() };
+        let scope = Scope { kind, parent, outer, statements: Vec::new(), span, authoritative };
         self.config.scopes.push(scope);
         id
     }
@@ -528,8 +638,8 @@ impl<'r> Parser<'r> {
     /// Gives up: what is nested this deep is no configuration.
     fn too_deep<T>(&mut self, open: Span) -> Parsed<T> {
         self.error(open, "blocks are nested too deep", format!("at most {NESTING_MAX} deep"));
-        self.inputs.iter_mut().for_each(|input| input.at = input.tokens.len().saturating_sub(1));
         self.is_aborted = true;
+        self.give_up();
         Err(Reported)
     }
 
@@ -544,7 +654,7 @@ impl<'r> Parser<'r> {
     }
 
     fn errors_count(&self) -> usize {
-        self.diagnostics.iter().filter(|one| one.severity == Severity::Error).count().saturating_add(self.suppressed)
+        self.errors
     }
 
     /// A warning that only matters when dynamic DNS is on.

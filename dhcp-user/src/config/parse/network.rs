@@ -3,9 +3,12 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::ids::{PoolId, SharedNetworkId, SubnetId};
 use crate::config::lexer::Kind;
+use crate::config::limits::NETMASK_COUNT_MAX;
 use crate::config::model::{Permit, PermitKind, Pool, Range, SharedNetwork, Subnet};
 use crate::config::span::Span;
 use crate::config::statement::ScopeKind;
@@ -22,9 +25,12 @@ impl Parser<'_> {
             return self.fail(self.last, "a shared-network needs a name", "this one is empty");
         }
         let span = start.to(self.last);
-        if let Some(first) = self.config.shared_networks.iter().find(|one| *one.name == *name).map(|one| one.span) {
+        // A network that a lone subnet implies has a name, too.
+        if let Some(first) = self.network_names.get(&*name).copied() {
             self.warning(span, format!("shared-network `{name}` is declared twice"), "");
             self.other(first, "first declared here");
+        } else {
+            self.network_names.insert(Self::arc(&name), span);
         }
         let scope = self.new_scope(ScopeKind::SharedNetwork, Some(frame.scope), span);
         self.inherit_authority(scope, frame);
@@ -80,8 +86,10 @@ impl Parser<'_> {
             None => {
                 // A lone subnet implies a network; both share one list of statements.
                 let network = SharedNetworkId(self.config.shared_networks.len());
+                let name: Arc<str> = format!("{net}/{}", mask.to_bits().count_ones()).into();
+                self.network_names.entry(Arc::clone(&name)).or_insert(span);
                 self.config.shared_networks.push(SharedNetwork {
-                    name: format!("{net}/{}", mask.to_bits().count_ones()).into(),
+                    name,
                     is_implicit: true,
                     subnets: Vec::new(),
                     pools: Vec::new(),
@@ -93,6 +101,7 @@ impl Parser<'_> {
                 network
             }
         };
+        self.index_subnet(id, network, (net, mask), mask_span)?;
         self.config.subnets.push(Subnet {
             net,
             mask,
@@ -118,6 +127,27 @@ impl Parser<'_> {
             network.authoritative = inner.authoritative;
         }
         result
+    }
+
+    fn index_subnet(
+        &mut self,
+        id: SubnetId,
+        network: SharedNetworkId,
+        (net, mask): (Ipv4Addr, Ipv4Addr),
+        mask_span: Span,
+    ) -> Parsed<()> {
+        let known = self.subnets.iter().position(|(known, _)| *known == mask.to_bits());
+        if known.is_none() {
+            if self.subnets.len() >= NETMASK_COUNT_MAX {
+                return self.fail(mask_span, "too many different netmasks", format!("at most {NETMASK_COUNT_MAX}"));
+            }
+            self.subnets.push((mask.to_bits(), HashMap::new()));
+        }
+        let place = known.unwrap_or_else(|| self.subnets.len().saturating_sub(1));
+        if let Some((_, nets)) = self.subnets.get_mut(place) {
+            nets.entry((network, net.to_bits())).or_insert(id);
+        }
+        Ok(())
     }
 
     /// `range [dynamic-bootp] A [B];`
@@ -160,8 +190,8 @@ impl Parser<'_> {
             return Err(Reported);
         };
         pool.ranges.push(range);
-        if is_bootp {
-            self.bootp_ranges.push((frame.pool, span));
+        if is_bootp && frame.pool.is_some() {
+            self.bootp_ranges.push(span);
         }
         Ok(())
     }
@@ -174,22 +204,33 @@ impl Parser<'_> {
         (low, low_span): (Ipv4Addr, Span),
         (high, high_span): (Ipv4Addr, Span),
     ) -> Parsed<()> {
-        let candidates: Vec<SubnetId> = match (frame.subnet, self.config.shared_networks.get(network.0)) {
-            (Some(subnet), _) => vec![subnet],
-            (None, Some(network)) => network.subnets.clone(),
-            (None, None) => Vec::new(),
+        // The subnet of the block; or, in a pool of a shared network, whichever subnet of that contains the address.
+        let own = frame.subnet.and_then(|id| self.config.subnets.get(id.0));
+        let (has_low, has_both) = match own {
+            Some(own) => (own.contains(low), own.contains(low) && own.contains(high)),
+            None => {
+                let mut found = (false, false);
+                for (mask, nets) in &self.subnets {
+                    if nets.contains_key(&(network, low.to_bits() & mask)) {
+                        found = (true, found.1 || high.to_bits() & mask == low.to_bits() & mask);
+                    }
+                }
+                found
+            }
         };
-        let subnets: Vec<&Subnet> = candidates.iter().filter_map(|id| self.config.subnets.get(id.0)).collect();
-        let both = |subnet: &&&Subnet| subnet.contains(low) && subnet.contains(high);
-        if subnets.iter().any(|subnet| both(&subnet)) {
+        if has_both {
             return Ok(());
         }
-        let (bad, span) =
-            if subnets.iter().any(|subnet| subnet.contains(low)) { (high, high_span) } else { (low, low_span) };
-        let (label, other) = match &*subnets {
-            [one] => (format!("not in subnet {} netmask {}", one.net, one.mask), Some(one.span)),
-            [] => ("a subnet must stand before the pool".to_owned(), None),
-            _ => ("in no subnet of this shared-network that stands before".to_owned(), None),
+        let (bad, span) = if has_low { (high, high_span) } else { (low, low_span) };
+        let known = self.config.shared_networks.get(network.0).map_or(&[][..], |network| &network.subnets);
+        let only = own.or_else(|| match known {
+            [one] => self.config.subnets.get(one.0),
+            _ => None,
+        });
+        let (label, other) = match only {
+            Some(one) => (format!("not in subnet {} netmask {}", one.net, one.mask), Some(one.span)),
+            None if known.is_empty() => ("a subnet must stand before the pool".to_owned(), None),
+            None => ("in no subnet of this shared-network that stands before".to_owned(), None),
         };
         self.error(span, format!("bad range: {bad} is outside of the subnet"), label);
         if let Some(other) = other {
@@ -200,16 +241,13 @@ impl Parser<'_> {
 
     /// The pool that ranges directly in a subnet share: it admits everybody but dynamic BOOTP clients.
     fn implicit_pool(&mut self, network: SharedNetworkId, is_bootp: bool, span: Span) -> PoolId {
-        let pools = self.config.shared_networks.get(network.0).map_or(&[][..], |network| &network.pools);
-        let same = pools.iter().copied().find(|id| {
-            self.config.pools.get(id.0).is_some_and(|pool| pool.is_implicit && pool.deny.is_empty() == is_bootp)
-        });
-        if let Some(same) = same {
-            return same;
+        if let Some(same) = self.implicit_pools.get(&(network, is_bootp)) {
+            return *same;
         }
         let id = PoolId(self.config.pools.len());
         let parent = self.config.shared_networks.get(network.0).map(|network| network.scope);
         let scope = self.new_scope(ScopeKind::Pool, parent, span);
+        self.implicit_pools.insert((network, is_bootp), id);
         let permit = |kind| vec![Permit { kind, span }];
         self.config.pools.push(Pool {
             shared_network: network,
@@ -242,16 +280,12 @@ impl Parser<'_> {
         let Some(scope) = self.config.scopes.get(scope.0) else {
             return;
         };
-        let mut seen: Vec<(Target, Span)> = Vec::new();
+        let mut seen: HashMap<Target, Span> = HashMap::new();
         let mut twice = Vec::new();
         for statement in &scope.statements {
             if let StatementKind::Assign { mode: Mode::Supersede, target, .. } = statement.kind {
-                match seen.iter_mut().find(|(other, _)| *other == target) {
-                    Some((_, first)) => {
-                        twice.push((target, *first, statement.span));
-                        *first = statement.span;
-                    }
-                    None => seen.push((target, statement.span)),
+                if let Some(first) = seen.insert(target, statement.span) {
+                    twice.push((target, first, statement.span));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `option`: names, values, definitions, spaces (reference sections 6 and 7).
 
+use super::suggest::nearest;
 use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::domain;
 use crate::config::lexer::Kind;
@@ -27,8 +28,7 @@ impl Parser<'_> {
         self.next();
         let Some(space) = self.config.spaces.space_by_name(&first) else {
             self.error(token.span, format!("no option space named `{first}`"), "declare it with `option space`");
-            let names: Vec<String> = self.config.spaces.space_names().map(ToOwned::to_owned).collect();
-            self.suggest(&first, names.iter().map(String::as_str));
+            self.suggest_known(|config| nearest(&first, config.spaces.space_names()));
             return Err(Reported);
         };
         let (name, second) = self.word("the name of an option in this space")?;
@@ -47,8 +47,7 @@ impl Parser<'_> {
         }
         let space = self.config.spaces.name(path.space).to_owned();
         self.error(path.span, format!("unknown option `{}`", path.name), format!("not in option space `{space}`"));
-        let names: Vec<String> = self.config.spaces.option_names(path.space).map(ToOwned::to_owned).collect();
-        self.suggest(&path.name, names.iter().map(String::as_str));
+        self.suggest_known(|config| nearest(&path.name, config.spaces.option_names(path.space)));
         self.note(format!("an option of your own is defined by `option {} code N = TYPE;`", path.name));
         Err(Reported)
     }

@@ -1,5 +1,6 @@
 //! Server parameters and `allow` / `deny` (reference sections 4 and 5.1).
 
+use super::suggest::nearest;
 use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::lexer::Kind;
 use crate::config::model::Address;
@@ -129,8 +130,7 @@ impl Parser<'_> {
                 };
                 let Some(space) = self.config.spaces.space_by_name(&name) else {
                     self.error(span, format!("no option space named `{name}`"), "declare it with `option space`");
-                    let names: Vec<String> = self.config.spaces.space_names().map(ToOwned::to_owned).collect();
-                    self.suggest(&name, names.iter().map(String::as_str));
+                    self.suggest_known(|config| nearest(&name, config.spaces.space_names()));
                     return Err(Reported);
                 };
                 Expr::bytes(self.config.spaces.name(space).to_owned().as_bytes())

@@ -29,6 +29,7 @@ impl Parser<'_> {
             scope,
         });
         let errors = self.errors_count();
+        self.bootp_ranges.clear();
         let mut inner = Frame { place: Place::Pool, scope, pool: Some(id), ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
@@ -44,14 +45,10 @@ impl Parser<'_> {
 
     /// `range dynamic-bootp` cannot be shared with a partner (dhcpd; the protocol has no infinite leases).
     fn check_bootp(&mut self, id: PoolId) {
-        let Some(pool) = self.config.pools.get(id.0) else {
-            return;
-        };
-        if pool.failover.is_none() {
+        let bad = std::mem::take(&mut self.bootp_ranges);
+        if self.config.pools.get(id.0).is_none_or(|pool| pool.failover.is_none()) {
             return;
         }
-        let bad: Vec<_> =
-            self.bootp_ranges.iter().filter(|(pool, _)| *pool == Some(id)).map(|(_, span)| *span).collect();
         for span in bad {
             self.error(span, "`dynamic-bootp` is not possible in a failover pool", "leave the word away");
         }
@@ -65,26 +62,20 @@ impl Parser<'_> {
         let Some(pool) = self.config.pools.get(id.0) else {
             return;
         };
-        let kinds = |permits: &[Permit]| permits.iter().map(|permit| permit.kind).collect::<Vec<_>>();
-        let is_plain = |pool: &Pool| {
-            self.config.scopes.get(pool.scope.0).is_some_and(|scope| scope.statements.is_empty()) && !pool.is_implicit
-        };
-        if !is_plain(pool) {
+        if pool.is_implicit || self.config.scopes.get(pool.scope.0).is_none_or(|scope| !scope.statements.is_empty()) {
             return;
         }
-        let same = self.config.pools.iter().take(id.0).position(|other| {
-            other.shared_network == pool.shared_network
-                && other.failover == pool.failover
-                && kinds(&other.allow) == kinds(&pool.allow)
-                && kinds(&other.deny) == kinds(&pool.deny)
-                && is_plain(other)
-        });
-        let Some(same) = same else { return };
+        let kinds = |permits: &[Permit]| permits.iter().map(|permit| permit.kind).collect::<Vec<_>>();
+        let key = (pool.shared_network, pool.failover, kinds(&pool.allow), kinds(&pool.deny));
+        let same = *self.plain_pools.entry(key).or_insert(id);
+        if same == id {
+            return;
+        }
         let Some(merged) = self.config.pools.pop() else { return };
         if let Some(network) = self.config.shared_networks.get_mut(merged.shared_network.0) {
-            network.pools.retain(|other| *other != id);
+            network.pools.pop_if(|last| *last == id);
         }
-        if let Some(first) = self.config.pools.get_mut(same) {
+        if let Some(first) = self.config.pools.get_mut(same.0) {
             first.ranges.extend(merged.ranges);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Frame, Parsed, Parser, Reported};
 use crate::config::evaluate::{Hook, LogPriority};
 use crate::config::lexer::Kind;
-use crate::config::limits::NESTING_MAX;
+use crate::config::limits::{FUNCTION_PARAMETERS_MAX, NESTING_MAX, VARIABLE_COUNT_MAX};
 use crate::config::print;
 use crate::config::span::Span;
 use crate::config::statement::{Body, Case, Events, Expr, Function, Mode, Statement, StatementKind};
@@ -147,7 +147,12 @@ impl Parser<'_> {
         if may_be_function && self.eat(b'(') {
             let mut parameters: Vec<Arc<str>> = Vec::new();
             while !self.at(b')') {
-                parameters.push(self.word("the name of a parameter")?.0.into());
+                let (parameter, token) = self.word("the name of a parameter")?;
+                if parameters.len() >= FUNCTION_PARAMETERS_MAX {
+                    let most = format!("at most {FUNCTION_PARAMETERS_MAX}");
+                    return self.fail(token.span, "a function with too many parameters", most);
+                }
+                parameters.push(parameter.into());
                 if !self.eat(b',') {
                     break;
                 }
@@ -167,6 +172,12 @@ impl Parser<'_> {
         self.next();
         let value = self.any_expression()?;
         self.semicolon()?;
+        if !self.variables.contains(&name) {
+            if self.variables.len() >= VARIABLE_COUNT_MAX {
+                return self.fail(start, "too many variables", format!("at most {VARIABLE_COUNT_MAX}"));
+            }
+            self.variables.insert(name.clone());
+        }
         self.push_statement(frame, StatementKind::Set(name.into(), value), start);
         Ok(())
     }

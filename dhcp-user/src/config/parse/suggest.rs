@@ -1,5 +1,7 @@
 //! Near misses: which known word somebody may have meant.
 
+use crate::config::limits::SUGGESTIONS_MAX;
+
 /// The candidate that differs least from `word`, if it is near enough to be meant.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
@@ -9,6 +11,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         _ => 3,
     };
     candidates
+        .take(SUGGESTIONS_MAX)
         .map(|candidate| (distance(&word, &candidate.to_ascii_lowercase(), limit), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use dhcp_ebpf::wire::dhcp::HwAddr;
 
 use super::{Parsed, Parser, Place, Reported};
-use crate::config::lexer::{Kind, Token};
+use crate::config::lexer::{Kind, Token, is_word_byte, scan};
+use crate::config::limits::TOKEN_LEN_MAX;
 use crate::config::model::Address;
 use crate::config::span::Span;
 
@@ -120,9 +121,93 @@ impl Parser<'_> {
             && self.peek_at(2).kind == Kind::Number
     }
 
+    /// Takes what was read at once from the next token's first byte up to an offset, of which the last token began at
+    /// `last`; not when `glue` follows, which would go on with it.
+    fn take_at_once(&mut self, last: usize, end: usize, glue: u8) -> Option<Span> {
+        let input = self.inputs.last()?;
+        if input.text.get(end).is_some_and(|byte| is_word_byte(*byte)) {
+            return None;
+        }
+        let start = self.token.span;
+        let behind = scan(&input.text, input.file, end);
+        if behind.kind == Kind::Punct(glue) {
+            return None;
+        }
+        self.token = behind;
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        self.last = Span { start: offset(last), end: offset(end), ..start };
+        Some(start.to(self.last))
+    }
+
+    /// The text from the next token on.
+    fn rest(&self) -> &[u8] {
+        let text = self.inputs.last().map_or(&[][..], |input| &**input.text);
+        text.get(self.token.span.start as usize..).unwrap_or_default()
+    }
+
+    /// An address in digits as it is nearly always written: without blanks.
+    fn plain_ip(&mut self) -> Option<(Ipv4Addr, Span)> {
+        let rest = self.rest();
+        let mut octets = [0_u8; 4];
+        let (mut at, mut last) = (0_usize, 0_usize);
+        for (place, octet) in octets.iter_mut().enumerate() {
+            if place > 0 {
+                if rest.get(at) != Some(&b'.') {
+                    return None;
+                }
+                at = at.saturating_add(1);
+            }
+            last = at;
+            let mut value = 0_u32;
+            while let Some(digit) = rest.get(at).filter(|byte| byte.is_ascii_digit()) {
+                value = value.saturating_mul(10).saturating_add(u32::from(digit.wrapping_sub(b'0')));
+                at = at.saturating_add(1);
+            }
+            if at == last {
+                return None;
+            }
+            *octet = u8::try_from(value).ok()?;
+        }
+        let first = self.token.span.start as usize;
+        let span = self.take_at_once(first.saturating_add(last), first.saturating_add(at), b'.')?;
+        Some((Ipv4Addr::from(octets), span))
+    }
+
+    /// Octets as they are nearly always written: one or two digits each, no blanks, not more than a hardware address.
+    fn plain_octets(&mut self) -> Option<([u8; HwAddr::LEN_MAX], usize)> {
+        let rest = self.rest();
+        let mut octets = [0_u8; HwAddr::LEN_MAX];
+        let mut count = 0_usize;
+        let mut at = 0_usize;
+        let last = loop {
+            let digit = |at: usize| rest.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+            let mut value = digit(at)?;
+            let first = at;
+            at = at.saturating_add(1);
+            if let Some(low) = digit(at) {
+                value = value << 4 | low;
+                at = at.saturating_add(1);
+            }
+            *octets.get_mut(count)? = u8::try_from(value).ok()?;
+            count = count.saturating_add(1);
+            if rest.get(at) != Some(&b':') {
+                break first;
+            }
+            at = at.saturating_add(1);
+        };
+        let first = self.token.span.start as usize;
+        self.take_at_once(first.saturating_add(last), first.saturating_add(at), b':')?;
+        Some((octets, count))
+    }
+
     /// An address in digits.
     pub(super) fn ip(&mut self) -> Parsed<(Ipv4Addr, Span)> {
         let start = self.peek();
+        if start.kind == Kind::Number
+            && let Some(plain) = self.plain_ip()
+        {
+            return Ok(plain);
+        }
         if start.kind != Kind::Number {
             return self.fail(start.span, "expected an IPv4 address", "four numbers with dots, as in 192.0.2.1");
         }
@@ -152,6 +237,11 @@ impl Parser<'_> {
 
     /// An address in digits, or a name that stands for one or more.
     pub(super) fn address(&mut self) -> Parsed<(Address, Span)> {
+        if self.peek().kind == Kind::Number
+            && let Some((address, span)) = self.plain_ip()
+        {
+            return Ok((Address::Literal(address), span));
+        }
         if self.at_address() {
             let (address, span) = self.ip()?;
             return Ok((Address::Literal(address), span));
@@ -176,8 +266,34 @@ impl Parser<'_> {
         place
     }
 
+    /// A name as it is nearly always written: words and numbers joined by dots, without blanks.
+    pub(super) fn plain_name<T: for<'a> From<&'a str>>(&mut self) -> Option<(T, Span)> {
+        if !Self::is_word(self.peek()) && self.peek().kind != Kind::Number {
+            return None;
+        }
+        let rest = self.rest();
+        let (mut at, mut last) = (0_usize, 0_usize);
+        while let Some(byte) = rest.get(at) {
+            if *byte == b'.' {
+                last = at.saturating_add(1);
+                rest.get(last).filter(|byte| byte.is_ascii_alphanumeric())?;
+            } else if !is_word_byte(*byte) {
+                break;
+            }
+            at = at.saturating_add(1);
+        }
+        let name = rest.get(..at).filter(|name| name.len() <= TOKEN_LEN_MAX)?;
+        let name = T::from(std::str::from_utf8(name).ok()?);
+        let first = self.token.span.start as usize;
+        let span = self.take_at_once(first.saturating_add(last), first.saturating_add(at), b'.')?;
+        Some((name, span))
+    }
+
     /// Words and numbers joined by dots: names of hosts, domains, networks.
     pub(super) fn dotted_name(&mut self, what: &str) -> Parsed<(String, Span)> {
+        if let Some(plain) = self.plain_name() {
+            return Ok(plain);
+        }
         let start = self.peek();
         let mut name = String::new();
         loop {
@@ -189,7 +305,8 @@ impl Parser<'_> {
                 // A trailing dot ends a name that is complete.
                 break;
             }
-            name.push_str(&self.text(token));
+            // Words and numbers are ASCII.
+            name.push_str(std::str::from_utf8(self.raw(token)).unwrap_or_default());
             self.next();
             if !self.at(b'.') {
                 break;
@@ -202,6 +319,11 @@ impl Parser<'_> {
 
     /// Octets in hexadecimal, separated by colons.
     pub(super) fn octets(&mut self) -> Parsed<Vec<u8>> {
+        if matches!(self.peek().kind, Kind::Number | Kind::NumberOrName)
+            && let Some((octets, count)) = self.plain_octets()
+        {
+            return Ok(octets.get(..count).unwrap_or_default().to_vec());
+        }
         let mut bytes = Vec::new();
         loop {
             bytes.push(self.octet()?);
@@ -217,10 +339,11 @@ impl Parser<'_> {
         if !matches!(token.kind, Kind::Number | Kind::NumberOrName) {
             return self.fail(token.span, "expected a hexadecimal octet", "from 0 to ff");
         }
-        let text = self.text(token);
-        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(&text);
+        let text = std::str::from_utf8(self.raw(token)).unwrap_or_default();
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
         let Ok(value) = u8::from_str_radix(digits, 16) else {
-            return self.fail(token.span, format!("`{text}` is not a hexadecimal octet"), "from 0 to ff");
+            let message = format!("`{text}` is not a hexadecimal octet");
+            return self.fail(token.span, message, "from 0 to ff");
         };
         self.next();
         Ok(value)
@@ -286,8 +409,13 @@ impl Parser<'_> {
 
     /// `TYPE OCTETS` of `hardware`.
     pub(super) fn hardware(&mut self) -> Parsed<HwAddr> {
-        let (kind, token) = self.word("a hardware type")?;
-        let htype = match &*kind.to_ascii_lowercase() {
+        let token = self.peek();
+        if !Self::is_word(token) {
+            self.word("a hardware type")?;
+        }
+        let kind = self.lower(token);
+        self.next();
+        let htype = match kind.as_str() {
             "ethernet" => 1,
             "token-ring" => 6,
             "fddi" => 8,
@@ -295,6 +423,7 @@ impl Parser<'_> {
             other => match other.strip_prefix("unknown-").and_then(|number| number.parse().ok()) {
                 Some(number) => number,
                 None => {
+                    let kind = self.text(token);
                     self.error(
                         token.span,
                         format!("unknown hardware type `{kind}`"),
@@ -304,13 +433,21 @@ impl Parser<'_> {
                 }
             },
         };
-        let start = self.peek().span;
-        let bytes = self.octets()?;
-        let span = start.to(self.last);
+        let start = self.peek();
+        let plain = if matches!(start.kind, Kind::Number | Kind::NumberOrName) { self.plain_octets() } else { None };
+        let many;
+        let bytes = match &plain {
+            Some((octets, count)) => octets.get(..*count).unwrap_or_default(),
+            None => {
+                many = self.octets()?;
+                &*many
+            }
+        };
+        let span = start.span.to(self.last);
         if htype == 1 && bytes.len() != 6 {
             self.warning(span, "an Ethernet address has six octets", format!("this has {}", bytes.len()));
         }
-        match HwAddr::new(htype, &bytes) {
+        match HwAddr::new(htype, bytes) {
             Some(hw) => Ok(hw),
             None => self.fail(span, "hardware address too long", format!("at most {} octets", HwAddr::LEN_MAX)),
         }

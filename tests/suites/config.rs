@@ -2,6 +2,11 @@
 //!
 //! Every verdict is the process's own: exit status, what it wrote, and the files afterwards.
 
+#[path = "config/corpus.rs"]
+mod corpus;
+#[path = "config/limits.rs"]
+mod limits;
+
 use std::{
     ffi::OsStr,
     fs,

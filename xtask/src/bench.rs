@@ -18,11 +18,24 @@ enum What {
     /// The XDP program alone (BPF_PROG_TEST_RUN, needs root): nanoseconds per armed renewal above making the same
     /// frame, beside XDP_DROP and a frame that is not DHCP.
     Fastpath,
+    /// The configuration: `check` on 100,000 hosts beside `dhcpd -t`, and one packet against many hosts and classes
+    /// beside none.
+    Config,
 }
 
 /// Builds what is measured, optimised, and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match options.what {
+        What::Config => {
+            let build = ["build", "--release", "--package", "dhcp-user", "--bin", "xdhcpd"];
+            shed::run(Command::new(shed::cargo()).current_dir(shed::root()).args(build))?;
+            shed::run(
+                Command::new(shed::cargo())
+                    .current_dir(shed::root())
+                    .args(["bench", "--package", "tests", "--bench", "config"])
+                    .env("XDHCPD_BIN", shed::target().join("release").join("xdhcpd")),
+            )
+        }
         What::Fastpath => {
             let object = bpf::build_for_bench()?;
             shed::run(

@@ -113,6 +113,9 @@ impl Word {
 /// What two pools must have in common to be merged: network, partner, and both lists of permits.
 type PoolKey = (SharedNetworkId, Option<PeerId>, Vec<PermitKind>, Vec<PermitKind>);
 
+/// Subnets by network and address, for each netmask.
+type SubnetsByMask = Vec<(u32, HashMap<(SharedNetworkId, u32), SubnetId>)>;
+
 /// What the parser knows while it reads.
 pub(super) struct Parser<'r> {
     read: &'r mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
@@ -145,7 +148,7 @@ pub(super) struct Parser<'r> {
     /// Pools without statements, by what they admit: a later one with the same is merged into it.
     plain_pools: HashMap<PoolKey, PoolId>,
     /// For each netmask, in order of appearance: subnets by network and address.
-    subnets: Vec<(u32, HashMap<(SharedNetworkId, u32), SubnetId>)>,
+    subnets: SubnetsByMask,
     /// Options that identify hosts.
     identifiers: HashSet<OptionRef>,
     /// Names of variables.

@@ -283,10 +283,10 @@ impl Parser<'_> {
         let mut seen: HashMap<Target, Span> = HashMap::new();
         let mut twice = Vec::new();
         for statement in &scope.statements {
-            if let StatementKind::Assign { mode: Mode::Supersede, target, .. } = statement.kind {
-                if let Some(first) = seen.insert(target, statement.span) {
-                    twice.push((target, first, statement.span));
-                }
+            if let StatementKind::Assign { mode: Mode::Supersede, target, .. } = statement.kind
+                && let Some(first) = seen.insert(target, statement.span)
+            {
+                twice.push((target, first, statement.span));
             }
         }
         for (target, first, second) in twice {

@@ -199,7 +199,8 @@ pub struct Duo {
     /// Where clients are; their interface is `c0`.
     pub clients: Namespace,
     _passes: Vec<PassProgram>,
-    _switch: Switch,
+    /// The switch.
+    pub switch: Switch,
 }
 
 impl Duo {
@@ -226,7 +227,7 @@ impl Duo {
         let clients = Namespace::new("clients")?;
         switch.plug(&clients, "c0")?;
         let sides = sides.try_into().map_err(|_| anyhow::anyhow!("two sides"))?;
-        Ok(Self { sides, clients, _passes: passes, _switch: switch })
+        Ok(Self { sides, clients, _passes: passes, switch })
     }
 
     /// A wire that clients of any address share.
@@ -296,6 +297,8 @@ pub struct Setup {
     pub window: u32,
     /// First and last address.
     pub range: [Ipv4Addr; 2],
+    /// The subnet that the range is in.
+    pub network: &'static str,
     /// What else stands in the peer declaration.
     pub more: &'static str,
 }
@@ -308,6 +311,7 @@ impl Default for Setup {
             response_secs: 10,
             window: 10,
             range: [Ipv4Addr::new(192, 168, 150, 50), Ipv4Addr::new(192, 168, 150, 69)],
+            network: "192.168.150.0 netmask 255.255.255.0",
             more: "",
         }
     }
@@ -321,13 +325,13 @@ impl Setup {
             let role = if side == P { format!("primary; mclt {}; split 128;", self.mclt) } else { "secondary;".to_owned() };
             let (ours, theirs) = (ADDRESSES[side], ADDRESSES[1 - side]);
             let (port, peer_port) = if side == P { (647, 847) } else { (847, 647) };
-            let Self { lease_secs, response_secs, window, range: [first, last], more, .. } = self;
+            let Self { lease_secs, response_secs, window, range: [first, last], network, more, .. } = self;
             format!(
                 "failover peer \"GSB\" {{\n  {role}\n  address {ours}; port {port};\n  peer address {theirs}; peer port \
                  {peer_port};\n  max-response-delay {response_secs}; max-unacked-updates {window};\n  load balance max \
                  seconds 3; {more}\n}}\nauthoritative;\nddns-update-style none;\nping-check false;\ndhcp-cache-threshold 0;\n\
                  default-lease-time {lease_secs};\nmax-lease-time {lease_secs};\nmin-lease-time 5;\noption domain-name \
-                 \"gsb.local\";\nsubnet 192.168.150.0 netmask 255.255.255.0 {{\n  pool {{ failover peer \"GSB\"; range {first} \
+                 \"gsb.local\";\nsubnet {network} {{\n  pool {{ failover peer \"GSB\"; range {first} \
                  {last}; }}\n  option routers 192.168.150.1;\n}}\n"
             )
         })

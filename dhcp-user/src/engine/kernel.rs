@@ -469,14 +469,30 @@ impl Server {
         if leaves_kernel {
             return;
         }
+        self.write_inherited(now);
         let armed = self.promises.armed_addresses();
-        let _ = now;
         if armed.is_empty() {
             return;
         }
         let token = self.draw_token();
         if self.promises.begin(token, armed.clone()).is_ok() {
             self.effects.push_back(Effect::Revoke(token, armed));
+        }
+    }
+
+    /// What an earlier agent may have promised stands in no record: the next one would not know of it.
+    fn write_inherited(&mut self, now: Now) {
+        let mut record = Vec::new();
+        for (address, until) in std::mem::take(&mut self.inherited) {
+            let Some(lease) = self.table.get(address) else { continue };
+            if lease.state == BindingState::Active && until > lease.ends.max(now.wall) {
+                let lease = Lease { ends: until, ..lease };
+                journal::write_lease(&lease, self.options.format, &mut record);
+                self.keep(lease);
+            }
+        }
+        if !record.is_empty() {
+            self.gate.append(record, &mut self.effects);
         }
     }
 

@@ -87,6 +87,9 @@ pub struct EngineOptions {
     pub generation: Generation,
     /// The kernel's entries were adopted from an earlier agent: whatever the leases promise may be armed.
     pub adopted: bool,
+    /// The agent before this one armed the kernel and did not stop cleanly: what it promised may go further than the
+    /// records say, up to their horizons.
+    pub inherits: bool,
     /// Failover states found in the leases file, the last record of each peer.
     pub peer_states: Vec<PeerState>,
     /// How records are written.
@@ -109,6 +112,7 @@ impl EngineOptions {
             fast_path: true,
             generation: Generation::new(1),
             adopted: false,
+            inherits: true,
             peer_states: Vec::new(),
             format: Format::default(),
             journal_seq: JournalSeq(0),
@@ -258,7 +262,7 @@ impl Server {
                 Some(peer) => peer.horizon(&lease),
                 None => lease.tstp,
             };
-            if horizon > lease.ends {
+            if self.options.inherits && horizon > lease.ends {
                 raised.push((lease.address, horizon));
             }
         }

@@ -42,6 +42,7 @@ use crate::{
         interfaces::{self, Found},
         journal::{Journal, JournalEvent},
         log::Log,
+        mark::Mark,
         network::Network,
         peers::{PeerEvent, Peers},
         probe::Probes,
@@ -92,6 +93,8 @@ pub struct Parts {
     pub named: Vec<String>,
     /// Marks this server's echo requests.
     pub ident: [u8; 2],
+    /// Says that the kernel may have promised more than the records, until a clean stop.
+    pub mark: Mark,
     /// Whether the kernel goes on answering after a stop.
     pub stays_attached: bool,
     /// What status output says about this process.
@@ -537,6 +540,9 @@ impl Agent {
         loop {
             self.run_effects();
             if self.parts.server.is_idle() {
+                if !leaves_kernel {
+                    self.parts.mark.clear();
+                }
                 break;
             }
             let left = deadline.since(clock::boot_time());

@@ -13,8 +13,10 @@
 //!   interfaces.rs what the kernel has, which of them to serve, when they change
 //!   journal/      the leases file: lock, group commit, compaction
 //!   log.rs        dhcpd's plain lines, or syslog
+//!   mark.rs       the file that says that the kernel may have promised more
 //!   neighbours.rs keeps neighbours that do not answer from blocking the others
 //!   network.rs    all sockets together: datagrams in, replies out
+//!   peers.rs      TCP with failover partners
 //!   plan.rs       paths and settings: who wins
 //!   probe.rs      does somebody use this address already?
 //!   signals.rs    stop, reload
@@ -37,6 +39,7 @@ pub mod frame;
 pub mod interfaces;
 pub mod journal;
 pub mod log;
+pub mod mark;
 mod neighbours;
 pub mod network;
 pub mod peers;

@@ -40,6 +40,7 @@ use crate::{
         interfaces::{self, Found, Selection},
         journal::{Journal, JournalOptions},
         log::Log,
+        mark::Mark,
         network::Network,
         peers::Peers,
         plan::{Plan, absolute, chosen},
@@ -239,7 +240,13 @@ async fn run(
         Ok(kernel) => Box::new(kernel),
         Err(off) => Box::new(off),
     };
+    let mark = Mark::of(&plan.leases);
+    let inherits = mark.is_set();
+    if is_fast {
+        mark.set()?;
+    }
     let options = EngineOptions {
+        inherits,
         fast_path: is_fast,
         generation,
         peer_states: std::mem::take(&mut opened.peer_states),
@@ -263,6 +270,7 @@ async fn run(
         log: log.clone(),
         named: serve.interfaces,
         ident: [ident_high, ident_low],
+        mark,
         stays_attached: serve.stay_attached,
         about: About { config: plan.config.clone(), leases: plan.leases, started: now.boot },
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dhcproto::v4::MessageType;
 use tests::client::{Client, Lease, Wire as _};
 use tests::duo::{ADDRESSES, Duo};
-use tests::lab::{self, PacketSocket};
+use tests::lab::{self, PacketSocket, program};
 use tests::peers::WAIT;
 
 /// What a test needs that plays with our own servers only.
@@ -18,6 +18,12 @@ pub(crate) fn stage() -> Result<(), String> {
 pub(crate) fn kernel() -> Result<(), String> {
     lab::available()?;
     lab::bpf_available()
+}
+
+/// What a test needs that plays with the real dhcpd.
+pub(crate) fn dhcpd() -> Result<(), String> {
+    lab::available()?;
+    program("dhcpd").map(drop)
 }
 
 /// A client by number.

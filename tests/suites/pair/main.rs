@@ -2,4 +2,6 @@
 //! test's own: first starts with empty files, leases, renewals, releases, declines, kills, partner-down, conflicts.
 
 mod act;
+mod course;
+mod isc;
 mod ours;

@@ -10,6 +10,7 @@
 //!   duo      two servers of one service, each xdhcpd or dhcpd
 //!   peers    real clients: udhcpc, dhclient, dhcpcd
 //!   oracle   cases that dhcpd and xdhcpd play, and how what they say and write is compared
+//!   load     a herd of clients that keeps a server busy, for the benchmarks
 //!   leases   reads a leases file as a person does
 //!   skip     how a test says that it could not run
 //! ```
@@ -25,6 +26,7 @@ pub mod fastpath;
 pub mod frames;
 pub mod lab;
 pub mod leases;
+pub mod load;
 pub mod oracle;
 pub mod peers;
 pub mod pump;

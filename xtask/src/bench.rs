@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{bpf, shed};
+use crate::{bpf, shed, test};
 
 /// Measure: every figure beside its baseline, interleaved in one run, medians.
 #[derive(Debug, clap::Args)]
@@ -21,20 +21,21 @@ enum What {
     /// The configuration: `check` on 100,000 hosts beside `dhcpd -t`, and one packet against many hosts and classes
     /// beside none.
     Config,
+    /// The slow path beside dhcpd and Kea (needs root): exchanges and renewals a second, latencies, ten times overload.
+    Engine {
+        /// For the bench itself: `--rounds N`, `--servers xdhcpd,dhcpd,kea`, `--overload no`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// Builds what is measured, optimised, and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    match options.what {
-        What::Config => {
-            let build = ["build", "--release", "--package", "dhcp-user", "--bin", "xdhcpd"];
-            shed::run(Command::new(shed::cargo()).current_dir(shed::root()).args(build))?;
-            shed::run(
-                Command::new(shed::cargo())
-                    .current_dir(shed::root())
-                    .args(["bench", "--package", "tests", "--bench", "config"])
-                    .env("XDHCPD_BIN", shed::target().join("release").join("xdhcpd")),
-            )
+    match &options.what {
+        What::Config => with_server("config", &[]),
+        What::Engine { arguments } => {
+            test::install(&[("dhcpd", "isc-dhcp-server"), ("kea-dhcp4", "kea-dhcp4-server")])?;
+            with_server("engine", arguments)
         }
         What::Fastpath => {
             let object = bpf::build_for_bench()?;
@@ -46,4 +47,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             )
         }
     }
+}
+
+/// Runs a bench of the proving ground that starts an optimised server.
+fn with_server(bench: &str, arguments: &[String]) -> Result<()> {
+    let cargo = || {
+        let mut cargo = Command::new(shed::cargo());
+        cargo.current_dir(shed::root());
+        cargo
+    };
+    shed::run(cargo().args(["build", "--release", "--package", "dhcp-user", "--bin", "xdhcpd"]))?;
+    shed::run(
+        cargo()
+            .args(["bench", "--package", "tests", "--bench", bench, "--"])
+            .args(arguments)
+            .env("XDHCPD_BIN", shed::target().join("release").join("xdhcpd")),
+    )
 }

@@ -75,7 +75,7 @@ impl Count {
 /// Installs, builds, runs everything and prints the summary.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if shed::is_root() && !options.no_install {
-        install_peers()?;
+        install(&PEERS)?;
     }
     let mut arguments = vec!["--workspace"];
     if let Some(filter) = &options.filter {
@@ -178,9 +178,9 @@ fn read_skips(file: &Path) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Installs the programs that are missing, where apt is there.
-fn install_peers() -> Result<()> {
-    let missing: Vec<&str> = PEERS
+/// Installs those of the programs (each with its Debian package) that are missing, where apt is there.
+pub(crate) fn install(peers: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = peers
         .iter()
         .filter(|(program, _)| shed::find_program(program).is_none())
         .map(|(_, package)| *package)

@@ -1,0 +1,404 @@
+//! The slow path beside ISC dhcpd and Kea, in one run: `cargo xtask bench engine`.
+//!
+//! Every round starts each server anew with an empty leases file and asks it everything; the rounds take turns, and
+//! medians are printed. The server, its journal included, has the first processor, the clients have the last. The
+//! peers have their friendliest settings: no ping check, no log, no answer without a write (dhcpd's cache threshold;
+//! Kea has none unless told), a fixed neighbour; dhcpd syncs every record, Kea writes and never syncs.
+
+#![expect(clippy::print_stdout, reason = "a table for people")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+use std::fs::{self, OpenOptions};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tests::agent;
+use tests::lab::{self, Folder, Namespace};
+use tests::load::{Figures, Herd, Plan, Talk, bind_to};
+
+/// The server's interface, and the clients'.
+const INTERFACES: (&str, &str) = ("s0", "c0");
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Everything in the pool is reached through it, so that no server waits for neighbours.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 0, 0), Ipv4Addr::new(10, 71, 255, 255));
+/// dhcpd keeps its free leases in a sorted list, which every offer walks: no more than it can give away here.
+const POOL_OF_DHCPD: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 0, 0), Ipv4Addr::new(10, 64, 47, 255));
+/// Renewals go round among so many leases, with every server.
+const RENEWING: usize = 10_000;
+/// Clients that wait at the same time when a server's capacity is measured.
+const IN_FLIGHT: [(Server, usize); 3] = [(Server::Xdhcpd, 512), (Server::Dhcpd, 64), (Server::Kea, 64)];
+const WINDOW: Duration = Duration::from_secs(1);
+/// How many times its capacity a server is offered.
+const OVERLOAD: f64 = 10.0;
+/// Busy loops that share the server's processor while it is overloaded: one thread of clients cannot offer ten times
+/// what a whole processor can do.
+const HOGS: usize = 3;
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Xdhcpd,
+    Dhcpd,
+    Kea,
+}
+
+impl Server {
+    const ALL: [Self; 3] = [Self::Xdhcpd, Self::Dhcpd, Self::Kea];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Xdhcpd => "xdhcpd",
+            Self::Dhcpd => "dhcpd",
+            Self::Kea => "kea",
+        }
+    }
+
+    /// What the server reads, and how it is started.
+    fn command(self, folder: &Folder) -> Result<Command> {
+        let file = |name: &str| folder.path().join(name);
+        let program = |name: &str| lab::program(name).map_err(anyhow::Error::msg);
+        let (first, last) = if self == Self::Dhcpd { POOL_OF_DHCPD } else { POOL };
+        let dhcpd_conf = format!(
+            "authoritative; ddns-update-style none; ping-check off; dhcp-cache-threshold 0;\n\
+             default-lease-time 600; max-lease-time 7200; option domain-name \"gsb.local\";\n\
+             option domain-name-servers 172.16.0.10;\n\
+             subnet 10.0.0.0 netmask 255.0.0.0 {{ range {first} {last}; option routers 10.0.0.1;\n\
+             option broadcast-address 10.255.255.255; }}\n"
+        );
+        let mut command = match self {
+            Self::Xdhcpd => {
+                let mut command = Command::new(agent::binary());
+                command.args(["-4", "-f", "-d", "--fast-path", "off", "--control"]).arg(file("control.sock"));
+                command
+            }
+            Self::Dhcpd => {
+                let mut command = Command::new(program("dhcpd")?);
+                command.args(["-4", "-f", "-d", "-q"]);
+                command
+            }
+            Self::Kea => Command::new(program("kea-dhcp4")?),
+        };
+        match self {
+            Self::Xdhcpd | Self::Dhcpd => {
+                folder.write("dhcpd.conf", &dhcpd_conf)?;
+                folder.write("dhcpd.leases", "")?;
+                command.arg("-cf").arg(file("dhcpd.conf")).arg("-lf").arg(file("dhcpd.leases"));
+                command.arg("-pf").arg(file("pid")).arg(INTERFACES.0);
+            }
+            Self::Kea => {
+                let leases = file("leases.csv").display().to_string();
+                let kea_conf = serde_json::json!({"Dhcp4": {
+                    "interfaces-config": {"interfaces": [INTERFACES.0], "dhcp-socket-type": "raw", "re-detect": false},
+                    "lease-database": {"type": "memfile", "persist": true, "name": leases, "lfc-interval": 0},
+                    "multi-threading": {"enable-multi-threading": false},
+                    "authoritative": true, "valid-lifetime": 600, "max-valid-lifetime": 7200,
+                    "reservations-global": false, "reservations-in-subnet": false,
+                    "loggers": [{"name": "kea-dhcp4", "severity": "ERROR",
+                        "output_options": [{"output": "stdout"}]}],
+                    "option-data": [{"name": "domain-name", "data": "gsb.local"},
+                        {"name": "domain-name-servers", "data": "172.16.0.10"},
+                        {"name": "routers", "data": "10.0.0.1"},
+                        {"name": "broadcast-address", "data": "10.255.255.255"}],
+                    "subnet4": [{"subnet": "10.0.0.0/8", "pools": [{"pool": format!("{first} - {last}")}]}],
+                }});
+                command.arg("-c").arg(folder.write("kea.conf", &kea_conf.to_string())?);
+                command.env("KEA_PIDFILE_DIR", folder.path()).env("KEA_LOCKFILE_DIR", folder.path());
+            }
+        }
+        Ok(command)
+    }
+}
+
+/// Two namespaces and a cable.
+struct Stage {
+    server: Namespace,
+    clients: Namespace,
+}
+
+impl Stage {
+    fn new() -> Result<Self> {
+        let (server, clients) = (Namespace::new("server")?, Namespace::new("clients")?);
+        let (s0, c0) = INTERFACES;
+        lab::veth(&server, s0, &clients, c0)?;
+        server.ip(&format!("addr add {SERVER}/24 dev {s0}"))?;
+        // Nobody's address: the clients' own IP stack has nothing to do with what passes it.
+        server.ip(&format!("neigh add {GATEWAY} lladdr 02:ff:00:00:00:02 dev {s0} nud permanent"))?;
+        server.ip(&format!("route add 10.64.0.0/10 via {GATEWAY}"))?;
+        Ok(Self { server, clients })
+    }
+
+    fn herd(&self) -> Result<Herd> {
+        let (s0, c0) = INTERFACES;
+        Ok(Herd::new(&self.clients, c0, SERVER, self.server.mac(s0)?)?)
+    }
+
+    /// Starts a server on its processor and waits until it serves.
+    fn start(&self, server: Server, herd: &mut Herd) -> Result<Running> {
+        let folder = Folder::new(server.name())?;
+        let mut command = server.command(&folder)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = self.server.enter(|| {
+            bind_to(0)?;
+            command.spawn()
+        })??;
+        let mut running = Running { child, _folder: folder };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let plan = Plan {
+                warm_up: Duration::ZERO,
+                retry: None,
+                patience: Duration::from_millis(50),
+                ..Plan::closed(Talk::Exchange, 1, Duration::from_millis(50))
+            };
+            if herd.run(&plan).completed_per_sec > 0.0 {
+                return Ok(running);
+            }
+            if let Some(status) = running.child.try_wait()? {
+                bail!("{} ended with {status}", server.name());
+            }
+            if Instant::now() > deadline {
+                bail!("{} does not serve", server.name());
+            }
+        }
+    }
+}
+
+/// A server under way.
+struct Running {
+    child: Child,
+    _folder: Folder,
+}
+
+impl Running {
+    /// Processor time used so far, in microseconds.
+    fn cpu_us(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let ticks: u64 = text
+            .rsplit(')')
+            .next()
+            .into_iter()
+            .flat_map(|rest| rest.split_whitespace().skip(11).take(2))
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        // USER_HZ is 100 on every Linux.
+        ticks as f64 * 1e4
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Threads that do nothing, busily, on the server's processor.
+struct Hogs(Arc<AtomicBool>);
+
+impl Hogs {
+    fn new(count: usize) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        for _ in 0..count {
+            let is_over = Arc::clone(&is_over);
+            std::thread::spawn(move || {
+                if bind_to(0).is_ok() {
+                    while !is_over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+        }
+        Self(is_over)
+    }
+}
+
+impl Drop for Hogs {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Exchanges,
+    Renewals,
+    CpuPerExchange,
+    CpuPerRenewal,
+    LoneP50,
+    P50At1000,
+    P99At1000,
+    P50AtHalf,
+    P99AtHalf,
+    Slowed,
+    OverloadOffered,
+    OverloadOnce,
+    OverloadRetrying,
+}
+
+impl Row {
+    const ALL: [Self; 13] = [
+        Self::Exchanges,
+        Self::Renewals,
+        Self::CpuPerExchange,
+        Self::CpuPerRenewal,
+        Self::LoneP50,
+        Self::P50At1000,
+        Self::P99At1000,
+        Self::P50AtHalf,
+        Self::P99AtHalf,
+        Self::Slowed,
+        Self::OverloadOffered,
+        Self::OverloadOnce,
+        Self::OverloadRetrying,
+    ];
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Exchanges => "four-way exchanges/s",
+            Self::Renewals => "renewals/s",
+            Self::CpuPerExchange => "CPU us per exchange",
+            Self::CpuPerRenewal => "CPU us per renewal",
+            Self::LoneP50 => "renewals, one client at a time: p50 us",
+            Self::P50At1000 => "renewals at 1000/s: p50 us",
+            Self::P99At1000 => "renewals at 1000/s: p99 us",
+            Self::P50AtHalf => "renewals at half its capacity: p50 us",
+            Self::P99AtHalf => "renewals at half its capacity: p99 us",
+            Self::Slowed => "exchanges/s, processor shared with three busy loops",
+            Self::OverloadOffered => "of these, times really offered when ten times were due",
+            Self::OverloadOnce => "completed % of these, clients that ask once",
+            Self::OverloadRetrying => "completed % of these, clients that ask again after 1 s",
+        }
+    }
+}
+
+/// What a server showed in one round.
+type Shown = Vec<(Row, f64)>;
+
+fn measure(stage: &Stage, server: Server, wants_overload: bool) -> Result<Shown> {
+    let mut herd = stage.herd()?;
+    let running = stage.start(server, &mut herd)?;
+    let in_flight = IN_FLIGHT.iter().find(|(of, _)| *of == server).map_or(64, |(_, count)| *count);
+    let mut shown = Shown::new();
+    let mut capacity = |herd: &mut Herd, talk, rate, cpu| {
+        let before = running.cpu_us();
+        let begin = Instant::now();
+        let figures = herd.run(&Plan::closed(talk, in_flight, WINDOW));
+        let busy = (running.cpu_us() - before) / begin.elapsed().as_secs_f64();
+        shown.push((rate, figures.completed_per_sec));
+        shown.push((cpu, busy / figures.completed_per_sec));
+        figures.completed_per_sec
+    };
+    capacity(&mut herd, Talk::Exchange, Row::Exchanges, Row::CpuPerExchange);
+    herd.keep(RENEWING);
+    let renewals = capacity(&mut herd, Talk::Renewal, Row::Renewals, Row::CpuPerRenewal);
+    let lone = herd.run(&Plan::closed(Talk::Renewal, 1, WINDOW / 2));
+    shown.push((Row::LoneP50, lone.latency_us(50.0)));
+    let mut at_rate = |herd: &mut Herd, rate, rows: [Row; 2]| {
+        let figures: Figures = herd.run(&Plan::open(Talk::Renewal, rate, WINDOW));
+        shown.push((rows[0], figures.latency_us(50.0)));
+        shown.push((rows[1], figures.latency_us(99.0)));
+    };
+    at_rate(&mut herd, 1000.0, [Row::P50At1000, Row::P99At1000]);
+    at_rate(&mut herd, renewals / 2.0, [Row::P50AtHalf, Row::P99AtHalf]);
+    if wants_overload {
+        let _hogs = Hogs::new(HOGS);
+        let exchanges = herd.run(&Plan::closed(Talk::Exchange, in_flight, WINDOW)).completed_per_sec;
+        shown.push((Row::Slowed, exchanges));
+        let rate = exchanges * OVERLOAD;
+        let once = herd.run(&Plan { patience: Duration::from_secs(2), ..Plan::open(Talk::Exchange, rate, WINDOW) });
+        shown.push((Row::OverloadOnce, once.completed_per_sec / exchanges * 100.0));
+        shown.push((Row::OverloadOffered, once.offered_per_sec / exchanges));
+        let plan = Plan {
+            retry: Some(Duration::from_secs(1)),
+            warm_up: Duration::from_millis(1500),
+            ..Plan::open(Talk::Exchange, rate, WINDOW)
+        };
+        let retrying = herd.run(&plan);
+        shown.push((Row::OverloadRetrying, retrying.completed_per_sec / exchanges * 100.0));
+    }
+    eprintln!(
+        "{}: {}",
+        server.name(),
+        shown.iter().map(|(row, value)| format!("{row:?} {value:.1}")).collect::<Vec<_>>().join(", ")
+    );
+    Ok(shown)
+}
+
+/// What one append of a record and its sync take, in microseconds (median): the floor under every durable ACK.
+fn sync_us() -> Result<f64> {
+    let folder = Folder::new("sync")?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.path().join("file"))?;
+    file.write_all_at(&[b'\n'; 1 << 20], 0)?;
+    file.sync_all()?;
+    let mut times = Vec::new();
+    for number in 0..500 {
+        let begin = Instant::now();
+        file.write_all_at(&[b'x'; 300], number * 300)?;
+        file.sync_data()?;
+        times.push(begin.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(median(&mut times))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The word after `--name` on the command line.
+fn option(name: &str) -> Option<String> {
+    let mut words = std::env::args().skip_while(|word| *word != format!("--{name}"));
+    words.nth(1)
+}
+
+fn main() -> Result<()> {
+    if option("rounds").is_none() && std::env::var_os(agent::BINARY_ENV).is_none() {
+        println!("run through `cargo xtask bench engine`");
+        return Ok(());
+    }
+    lab::available().map_err(anyhow::Error::msg)?;
+    let rounds = option("rounds").map_or(Ok(5), |text| text.parse::<usize>()).context("--rounds N")?;
+    let servers: Vec<Server> = match option("servers") {
+        None => Server::ALL.to_vec(),
+        Some(names) => {
+            Server::ALL.into_iter().filter(|server| names.split(',').any(|name| name == server.name())).collect()
+        }
+    };
+    let wants_overload = option("overload").is_none_or(|word| word != "no");
+    let last = std::thread::available_parallelism()?.get() - 1;
+    if last == 0 {
+        bail!("this needs two processors: one for the server, one for the clients");
+    }
+    bind_to(last)?;
+    let stage = Stage::new()?;
+    let mut shown: Vec<(Server, Shown)> = Vec::new();
+    for _ in 0..rounds {
+        for &server in &servers {
+            shown.push((server, measure(&stage, server, wants_overload)?));
+        }
+    }
+    println!("one append and fdatasync of 300 bytes: {:.0} us (median of 500)", sync_us()?);
+    print!("{:<58}", format!("medians of {rounds}, interleaved"));
+    for server in &servers {
+        print!("{:>12}", server.name());
+    }
+    println!();
+    for row in Row::ALL {
+        print!("{:<58}", row.title());
+        for &server in &servers {
+            let rounds = shown.iter().filter(|(of, _)| *of == server);
+            let mut values: Vec<f64> =
+                rounds.flat_map(|(_, shown)| shown).filter(|(of, _)| *of == row).map(|(_, value)| *value).collect();
+            print!("{:>12.1}", median(&mut values));
+        }
+        println!();
+    }
+    Ok(())
+}

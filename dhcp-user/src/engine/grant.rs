@@ -1,6 +1,6 @@
 //! Acknowledges: REQUEST, and what every grant is made of (dhcpd: 11.3 of the reference).
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr};
 
 use dhcp_ebpf::wire::dhcp::MessageType;
 
@@ -118,14 +118,16 @@ impl Server {
     pub(super) fn handle_request(&mut self, config: &Config, request: &Request<'_>, now: Now) -> Outcome {
         let requested = request.requested();
         let address = requested.or_else(|| request.ciaddr()).unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let line = match request.server_id() {
-            Some(server) => {
-                format!("DHCPREQUEST for {address} ({server}) from {} via {}", request.who(), request.via())
+        // Made only when somebody reads it.
+        let line = fmt::from_fn(|f| {
+            write!(f, "DHCPREQUEST for {address}")?;
+            if let Some(server) = request.server_id() {
+                write!(f, " ({server})")?;
             }
-            None => format!("DHCPREQUEST for {address} from {} via {}", request.who(), request.via()),
-        };
+            write!(f, " from {} via {}", request.who(), request.via())
+        });
         if self.options.honours_server_id && self.is_for_another_server(config, request, now) {
-            self.log(Level::Debug, format!("{line}: for another server"));
+            self.log(Level::Debug, format_args!("{line}: for another server"));
             self.withdraw_offer(request, now);
             return Outcome::Ignored(Reason::OtherServer);
         }
@@ -139,7 +141,7 @@ impl Server {
             && let Some(peer) = search.peer_of(lease.address)
             && let Some((reason, why)) = partner_says_no(peer, lease, now.wall)
         {
-            self.log(Level::Debug, format!("{line}: {why}"));
+            self.log(Level::Debug, format_args!("{line}: {why}"));
             return Outcome::Ignored(reason);
         }
         // Row 4, for who does not honour option 54 everywhere.
@@ -161,10 +163,10 @@ impl Server {
         }
         let Some(choice) = found.choice.clone() else {
             if found.is_ours {
-                self.log(Level::Info, format!("{line}: lease {address} unavailable."));
+                self.log(Level::Info, format_args!("{line}: lease {address} unavailable."));
                 return self.send_nak(config, request, address, found.message, now);
             }
-            self.log(Level::Info, format!("{line}: unknown lease {address}."));
+            self.log(Level::Info, format_args!("{line}: unknown lease {address}."));
             return Outcome::Ignored(Reason::UnknownLease);
         };
         let target = Target::new(config, &choice, &hosts);
@@ -179,7 +181,7 @@ impl Server {
         address: Ipv4Addr,
         subnet: Option<SubnetId>,
         found: &Found,
-        line: &str,
+        line: &dyn fmt::Display,
         now: Now,
     ) -> Outcome {
         let is_authoritative = match request.network {
@@ -187,12 +189,12 @@ impl Server {
             Some(network) => config.shared_network(network).authoritative,
         };
         if is_authoritative {
-            self.log(Level::Info, format!("{line}: wrong network."));
+            self.log(Level::Info, format_args!("{line}: wrong network."));
             let why = if found.message.is_empty() { "requested address not available" } else { found.message };
             return self.send_nak(config, request, address, why, now);
         }
         let why = if request.network.is_none() && subnet.is_none() { "unknown subnet" } else { "not authoritative" };
-        self.log(Level::Info, format!("{line}: ignored ({why})."));
+        self.log(Level::Info, format_args!("{line}: ignored ({why})."));
         Outcome::Ignored(Reason::NotAuthoritative)
     }
 
@@ -203,7 +205,7 @@ impl Server {
         request: &Request<'_>,
         target: &Target<'_>,
         found: &Found,
-        line: &str,
+        line: &dyn fmt::Display,
         now: Now,
     ) -> Outcome {
         if let Some(outcome) = self.hold_back(request, target) {
@@ -236,7 +238,7 @@ impl Server {
             Ok(composed) => composed,
             Err(reason) => return Outcome::Ignored(reason),
         };
-        self.log(Level::Info, line.to_owned());
+        self.log(Level::Info, line);
         if found.is_reclaimed {
             let address = target.address;
             self.log(Level::Error, format!("Reclaiming REQUESTed abandoned IP address {address}."));
@@ -261,9 +263,11 @@ impl Server {
             self.watch_fill(config, &terms.evaluation, pool, target.address);
         }
         let address = target.address;
-        let ack = format!("DHCPACK on {address} to {} via {}", request.who(), request.via());
         self.reply(config, request, target, &composed, true, rests_on);
-        self.gate.hold(rests_on, Effect::Log(Level::Info, ack), &mut self.effects);
+        if self.is_heard(Level::Info) {
+            let ack = format!("DHCPACK on {address} to {} via {}", request.who(), request.via());
+            self.gate.hold(rests_on, Effect::Log(Level::Info, ack), &mut self.effects);
+        }
         self.sent.add(if unaltered.is_some() { Sent::AckUnaltered } else { Sent::Ack });
         Outcome::Done
     }
@@ -467,11 +471,11 @@ impl Server {
         }
     }
 
-    pub(super) fn refuse(&mut self, refusal: Refusal, line: &str) -> Outcome {
+    pub(super) fn refuse(&mut self, refusal: Refusal, line: &dyn fmt::Display) -> Outcome {
         match refusal {
             Refusal::Silent(reason, text) => {
                 if let Some(text) = text {
-                    self.log(Level::Info, format!("{line}: {text}"));
+                    self.log(Level::Info, format_args!("{line}: {text}"));
                 }
                 Outcome::Ignored(reason)
             }

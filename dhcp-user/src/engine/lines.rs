@@ -17,19 +17,14 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// The lines to write now: this one unless there were too many, and before it how many were left out in the
-    /// second that has passed.
-    pub(crate) fn admit(
-        &mut self,
-        level: Level,
-        line: String,
-        now: BootTime,
-    ) -> impl Iterator<Item = (Level, String)> + use<> {
+    /// Whether a line may be written now: not when there were too many. And a line to write before it, which says how
+    /// many were left out in the second that has passed.
+    pub(crate) fn admit(&mut self, level: Level, now: BootTime) -> (bool, Option<String>) {
         let second = now.to_secs().secs();
         let mut summary = None;
         if second != self.second {
             if self.suppressed > 0 {
-                summary = Some((Level::Warn, format!("{} log lines suppressed", self.suppressed)));
+                summary = Some(format!("{} log lines suppressed", self.suppressed));
             }
             *self = Self { second, ..Self::default() };
         }
@@ -38,11 +33,11 @@ impl Lines {
             Level::Warn | Level::Error => (&mut self.complaints, COMPLAINTS_PER_SEC_MAX),
         };
         *count = count.saturating_add(1);
-        let line = (*count <= most).then_some((level, line));
-        if line.is_none() {
+        let is_admitted = *count <= most;
+        if !is_admitted {
             self.suppressed = self.suppressed.saturating_add(1);
         }
-        summary.into_iter().chain(line)
+        (is_admitted, summary)
     }
 }
 
@@ -53,16 +48,14 @@ mod tests {
     #[test]
     fn a_flood_becomes_its_number_in_the_next_second() {
         let mut lines = Lines::default();
-        let mut admit = |secs| -> Vec<String> {
-            lines.admit(Level::Error, "full".to_owned(), BootTime::from_secs(secs)).map(|(_, line)| line).collect()
-        };
+        let mut admit = |secs| lines.admit(Level::Error, BootTime::from_secs(secs));
         for _ in 0..COMPLAINTS_PER_SEC_MAX {
-            assert_eq!(admit(1), ["full"]);
+            assert_eq!(admit(1), (true, None));
         }
         for _ in 0..7 {
-            assert!(admit(1).is_empty());
+            assert_eq!(admit(1), (false, None));
         }
-        assert_eq!(admit(2), ["7 log lines suppressed", "full"]);
-        assert_eq!(admit(3), ["full"]);
+        assert_eq!(admit(2), (true, Some("7 log lines suppressed".to_owned())));
+        assert_eq!(admit(3), (true, None));
     }
 }

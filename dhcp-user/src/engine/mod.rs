@@ -46,6 +46,7 @@ mod thresholds;
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     net::Ipv4Addr,
     sync::Arc,
 };
@@ -100,6 +101,8 @@ pub struct EngineOptions {
     pub honours_server_id: bool,
     /// Only the holder of a lease, or who was offered it, can DECLINE it; dhcpd lets anybody.
     pub checks_decliner: bool,
+    /// The least urgent lines that anybody reads: others are not even made.
+    pub least_level: Level,
 }
 
 impl EngineOptions {
@@ -118,6 +121,7 @@ impl EngineOptions {
             journal_seq: JournalSeq(0),
             honours_server_id: true,
             checks_decliner: true,
+            least_level: Level::Debug,
         }
     }
 }
@@ -324,11 +328,21 @@ impl Server {
         self.records.get(&address).is_some_and(|(seq, of)| *seq > durable && *of == Some(xid))
     }
 
-    /// Writes a line, as long as there are not too many of its kind in this second.
-    fn log(&mut self, level: Level, line: String) {
-        for (level, line) in self.lines.admit(level, line, self.clock.boot) {
-            self.effects.push_back(Effect::Log(level, line));
+    /// Writes a line, as long as somebody reads it and there are not too many of its kind in this second.
+    fn log(&mut self, level: Level, line: impl fmt::Display) {
+        if self.is_heard(level) {
+            self.effects.push_back(Effect::Log(level, line.to_string()));
         }
+    }
+
+    /// Whether a line of this level is worth making; says before it how many were not.
+    fn is_heard(&mut self, level: Level) -> bool {
+        if level < self.options.least_level {
+            return false;
+        }
+        let (is_admitted, summary) = self.lines.admit(level, self.clock.boot);
+        self.effects.extend(summary.map(|line| Effect::Log(Level::Warn, line)));
+        is_admitted
     }
 
     fn draw_token(&mut self) -> Token {

@@ -1,6 +1,6 @@
 //! Offers: DISCOVER, and BOOTP which skips the offer (dhcpd: 11.2 and 11.7 of the reference).
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use dhcp_ebpf::wire::dhcp::MessageType;
 
@@ -36,7 +36,7 @@ impl Server {
         if self.gate.waiting_count() >= DISCOVER_SHED_COUNT {
             return Outcome::Ignored(Reason::Shed);
         }
-        let line = format!("DHCPDISCOVER from {} via {}", request.who(), request.via());
+        let line = fmt::from_fn(|f| write!(f, "DHCPDISCOVER from {} via {}", request.who(), request.via()));
         let search = self.search(config, now);
         let hosts = search.hosts(request, Some(network));
         let mut found = search.find(request, network, &hosts);
@@ -105,7 +105,7 @@ impl Server {
         config: &Config,
         request: &Request<'_>,
         target: &Target<'_>,
-        line: &str,
+        line: &dyn fmt::Display,
         probed: Option<Ipv4Addr>,
         now: Now,
     ) -> Outcome {
@@ -143,9 +143,9 @@ impl Server {
         if let Some(lease) = target.lease {
             self.hold_for(request, lease, &terms.evaluation, now);
         }
-        self.log(Level::Info, line.to_owned());
+        self.log(Level::Info, line);
         let address = target.address;
-        self.log(Level::Info, format!("DHCPOFFER on {address} to {} via {}", request.who(), request.via()));
+        self.log(Level::Info, format_args!("DHCPOFFER on {address} to {} via {}", request.who(), request.via()));
         self.reply(config, request, target, &composed, false, JournalSeq(0));
         self.teach_offer(config, request, target, &terms, now);
         self.sent.add(Sent::Offer);

@@ -251,6 +251,7 @@ async fn run(
         generation,
         peer_states: std::mem::take(&mut opened.peer_states),
         format: plan.format,
+        least_level: level(serve.log_level),
         ..EngineOptions::new(random()?, key)
     };
     let server = Server::new(config, opened.table, options, now);

@@ -471,6 +471,8 @@ impl Agent {
             while let Some(effect) = self.parts.server.poll_effect() {
                 self.run_effect(effect);
             }
+            // All that a turn appends is one commit, and a lone record waits for nobody.
+            self.parts.journal.commit();
             self.parts.network.flush();
             let mut is_quiet = true;
             while let Some((token, revoked)) = self.fast_path.poll_revoked() {
@@ -485,7 +487,7 @@ impl Agent {
 
     fn run_effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Append(seq, record) => self.parts.journal.append(seq, &record),
+            Effect::Append(seq, record) => self.parts.journal.queue(seq, &record),
             Effect::Send(datagram) => self.parts.network.send(datagram),
             Effect::Arm(arm) => self.fast_path.arm(&arm),
             Effect::Extend(horizons) => self.fast_path.extend(&horizons),

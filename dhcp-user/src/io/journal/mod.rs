@@ -51,6 +51,8 @@ pub struct JournalOptions {
     pub skip_sync: bool,
     /// Compact when the file is longer than this many times what lives in it.
     pub waste_factor: u32,
+    /// Bytes up to which a file is not compacted for waste.
+    pub waste_len_min: u64,
     /// Compact after this long when anything was written (dhcpd: one hour).
     pub compact_after: Duration,
 }
@@ -65,6 +67,8 @@ impl Default for JournalOptions {
             latency_budget: Duration::ZERO,
             skip_sync: false,
             waste_factor: 4,
+            // A fifth of a second to read again at a start; with less, a busy server would do little else.
+            waste_len_min: 64 << 20,
             compact_after: Duration::from_secs(3600),
         }
     }
@@ -216,6 +220,16 @@ impl Journal {
     /// is dropped: a restore brings what it said.
     pub fn append(&self, seq: JournalSeq, record: &[u8]) {
         self.shared.push(Some(seq), record);
+    }
+
+    /// Queues a record that need not be committed before [`Self::commit`] says so: a group of them is one commit.
+    pub fn queue(&self, seq: JournalSeq, record: &[u8]) {
+        self.shared.queue_up(seq, record);
+    }
+
+    /// Has everything that is queued committed, together.
+    pub fn commit(&self) {
+        self.shared.call();
     }
 
     /// Asks for a compaction now.

@@ -357,10 +357,33 @@ fn a_lone_client_never_waits_for_company() {
 }
 
 #[test]
+fn a_group_is_one_commit_when_it_is_called_for_and_none_before() {
+    let folder = Folder::new("group");
+    let opened = open(&folder);
+    for seq in 1..=50 {
+        opened.journal.queue(JournalSeq(seq), &text(&lease(1, 1)));
+    }
+    assert!(opened.events.recv_timeout(Duration::from_millis(50)).is_err(), "the group may still grow");
+    opened.journal.commit();
+    assert_eq!(opened.next_event(), JournalEvent::Durable(JournalSeq(50)));
+    let status = opened.journal.status();
+    assert_eq!((status.commits, status.records, status.backlog_count), (1, 50, 0));
+    // Nothing is queued: nothing happens, and the next group needs its own call.
+    opened.journal.commit();
+    opened.journal.queue(JournalSeq(51), &text(&lease(1, 1)));
+    assert!(opened.events.recv_timeout(Duration::from_millis(50)).is_err());
+    opened.journal.commit();
+    assert_eq!(opened.next_event(), JournalEvent::Durable(JournalSeq(51)));
+    opened.journal.queue(JournalSeq(52), &text(&lease(2, 2)));
+    opened.journal.close();
+    assert_eq!(open(&folder).records.len(), 52, "a clean stop writes what was never called for");
+}
+
+#[test]
 fn a_journal_compacts_itself_when_most_of_it_is_waste() {
     let folder = Folder::new("waste");
-    let opened =
-        open_with(&folder, JournalOptions { create: true, waste_factor: 2, ..JournalOptions::default() }).unwrap();
+    let options = JournalOptions { create: true, waste_factor: 2, waste_len_min: 1 << 20, ..JournalOptions::default() };
+    let opened = open_with(&folder, options).unwrap();
     for seq in 0..20_000 {
         opened.append(seq, &lease(seq as u32 % 10, seq as u32 + 1));
     }

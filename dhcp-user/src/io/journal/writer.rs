@@ -25,9 +25,6 @@ const PROBE_AFTER: [Duration; 2] = [Duration::from_millis(500), Duration::from_s
 /// Bytes written to see whether a disk can be written again.
 const PROBE_LEN: usize = 64 * 1024;
 
-/// Files shorter than this are not compacted for waste.
-const WASTE_LEN_MIN: u64 = 1024 * 1024;
-
 /// Times a compaction copies what came meanwhile before it leaves the rest to the commit thread.
 const CATCH_UP_MAX: usize = 50;
 
@@ -58,6 +55,8 @@ pub(super) struct Queue {
     bytes: Vec<u8>,
     /// Number and length of each record in `bytes`.
     pub(super) records: VecDeque<(Option<JournalSeq>, usize)>,
+    /// Whether what is queued shall be written; a group that is still growing waits.
+    is_called: bool,
     /// The last number that was appended, dropped or not.
     last_seq: Option<JournalSeq>,
     pub(super) mode: Mode,
@@ -74,6 +73,7 @@ impl Queue {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.is_called = false;
     }
 
     /// Moves at most `count` records into `batch`: the last number among them, and how many.
@@ -84,6 +84,7 @@ impl Queue {
             let last = self.records.iter().rev().find_map(|(seq, _)| *seq);
             let taken = self.records.len();
             self.records.clear();
+            self.is_called = false;
             return (last, taken);
         }
         let mut last = None;
@@ -102,6 +103,7 @@ impl Shared {
         let queue = Queue {
             bytes: Vec::new(),
             records: VecDeque::new(),
+            is_called: false,
             last_seq: None,
             mode: Mode::Running,
             restores: 0,
@@ -125,16 +127,34 @@ impl Shared {
     }
 
     pub(super) fn push(&self, seq: Option<JournalSeq>, record: &[u8]) {
+        if self.add(seq, record) {
+            self.call();
+        }
+    }
+
+    /// Adds a record to the group that [`Self::call`] will have written.
+    pub(super) fn queue_up(&self, seq: JournalSeq, record: &[u8]) {
+        self.add(Some(seq), record);
+    }
+
+    fn add(&self, seq: Option<JournalSeq>, record: &[u8]) -> bool {
         let mut queue = self.queue();
         queue.last_seq = seq.or(queue.last_seq);
         if queue.mode == Mode::Failed {
-            return;
+            return false;
         }
         queue.bytes.extend_from_slice(record);
         queue.records.push_back((seq, record.len()));
-        let is_first = queue.records.len() == 1;
+        true
+    }
+
+    /// Has what is queued written.
+    pub(super) fn call(&self) {
+        let mut queue = self.queue();
+        let is_news = !queue.is_called && !queue.records.is_empty();
+        queue.is_called |= is_news;
         drop(queue);
-        if is_first {
+        if is_news {
             self.wake.notify_one();
         }
     }
@@ -228,7 +248,8 @@ impl Writer {
                 self.restores = queue.restores;
                 return Work::BeginRestore;
             }
-            if !queue.records.is_empty() {
+            let is_called = queue.is_called || queue.is_closing || queue.mode == Mode::Restoring;
+            if is_called && !queue.records.is_empty() {
                 queue = self.linger(&shared, queue);
                 let max = self.options.batch_records_max.max(1);
                 let mode = queue.mode;
@@ -306,7 +327,8 @@ impl Writer {
     fn look_for_waste(&self) {
         let live_end = self.store.live_end();
         let factor = u64::from(self.options.waste_factor.max(2));
-        if live_end > WASTE_LEN_MIN.max(self.store.rewritten_len().saturating_mul(factor)) && self.compactor.is_none() {
+        let wasteful_len = self.options.waste_len_min.max(self.store.rewritten_len().saturating_mul(factor));
+        if live_end > wasteful_len && self.compactor.is_none() {
             self.shared.queue().wants_compaction = true;
         }
     }

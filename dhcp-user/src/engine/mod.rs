@@ -12,6 +12,7 @@
 //! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `gate` holds back what rests on a record until that is durable (I8).
+//! - `storm` says what of a storm is not worth reading; whoever reads the sockets asks it first.
 //! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
 //!   what they want, `shelf` is how they reach the leases.
 //!
@@ -40,6 +41,7 @@ mod request;
 mod route;
 mod shelf;
 pub mod status;
+pub mod storm;
 mod surrender;
 mod terms;
 mod thresholds;

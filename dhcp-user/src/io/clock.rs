@@ -26,6 +26,12 @@ pub fn boot_time() -> BootTime {
     BootTime::from_nanos(u64::try_from(since_boot.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// Reads the wall clock to the nanosecond: only to tell how long ago the kernel stamped a packet.
+#[must_use]
+pub fn stamp() -> Duration {
+    read(libc::CLOCK_REALTIME)
+}
+
 fn read(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec that outlives the call.

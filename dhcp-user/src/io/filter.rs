@@ -1,12 +1,20 @@
-//! The classic BPF program on the packet sockets: lets only UDP datagrams for one port through, so that a busy
-//! interface does not wake the agent for frames that are not DHCP.
+//! The classic BPF programs on the packet sockets: they let only UDP datagrams for one port through, so that a busy
+//! interface does not wake the agent for frames that are not DHCP, and sort those by urgency.
+//!
+//! When there is more than can be answered, somebody has to be left out. Each lane has a socket with a buffer of its
+//! own: a flood of DISCOVERs fills the DISCOVERs' buffer, the kernel drops what is too much of them without waking
+//! anybody, and a renewal finds its own buffer empty (I6).
 //!
 //! It sees the frame from the Ethernet header on. The kernel has taken the outer tag away (it comes as ancillary
 //! data); an inner one still stands in the frame.
 
 use std::{io, os::fd::AsRawFd};
 
-use dhcp_ebpf::wire::ethernet::{ETHERNET_LEN, PROTOCOL_UDP};
+use dhcp_ebpf::wire::{
+    dhcp::MessageType,
+    ethernet::{ETHERNET_LEN, PROTOCOL_UDP},
+    option::code,
+};
 
 const ETHERTYPE_IPV4: u32 = 0x0800;
 const ETHERTYPE_VLAN: u32 = 0x8100;
@@ -19,9 +27,46 @@ const TAG_LEN: u32 = 4;
 /// Bytes of a frame that pass: all.
 const WHOLE: u32 = 0x0004_0000;
 
+/// Bytes of an UDP header.
+const UDP_LEN: u32 = 8;
+/// Where `ciaddr` and the options stand in a message.
+const CIADDR_AT: u32 = 12;
+const OPTIONS_AT: u32 = dhcp_ebpf::wire::dhcp::OPTIONS_AT as u32;
+/// Options that are looked at for the message type: real clients send it first.
+const OPTIONS_SEEN: usize = 8;
+
+/// Which of an interface's sockets a datagram belongs to, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A client that keeps, gives back or refuses an address.
+    Holder,
+    /// A client that takes what it was offered, or wants back what it had.
+    Selecting,
+    /// Everybody else.
+    Seeking,
+}
+
+impl Lane {
+    /// All lanes, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Holder, Self::Selecting, Self::Seeking];
+}
+
 const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
 const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
 const LOAD_HALF_INDEXED: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_IND) as u16;
+const LOAD_WORD_INDEXED: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_IND) as u16;
+const LOAD_BYTE_INDEXED: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_IND) as u16;
+const LOAD_FRAME_LEN: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_LEN) as u16;
+const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_IMM) as u16;
+const RECALL_X: u16 = (libc::BPF_LDX | libc::BPF_MEM) as u16;
+const KEEP_X: u16 = libc::BPF_STX as u16;
+const A_TO_X: u16 = (libc::BPF_MISC | libc::BPF_TAX) as u16;
+const ADD_X: u16 = (libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X) as u16;
+const SUBTRACT_X: u16 = (libc::BPF_ALU | libc::BPF_SUB | libc::BPF_X) as u16;
+const ADD: u16 = (libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const JUMP_NOT_BELOW: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const JUMP_NOT_BELOW_X: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_X) as u16;
 const LOAD_HEADER_LEN: u16 = (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16;
 const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const JUMP_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
@@ -56,6 +101,80 @@ pub fn udp_to(port: u16) -> Vec<libc::sock_filter> {
             op(RETURN, 0, 0, WHOLE),
         ]);
     }
+    program
+}
+
+/// Lets what [`udp_to`] lets through if it belongs to this lane: every datagram belongs to exactly one.
+#[must_use]
+pub fn udp_to_in(port: u16, lane: Lane) -> Vec<libc::sock_filter> {
+    let mut program = udp_to(port);
+    let plain = ETHERNET_LEN as u32;
+    // The tagged block is the last, so that it grows without moving the other; that one is moved by hand.
+    for (ip_at, passes_at) in [(plain + TAG_LEN, program.len() - 1), (plain, program.len() - 10)] {
+        let sorting = sort(ip_at + UDP_LEN, lane);
+        let shift = sorting.len() - 1;
+        program.splice(passes_at..=passes_at, sorting);
+        if ip_at == plain
+            && let Some(jump) = program.get_mut(5)
+        {
+            // From behind the tag to the tagged block.
+            jump.jt += u8::try_from(shift).unwrap_or(u8::MAX);
+        }
+    }
+    program
+}
+
+/// Goes on where a datagram is known to be for the port, its IP header's length in X: `message_at` and X is where its
+/// message begins. Ends by letting it through or not.
+fn sort(message_at: u32, lane: Lane) -> Vec<libc::sock_filter> {
+    // Targets of jumps, counted from the end: three verdicts, and before them the look at ciaddr.
+    const VERDICTS: usize = 3;
+    const CIADDR: usize = 3;
+    const KINDS: usize = 5;
+    const STEP: usize = 13;
+    let options_at = message_at + OPTIONS_AT;
+    let total = 1 + STEP * OPTIONS_SEEN + 1 + KINDS + CIADDR + VERDICTS;
+    let kinds_at = 1 + STEP * OPTIONS_SEEN + 1;
+    let ciaddr_at = kinds_at + KINDS;
+    let verdict_at = |lane: Lane| total - VERDICTS + lane as usize;
+    let by = |from: usize, to: usize| u8::try_from(to - from - 1).unwrap_or(u8::MAX);
+    let far = |from: usize, to: usize| op(JUMP, 0, 0, (to - from - 1) as u32);
+    let seeking = verdict_at(Lane::Seeking);
+    let mut program = vec![op(KEEP_X, 0, 0, 0)];
+    for _ in 0..OPTIONS_SEEN {
+        let at = program.len();
+        program.extend([
+            // A load past the end would end the program: a message that is cut is everybody else's.
+            op(LOAD_FRAME_LEN, 0, 0, 0),
+            op(JUMP_NOT_BELOW_X, 0, by(at + 1, seeking), 0),
+            op(SUBTRACT_X, 0, 0, 0),
+            op(JUMP_NOT_BELOW, 0, by(at + 3, seeking), options_at + 3),
+            op(LOAD_BYTE_INDEXED, 0, 0, options_at),
+            op(JUMP_EQUAL, by(at + 5, kinds_at), 0, code::MESSAGE_TYPE.into()),
+            op(JUMP_EQUAL, 0, 2, code::PAD.into()),
+            op(LOAD_NUMBER, 0, 0, 1),
+            far(at + 8, at + 11),
+            op(LOAD_BYTE_INDEXED, 0, 0, options_at + 1),
+            op(ADD, 0, 0, 2),
+            op(ADD_X, 0, 0, 0),
+            op(A_TO_X, 0, 0, 0),
+        ]);
+    }
+    program.push(far(program.len(), seeking));
+    let at = program.len();
+    let kind = |kind: MessageType| u32::from(kind as u8);
+    program.extend([
+        op(LOAD_BYTE_INDEXED, 0, 0, options_at + 2),
+        op(JUMP_EQUAL, by(at + 1, ciaddr_at), 0, kind(MessageType::Request)),
+        op(JUMP_EQUAL, by(at + 2, verdict_at(Lane::Holder)), 0, kind(MessageType::Release)),
+        op(JUMP_EQUAL, by(at + 3, verdict_at(Lane::Holder)), 0, kind(MessageType::Decline)),
+        far(at + 4, seeking),
+        op(RECALL_X, 0, 0, 0),
+        op(LOAD_WORD_INDEXED, 0, 0, message_at + CIADDR_AT),
+        op(JUMP_EQUAL, by(at + 7, verdict_at(Lane::Selecting)), by(at + 7, verdict_at(Lane::Holder)), 0),
+    ]);
+    program.extend(Lane::ALL.map(|this| op(RETURN, 0, 0, if this == lane { WHOLE } else { 0 })));
+    debug_assert_eq!(program.len(), total);
     program
 }
 
@@ -112,7 +231,7 @@ mod tests {
         receiver.set_nonblocking(true).unwrap();
         // A filtered datagram is refused or swallowed, depending on the kernel: either way it does not arrive.
         let _ = sender.send(frame);
-        let mut buffer = [0; 256];
+        let mut buffer = [0; 2048];
         match receiver.recv(&mut buffer) {
             Ok(len) => {
                 assert_eq!(&buffer[..len], frame);
@@ -153,6 +272,62 @@ mod tests {
         }
         assert!(!passes(&program, &frame(&[vlan, vlan], 5, 17, [0, 0], 67)), "two tags in the frame");
         assert!(passes(&udp_to(1067), &frame(&[], 5, 17, [0, 0], 1067)));
+    }
+
+    /// The lanes of a frame: exactly one when it is for the port.
+    fn lanes(frame: &[u8]) -> Vec<Lane> {
+        Lane::ALL.into_iter().filter(|lane| passes(&udp_to_in(67, *lane), frame)).collect()
+    }
+
+    fn message(ciaddr: u8, options: &[u8]) -> Vec<u8> {
+        let mut message = vec![1, 1, 6, 0];
+        message.resize(OPTIONS_AT as usize - 4, 0);
+        message[CIADDR_AT as usize] = ciaddr;
+        message.extend([99, 130, 83, 99]);
+        message.extend(options);
+        message
+    }
+
+    fn framed(tags: &[[u8; 4]], ihl: u8, message: &[u8]) -> Vec<u8> {
+        let mut frame = frame(tags, ihl, 17, [0, 0], 67);
+        frame.truncate(frame.len() - 4);
+        frame.extend(message);
+        frame
+    }
+
+    #[test]
+    fn every_message_has_one_lane_and_it_is_the_one_the_engine_thinks_of() {
+        use crate::engine::{Urgency, urgency};
+        let kinds = (0..=18_u8).flat_map(|kind| [0, 10].map(|ciaddr| (kind, ciaddr)));
+        for (kind, ciaddr) in kinds {
+            let after = [&[61, 3, 1, 2, 3, 0, 0, 12, 1, b'x', 53, 1, kind][..], &[255, 0, 0]].concat();
+            for options in [&[53, 1, kind, 50, 4, 1, 2, 3, 4, 255][..], &after] {
+                let message = message(ciaddr, options);
+                let expected = match urgency(&message) {
+                    Urgency::Holder => Lane::Holder,
+                    Urgency::Selecting => Lane::Selecting,
+                    Urgency::Seeking | Urgency::Other => Lane::Seeking,
+                };
+                for (tags, ihl) in [(&[][..], 5), (&[], 7), (&[[0x81, 0, 0, 5]], 5), (&[[0x81, 0, 0, 5]], 6)] {
+                    assert_eq!(lanes(&framed(tags, ihl, &message)), [expected], "{kind} {ciaddr} {tags:?} {ihl}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_cut_or_never_says_its_type_is_everybody_elses() {
+        let whole = framed(&[], 5, &message(10, &[61, 3, 1, 2, 3, 53, 1, 3, 255]));
+        let port_end = 14 + 20 + 4;
+        for cut in port_end..whole.len() - 1 {
+            assert_eq!(lanes(&whole[..cut]), [Lane::Seeking], "cut {cut}");
+        }
+        assert_eq!(lanes(&whole), [Lane::Holder]);
+        let long = [&[12, 1, 0].repeat(OPTIONS_SEEN)[..], &[53, 1, 3, 255]].concat();
+        assert_eq!(lanes(&framed(&[], 5, &message(10, &long))), [Lane::Seeking]);
+        assert_eq!(lanes(&framed(&[], 5, &message(10, &[0; 60]))), [Lane::Seeking]);
+        assert_eq!(lanes(&frame(&[], 5, 17, [0, 0], 68)), []);
+        assert_eq!(lanes(&frame(&[[0x81, 0, 0, 5]], 5, 17, [0, 1], 67)), []);
     }
 
     #[test]

@@ -43,11 +43,15 @@ pub enum Refusal {
     OtherInterface,
     /// Our own frame, on its way out.
     Outgoing,
+    /// It has waited here for longer than its client does: the client has asked again since.
+    Stale,
+    /// The client said the same again before it could hear the answer to the first time.
+    Repeated,
 }
 
 impl Refusal {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Truncated,
         Self::Short,
         Self::Tags,
@@ -60,6 +64,8 @@ impl Refusal {
         Self::OtherAddress,
         Self::OtherInterface,
         Self::Outgoing,
+        Self::Stale,
+        Self::Repeated,
     ];
 
     /// The counter's name in status output.
@@ -78,6 +84,8 @@ impl Refusal {
             Self::OtherAddress => "other-address",
             Self::OtherInterface => "other-interface",
             Self::Outgoing => "outgoing",
+            Self::Stale => "stale",
+            Self::Repeated => "repeated",
         }
     }
 }

@@ -2,7 +2,7 @@
 //! here until the batch leaves.
 //!
 //! ```text
-//!   packet sockets (one per interface) --filter--> frame::parse --> engine
+//!   packet sockets (one per lane of each interface) --filter--> frame::parse --> storm --> engine
 //!   engine --> Route::Raw --> frame::write --> packet socket     Route::Ip --> UDP socket --> IP stack
 //! ```
 
@@ -19,9 +19,13 @@ use socket2::Socket;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
-    engine::port::{Datagram, Interface, InterfaceIndex, Received, Route},
+    engine::{
+        port::{Datagram, Interface, InterfaceIndex, Received, Route},
+        storm::{Late, Storm},
+    },
     io::{
-        filter,
+        clock,
+        filter::{self, Lane},
         frame::{self, Envelope, Parsed, Refusal},
         interfaces::Found,
         neighbours::Neighbours,
@@ -29,8 +33,10 @@ use crate::{
     },
 };
 
-/// Frames of one socket that are handled before the others get their turn.
+/// Frames of one interface that are handled before the others get their turn.
 const FRAMES_PER_TURN: usize = 256;
+/// Of these, what every lane gets however full the more urgent ones are: nobody starves for good.
+const FRAMES_PER_LANE_MIN: usize = 16;
 /// The packet sockets see all protocols, through the filter: one for IPv4 alone would be shown tagged frames with
 /// the tag already forgotten, and VLAN 5 would be answered as if it were the untagged network.
 const ALL: u16 = libc::ETH_P_ALL as u16;
@@ -58,7 +64,8 @@ pub struct Counts {
 #[derive(Debug)]
 struct Link {
     interface: Interface,
-    socket: AsyncFd<OwnedFd>,
+    /// One for each lane, the most urgent first.
+    lanes: [AsyncFd<OwnedFd>; Lane::ALL.len()],
     outgoing: Vec<Vec<u8>>,
 }
 
@@ -83,6 +90,7 @@ pub struct Network {
     batch: ReceiveBatch,
     datagrams: Vec<UdpDatagram>,
     ours: Ours,
+    storm: Storm,
     spare: Vec<Vec<u8>>,
     counts: Counts,
     last_send_error: Option<String>,
@@ -101,6 +109,7 @@ impl Network {
             batch: ReceiveBatch::default(),
             datagrams: Vec::new(),
             ours: Ours::default(),
+            storm: Storm::default(),
             spare: Vec::new(),
             counts: Counts::default(),
             last_send_error: None,
@@ -142,45 +151,62 @@ impl Network {
     /// Ready when any socket has something to read.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut is_ready = false;
-        for link in &self.links {
-            is_ready |= link.socket.poll_read_ready(context).is_ready();
+        for lane in self.links.iter().flat_map(|link| &link.lanes) {
+            is_ready |= lane.poll_read_ready(context).is_ready();
         }
         if is_ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Reads what is there, at most a turn's share of each socket, and gives every datagram for this server to
-    /// `handle`. Returns how many.
+    /// Reads what is there, at most a turn's share of each interface and the most urgent first, and gives every
+    /// datagram for this server to `handle`. Returns how many.
     pub fn receive(&mut self, mut handle: impl FnMut(Received<'_>)) -> usize {
         let before = self.counts.received;
+        let now = clock::boot_time();
+        let stamp = clock::stamp();
         for link in &self.links {
-            let mut left = FRAMES_PER_TURN;
-            while left > 0 {
-                // An interface that went down says so once (ENETDOWN); its socket goes on.
-                let Ok(count) = link.socket.try_io(Interest::READABLE, |fd| self.batch.receive(fd)) else {
-                    break;
-                };
-                for raw in self.batch.frames(count) {
-                    match accept(&raw, &link.interface, &self.ours) {
-                        Ok(parsed) => {
-                            self.counts.received += 1;
-                            handle(Received {
-                                interface: link.interface.index,
-                                vlan: parsed.vlan,
-                                source: parsed.source,
-                                destination: *parsed.destination.ip(),
-                                message: parsed.message,
-                            });
-                        }
-                        Err(refusal) => {
-                            if let Some(count) = self.counts.refused.get_mut(refusal as usize) {
-                                *count += 1;
+            let mut share = FRAMES_PER_TURN;
+            for lane in &link.lanes {
+                let mut left = share.max(FRAMES_PER_LANE_MIN);
+                while left > 0 {
+                    // An interface that went down says so once (ENETDOWN); its socket goes on.
+                    let Ok(count) = lane.try_io(Interest::READABLE, |fd| self.batch.receive(fd, left)) else {
+                        break;
+                    };
+                    for raw in self.batch.frames(count) {
+                        let accepted = accept(&raw, &link.interface, &self.ours).and_then(|parsed| {
+                            // A clock that was set back makes nobody wait.
+                            let waited = stamp.saturating_sub(raw.arrived);
+                            let waited = if raw.arrived.is_zero() { raw.arrived } else { waited };
+                            match self.storm.judge(parsed.message, waited, now) {
+                                None => Ok(parsed),
+                                Some(Late::Stale) => Err(Refusal::Stale),
+                                Some(Late::Repeated) => Err(Refusal::Repeated),
+                            }
+                        });
+                        match accepted {
+                            Ok(parsed) => {
+                                self.counts.received += 1;
+                                handle(Received {
+                                    interface: link.interface.index,
+                                    vlan: parsed.vlan,
+                                    source: parsed.source,
+                                    destination: *parsed.destination.ip(),
+                                    message: parsed.message,
+                                });
+                            }
+                            Err(refusal) => {
+                                if let Some(count) = self.counts.refused.get_mut(refusal as usize) {
+                                    *count += 1;
+                                }
                             }
                         }
                     }
-                }
-                left = left.saturating_sub(count.max(1));
-                if count < socket::BATCH_COUNT {
-                    break;
+                    share = share.saturating_sub(count);
+                    let was_full = count == left.min(socket::BATCH_COUNT);
+                    left -= count.min(left);
+                    if !was_full {
+                        break;
+                    }
                 }
             }
         }
@@ -235,7 +261,8 @@ impl Network {
             }
             let total = link.outgoing.len() as u64;
             let mut failed = 0;
-            socket::send_frames(&link.socket, &link.outgoing, |_, error| {
+            let [socket, ..] = &link.lanes;
+            socket::send_frames(socket, &link.outgoing, |_, error| {
                 failed += 1;
                 last_error = Some(format!("{}: {error}", link.interface.name));
             });
@@ -286,8 +313,8 @@ impl Network {
 
     /// What was counted.
     pub fn counts(&mut self) -> Counts {
-        for link in &self.links {
-            self.counts.overrun += u64::from(socket::dropped(&link.socket));
+        for lane in self.links.iter().flat_map(|link| &link.lanes) {
+            self.counts.overrun += u64::from(socket::dropped(lane));
         }
         self.counts
     }
@@ -300,12 +327,16 @@ impl Network {
 
 impl Link {
     fn open(interface: &Interface, port: u16) -> io::Result<Self> {
-        let program = filter::udp_to(port);
-        let socket = socket::open_packet(interface.index, ALL, &program, socket::SOCKET_BUFFER_LEN)?;
-        socket::ignore_outgoing(&socket)?;
-        // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
-        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self { interface: interface.clone(), socket, outgoing: Vec::new() })
+        let open = |lane| -> io::Result<AsyncFd<OwnedFd>> {
+            let program = filter::udp_to_in(port, lane);
+            let socket = socket::open_packet(interface.index, ALL, &program, socket::SOCKET_BUFFER_LEN)?;
+            socket::ignore_outgoing(&socket)?;
+            // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
+            Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+        };
+        let [holder, selecting, seeking] = Lane::ALL;
+        let lanes = [open(holder)?, open(selecting)?, open(seeking)?];
+        Ok(Self { interface: interface.clone(), lanes, outgoing: Vec::new() })
     }
 }
 
@@ -395,6 +426,7 @@ mod tests {
             bytes: &bytes,
             is_truncated: false,
             aux: Aux::default(),
+            arrived: std::time::Duration::ZERO,
             interface: InterfaceIndex(2),
             kind: libc::PACKET_HOST,
         };
@@ -526,7 +558,7 @@ mod tests {
                     network.flush();
                     let mut batch = ReceiveBatch::default();
                     let count = loop {
-                        match batch.receive(&receiver) {
+                        match batch.receive(&receiver, socket::BATCH_COUNT) {
                             Ok(count) => break count,
                             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
                         }
@@ -571,8 +603,9 @@ mod tests {
             assert!(network.counts().unsent > 0, "the flood was too small to fill the buffer");
             let mut batch = ReceiveBatch::default();
             let why = network.take_send_error();
-            let count =
-                batch.receive(&receiver).unwrap_or_else(|error| panic!("{error}: {why:?} {:?}", network.neighbours));
+            let count = batch
+                .receive(&receiver, socket::BATCH_COUNT)
+                .unwrap_or_else(|error| panic!("{error}: {why:?} {:?}", network.neighbours));
             let frames: Vec<_> = batch.frames(count).map(|raw| frame::parse(raw.bytes, raw.aux).unwrap()).collect();
             assert_eq!(frames.len(), 1);
             assert_eq!((frames[0].source.ip(), frames[0].message), (&OURS, &[9; 300][..]));

@@ -10,6 +10,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr,
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -28,8 +29,8 @@ pub const FRAME_LEN_MAX: usize = 4096;
 /// milliseconds loses packets.
 pub const SOCKET_BUFFER_LEN: usize = 8 << 20;
 
-/// Room for the ancillary data of one message: the auxdata of a packet socket, or an `in_pktinfo`.
-const CONTROL_LEN: usize = 64;
+/// Room for the ancillary data of one message: the auxdata of a packet socket and the time, or an `in_pktinfo`.
+const CONTROL_LEN: usize = 96;
 
 /// A frame as a packet socket hands it out.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,8 @@ pub struct RawFrame<'a> {
     pub is_truncated: bool,
     /// Ancillary data.
     pub aux: Aux,
+    /// When it arrived, on the wall clock; zero = the kernel does not say.
+    pub arrived: Duration,
     /// The interface that the kernel says it came in on.
     pub interface: InterfaceIndex,
     /// `sll_pkttype`: for us, broadcast, for others, outgoing.
@@ -79,11 +82,11 @@ impl Default for ReceiveBatch {
 }
 
 impl ReceiveBatch {
-    /// Reads what is there, at most [`BATCH_COUNT`] frames; returns how many.
+    /// Reads what is there, at most `most` frames and a batch; returns how many.
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing; otherwise the kernel's.
-    pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
         let mut vectors: [libc::iovec; BATCH_COUNT] =
             std::array::from_fn(|_| libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 });
         // SAFETY: mmsghdr is integers and pointers; all zeroes is a value.
@@ -105,7 +108,7 @@ impl ReceiveBatch {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH_COUNT as libc::c_uint,
+                most.min(BATCH_COUNT) as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )
@@ -121,6 +124,7 @@ impl ReceiveBatch {
     pub fn frames(&self, count: usize) -> impl Iterator<Item = RawFrame<'_>> {
         let rooms = self.frames.iter().zip(self.names.iter()).zip(self.controls.iter());
         self.lens.iter().zip(rooms).take(count).map(|(&(len, flags, control_len), ((frame, name), control))| RawFrame {
+            arrived: arrived(control.0.get(..control_len).unwrap_or_default()),
             bytes: frame.get(..len).unwrap_or(frame),
             is_truncated: flags & libc::MSG_TRUNC != 0 || len > FRAME_LEN_MAX,
             aux: aux(control.0.get(..control_len).unwrap_or_default()),
@@ -130,24 +134,42 @@ impl ReceiveBatch {
     }
 }
 
-/// Reads the first control message; all zero when it is not PACKET_AUXDATA.
-fn aux(control: &[u8]) -> Aux {
+/// The bytes of a control message of this kind, if there is one.
+fn control_message(mut control: &[u8], level: i32, kind: i32) -> Option<&[u8]> {
     let header_len = size_of::<libc::cmsghdr>();
-    let is_aux = control.len() >= header_len + size_of::<libc::tpacket_auxdata>();
-    if !is_aux {
-        return Aux::default();
+    while control.len() >= header_len {
+        // SAFETY: the bytes are there (checked above) and come from a buffer that the kernel wrote; the read does not
+        // ask for alignment, and the type is plain integers.
+        let header = unsafe { ptr::read_unaligned(control.as_ptr().cast::<libc::cmsghdr>()) };
+        if header.cmsg_level == level && header.cmsg_type == kind {
+            return control.get(header_len..header.cmsg_len);
+        }
+        control = control.get(header.cmsg_len.max(header_len).next_multiple_of(align_of::<libc::cmsghdr>())..)?;
     }
-    // SAFETY: the bytes are there (checked above) and come from a buffer that the kernel wrote; the read does not
-    // ask for alignment, and both types are plain integers.
-    let (header, data) = unsafe {
-        (
-            ptr::read_unaligned(control.as_ptr().cast::<libc::cmsghdr>()),
-            ptr::read_unaligned(control.as_ptr().add(header_len).cast::<libc::tpacket_auxdata>()),
-        )
+    None
+}
+
+/// When a frame arrived (SO_TIMESTAMPNS); zero when the kernel does not say.
+fn arrived(control: &[u8]) -> Duration {
+    let Some(bytes) = control_message(control, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)
+        .filter(|bytes| bytes.len() >= size_of::<libc::timespec>())
+    else {
+        return Duration::ZERO;
     };
-    if header.cmsg_level != libc::SOL_PACKET || header.cmsg_type != libc::PACKET_AUXDATA {
+    // SAFETY: the bytes are there (checked above); the read does not ask for alignment, and the type is plain integers.
+    let time = unsafe { ptr::read_unaligned(bytes.as_ptr().cast::<libc::timespec>()) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Reads PACKET_AUXDATA; all zero when there is none.
+fn aux(control: &[u8]) -> Aux {
+    let Some(bytes) = control_message(control, libc::SOL_PACKET, libc::PACKET_AUXDATA)
+        .filter(|bytes| bytes.len() >= size_of::<libc::tpacket_auxdata>())
+    else {
         return Aux::default();
-    }
+    };
+    // SAFETY: the bytes are there (checked above); the read does not ask for alignment, and the type is plain integers.
+    let data = unsafe { ptr::read_unaligned(bytes.as_ptr().cast::<libc::tpacket_auxdata>()) };
     let has = |bit: u32| data.tp_status & bit != 0;
     let tpid = if has(libc::TP_STATUS_VLAN_TPID_VALID) { data.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
     let tag = if has(libc::TP_STATUS_VLAN_VALID) { u32::from(tpid) << 16 | u32::from(data.tp_vlan_tci) } else { 0 };
@@ -175,6 +197,7 @@ pub fn open_packet(
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     filter::attach(&fd, program)?;
     set_option(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
     enlarge_buffers(&fd, buffer_len)?;
     let address = link_address(interface, protocol, None);
     // SAFETY: `address` is a sockaddr_ll of the length given, and outlives the call.

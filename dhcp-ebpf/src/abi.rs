@@ -10,8 +10,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::question::{BLOCK_COUNT, BLOCK_LEN, FIELD_WORDS, OPTIONS_LEN_MAX};
+
 /// Version of everything in this file; an agent refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
 ///
@@ -78,12 +80,6 @@ pub const QUESTION_COUNT: usize = 3;
 
 /// Highest number of failover peers that the serving table holds; index 0 is "no failover".
 pub const PEER_COUNT: usize = 64;
-
-/// Words of the key: 8 for the fixed fields of a question, then its options, and one for the index by hardware
-/// address.
-pub const KEY_WORD_COUNT: usize = CLIENT_KEY + 1;
-/// The word of the key that hashes hardware addresses.
-const CLIENT_KEY: usize = 8 + crate::question::OPTIONS_LEN_MAX / 4;
 
 /// Bytes of a set of the 256 hash buckets of RFC 3074.
 pub const BUCKET_BYTES: usize = 32;
@@ -177,14 +173,22 @@ pub struct Control {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct DigestKey {
-    /// The words; all of them random.
-    pub words: [u64; KEY_WORD_COUNT],
+    /// For the fixed fields.
+    pub fields: [u64; FIELD_WORDS],
+    /// For the options, block by block.
+    pub options: [[u64; BLOCK_LEN / 4]; BLOCK_COUNT],
+    /// For the index by hardware address.
+    pub client: u64,
 }
 
 impl DigestKey {
     /// Draws a key from a source of random words.
     pub fn draw(mut random: impl FnMut() -> u64) -> Self {
-        Self { words: core::array::from_fn(|_| random()) }
+        Self {
+            fields: core::array::from_fn(|_| random()),
+            options: core::array::from_fn(|_| core::array::from_fn(|_| random())),
+            client: random(),
+        }
     }
 }
 
@@ -206,17 +210,30 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket that a prefix lives in (multiplicative hashing by the golden ratio).
+    /// The bucket that a prefix lives in: four neighbours share one, and blocks of a /8 lie in a row. So a large pool
+    /// keeps its part of the directory in few cache lines, and never crowds itself out; different /8s are shifted
+    /// against each other.
     #[must_use]
     #[inline(always)]
     pub const fn index_of(prefix: u32) -> u32 {
-        prefix.wrapping_mul(0x9e37_79b1) >> (32 - DIRECTORY_BUCKETS.trailing_zeros())
+        ((prefix >> 2) ^ (prefix >> 16).wrapping_mul(0x2d51)) & (DIRECTORY_BUCKETS as u32 - 1)
+    }
+
+    /// The way that a prefix has in its bucket unless another prefix was there first.
+    #[must_use]
+    #[inline(always)]
+    pub const fn way_of(prefix: u32) -> usize {
+        prefix as usize % DIRECTORY_WAYS
     }
 
     /// Number of the first entry of `prefix`, if it lives in this bucket.
     #[must_use]
     #[inline(always)]
     pub const fn base_of(&self, prefix: u32) -> Option<u32> {
+        let way = Self::way_of(prefix);
+        if self.prefix[way] == prefix {
+            return Some(self.base[way]);
+        }
         let [a, b, c, d] = self.prefix;
         let [base_a, base_b, base_c, base_d] = self.base;
         if a == prefix {
@@ -263,7 +280,7 @@ impl ClientPlace {
     #[inline(always)]
     pub const fn new(chaddr: [u8; 6], key: &DigestKey, mask: u32) -> Self {
         let [a, b, c, d, e, f] = chaddr;
-        let hash = u64::from_be_bytes([0, 0, a, b, c, d, e, f]).wrapping_mul(key.words[CLIENT_KEY] | 1);
+        let hash = u64::from_be_bytes([0, 0, a, b, c, d, e, f]).wrapping_mul(key.client | 1);
         // The upper bits depend on all bytes; bucket and tag share none up to 2^24 buckets.
         Self { bucket: ((hash >> 40) as u32) & mask, tag: (hash >> 8) as u32 }
     }
@@ -334,6 +351,16 @@ pub struct Entry {
     pub address: [u8; 4],
     /// The kernel's word.
     pub renewal: Renewal,
+}
+
+impl Entry {
+    /// The client's Ethernet address as [`crate::wire::dhcp::Words::mac`] reads it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn mac(&self) -> u64 {
+        let [a, b, c, d, e, f] = self.chaddr;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
 }
 
 /// Longest tail of a reply that the kernel writes, in bytes: `sname`, `file`, cookie and options.
@@ -565,10 +592,12 @@ const _: () = {
     assert!(size_of::<Renewal>() == 8);
     assert!(size_of::<Event>() == 12);
     assert!(size_of::<Template>() == 40 + TAIL_LEN_MAX);
-    assert!(size_of::<DigestKey>() == KEY_WORD_COUNT * 8);
+    assert!(size_of::<DigestKey>() == (FIELD_WORDS + OPTIONS_LEN_MAX / 4 + 1) * 8);
     assert!(size_of::<Shield>() == 12 + ACCESS_PORT_COUNT * 4);
     assert!(size_of::<Source>() == 8);
-    assert!(size_of::<Control>() == 20 + size_of::<Shield>() + PEER_COUNT * (1 + BUCKET_BYTES) + KEY_WORD_COUNT * 8);
+    assert!(
+        size_of::<Control>() == 20 + size_of::<Shield>() + PEER_COUNT * (1 + BUCKET_BYTES) + size_of::<DigestKey>()
+    );
     assert!(TAIL_LEN_MAX.is_multiple_of(8));
 };
 
@@ -590,6 +619,9 @@ mod tests {
         bucket.base[2] = 512;
         assert_eq!(bucket.base_of(0x00c0_a896), Some(512));
         assert_eq!(bucket.base_of(0x00c0_a897), None);
+        bucket.prefix[Bucket::way_of(0x000a_0001)] = 0x000a_0001;
+        bucket.base[Bucket::way_of(0x000a_0001)] = 768;
+        assert_eq!(bucket.base_of(0x000a_0001), Some(768));
         assert!((Bucket::index_of(0x00ff_ffff) as usize) < DIRECTORY_BUCKETS);
     }
 

@@ -14,10 +14,7 @@
 
 use crate::{
     frame::FrameMut,
-    wire::{
-        checksum,
-        dhcp::{BOOTREPLY, COOKIE_AT, Header, TAIL_AT},
-    },
+    wire::dhcp::{BOOTREPLY, COOKIE_AT, TAIL_AT, Words},
 };
 
 /// Offset in the tail of the value of option 51, when there is one: after the cookie, option 53 (3 bytes) and
@@ -53,14 +50,14 @@ pub struct Times {
 }
 
 impl Times {
-    /// What the values add to the sum of the tail, which holds zeros in their places.
+    /// What the values add to the sum of the tail, which holds zeros in their places; the sum is one of little-endian
+    /// words.
     #[must_use]
     #[inline(always)]
-    pub fn sum(&self) -> u64 {
-        // All three places are at odd offsets of the tail, in whatever order they are filled.
-        checksum::sum_u32_at_odd(self.lease)
-            .wrapping_add(checksum::sum_u32_at_odd(self.renewal))
-            .wrapping_add(checksum::sum_u32_at_odd(self.rebinding))
+    pub const fn sum(&self) -> u64 {
+        // All three places are at odd offsets of the tail, in whatever order they are filled: network order and the odd
+        // place are two shifts by a byte, which is none.
+        (self.lease as u64).wrapping_add(self.renewal as u64).wrapping_add(self.rebinding as u64)
     }
 }
 
@@ -76,11 +73,12 @@ pub fn write<F: FrameMut + ?Sized, const N: usize>(
     tail_len: usize,
     times: &Times,
 ) -> Option<()> {
-    frame.write(at, [BOOTREPLY])?;
-    frame.write(at.wrapping_add(10), fixed.flags)?;
-    frame.write(at.wrapping_add(12), fixed.ciaddr)?;
-    frame.write(at.wrapping_add(16), fixed.yiaddr)?;
-    frame.write(at.wrapping_add(20), fixed.siaddr)?;
+    let head = frame.window_mut::<TAIL_AT>(at)?;
+    head[0] = BOOTREPLY;
+    head[10..12].copy_from_slice(&fixed.flags);
+    head[12..16].copy_from_slice(&fixed.ciaddr);
+    head[16..20].copy_from_slice(&fixed.yiaddr);
+    head[20..24].copy_from_slice(&fixed.siaddr);
     let tail_at = at.wrapping_add(TAIL_AT);
     frame.copy_from(tail_at, tail, tail_len)?;
     if times.lease != 0 {
@@ -96,22 +94,23 @@ pub fn write<F: FrameMut + ?Sized, const N: usize>(
     Some(())
 }
 
-/// Sums the fixed part of the reply to `request`, for the UDP checksum.
+/// Sums the fixed part of the reply to `request` as little-endian words, for the UDP checksum.
 #[must_use]
 #[inline(always)]
-pub fn sum_fixed(request: &Header, fixed: &Fixed) -> u64 {
-    let [c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15] = request.chaddr;
-    checksum::sum_u32([BOOTREPLY, request.htype, request.hlen, request.hops])
-        .wrapping_add(checksum::sum_u32(request.xid))
-        .wrapping_add(checksum::sum_u32([request.secs[0], request.secs[1], fixed.flags[0], fixed.flags[1]]))
-        .wrapping_add(checksum::sum_u32(fixed.ciaddr))
-        .wrapping_add(checksum::sum_u32(fixed.yiaddr))
-        .wrapping_add(checksum::sum_u32(fixed.siaddr))
-        .wrapping_add(checksum::sum_u32(request.giaddr))
-        .wrapping_add(checksum::sum_u32([c0, c1, c2, c3]))
-        .wrapping_add(checksum::sum_u32([c4, c5, c6, c7]))
-        .wrapping_add(checksum::sum_u32([c8, c9, c10, c11]))
-        .wrapping_add(checksum::sum_u32([c12, c13, c14, c15]))
+pub const fn sum_fixed(request: &Words, fixed: &Fixed) -> u64 {
+    let [a, b, c, d] = request.chaddr;
+    let first = (request.first & !0xff) | BOOTREPLY as u32;
+    let flags = u16::from_le_bytes(fixed.flags) as u32;
+    let secs_flags = (request.secs_flags & 0xffff) | (flags << 16);
+    (first as u64)
+        .wrapping_add(request.xid as u64)
+        .wrapping_add(secs_flags as u64)
+        .wrapping_add(u32::from_le_bytes(fixed.ciaddr) as u64)
+        .wrapping_add(u32::from_le_bytes(fixed.yiaddr) as u64)
+        .wrapping_add(u32::from_le_bytes(fixed.siaddr) as u64)
+        .wrapping_add(request.giaddr as u64)
+        .wrapping_add((a as u64).wrapping_add(b as u64))
+        .wrapping_add((c as u64).wrapping_add(d as u64))
 }
 
 #[cfg(test)]
@@ -120,7 +119,10 @@ mod tests {
     use super::*;
     use crate::{
         frame::Buffer,
-        wire::dhcp::{BOOTREQUEST, COOKIE},
+        wire::{
+            checksum,
+            dhcp::{BOOTREQUEST, COOKIE},
+        },
     };
     use std::vec::Vec;
 
@@ -157,9 +159,10 @@ mod tests {
             assert_eq!(value(51), Some(600));
             assert_eq!(value(58), (renewal != 0).then_some(renewal));
             assert_eq!(value(59), (rebinding != 0).then_some(rebinding));
-            let header = Header::parse(&room[..], 0).unwrap();
-            let by_parts = sum_fixed(&header, &fixed).wrapping_add(checksum::sum(&tail)).wrapping_add(times.sum());
-            assert_eq!(checksum::fold(by_parts), checksum::fold(checksum::sum(&room[..344])));
+            let words = Words::of(room.first_chunk().unwrap());
+            let of_tail = checksum::turn(checksum::sum(&tail));
+            let by_parts = sum_fixed(&words, &fixed).wrapping_add(of_tail).wrapping_add(times.sum());
+            assert_eq!(checksum::fold(by_parts).swap_bytes(), checksum::fold(checksum::sum(&room[..344])));
         }
     }
 

@@ -8,15 +8,26 @@
 //!   bench_answer    make a frame, answer it
 //!   bench_foreign   make a frame that is not DHCP, ask the fast path
 //! ```
+//!
+//! and those that play over a cable, with live frames:
+//!
+//! ```text
+//!   bench_generate  make the frame of a random client, transmit it
+//!   bench_reflect   swap the addresses and ports of whatever comes, transmit it: as fast as an answer can be
+//!   bench_sink      count replies, and what is none; drop both
+//! ```
 
 use aya_ebpf::{
     bindings::xdp_action,
     helpers::bpf_get_prandom_u32,
     macros::{map, xdp},
-    maps::Array,
+    maps::{Array, PerCpuArray},
     programs::XdpContext,
 };
-use dhcp_ebpf::frame::FrameMut as _;
+use dhcp_ebpf::{
+    frame::{Frame as _, FrameMut as _},
+    wire::dhcp::BOOTREPLY,
+};
 
 use crate::program::{Maps, Packet, obey};
 
@@ -29,6 +40,10 @@ static BENCH_FRAME: Array<[u8; 344]> = Array::with_max_entries(1, 0);
 /// Number of clients, and the address of client 0.
 #[map]
 static BENCH_CLIENTS: Array<[u32; 2]> = Array::with_max_entries(1, 0);
+
+/// What came back: replies, and frames that are none.
+#[map]
+static BENCH_BACK: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
 /// Writes the renewal of a client drawn at random over the frame.
 #[inline(always)]
@@ -86,4 +101,47 @@ pub(crate) fn bench_answer(context: XdpContext) -> u32 {
 #[xdp]
 pub(crate) fn bench_foreign(context: XdpContext) -> u32 {
     answer(context, true)
+}
+
+#[xdp]
+pub(crate) fn bench_generate(context: XdpContext) -> u32 {
+    match make(&mut Packet::new(context), false) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+#[xdp]
+pub(crate) fn bench_reflect(context: XdpContext) -> u32 {
+    let mut packet = Packet::new(context);
+    let Some(headers) = packet.window_mut::<42>(0) else { return xdp_action::XDP_ABORTED };
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *headers;
+    headers[..12].copy_from_slice(&[s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5]);
+    let [a0, a1, a2, a3, b0, b1, b2, b3, p0, p1, q0, q1] = [
+        headers[26],
+        headers[27],
+        headers[28],
+        headers[29],
+        headers[30],
+        headers[31],
+        headers[32],
+        headers[33],
+        headers[34],
+        headers[35],
+        headers[36],
+        headers[37],
+    ];
+    headers[26..38].copy_from_slice(&[b0, b1, b2, b3, a0, a1, a2, a3, q0, q1, p0, p1]);
+    xdp_action::XDP_TX
+}
+
+#[xdp]
+pub(crate) fn bench_sink(context: XdpContext) -> u32 {
+    let packet = Packet::new(context);
+    let is_reply = packet.read::<1>(42) == Some([BOOTREPLY]);
+    if let Some(count) = BENCH_BACK.get_ptr_mut(u32::from(!is_reply)) {
+        // SAFETY: per-CPU memory, and the program is not preempted by itself.
+        unsafe { *count += 1 };
+    }
+    xdp_action::XDP_DROP
 }

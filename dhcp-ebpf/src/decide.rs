@@ -12,7 +12,7 @@ use crate::{
     shield,
     wire::{
         checksum,
-        dhcp::{BOOTREQUEST, COOKIE, COOKIE_AT, HTYPE_ETHERNET, Header, OPTIONS_AT, TAIL_AT},
+        dhcp::{BOOTREQUEST, COOKIE, COOKIE_AT, HTYPE_ETHERNET, OPTIONS_AT, TAIL_AT, Words, word},
         ethernet::{
             ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN, IPV4_LEN, IPV4_PLAIN, PORT_CLIENT,
             PORT_SERVER, PROTOCOL_UDP, TOS_RAW, TTL_RAW, TTL_ROUTED, UDP_LEN,
@@ -73,20 +73,25 @@ impl<const TAGS: usize> At<TAGS> {
 /// Length of a VLAN tag.
 const TAG_LEN: usize = 4;
 
-/// A request as it stands in a frame.
+/// A request as it stands in a frame; words are read little-endian, addresses with the first byte lowest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// Ethernet addresses: destination, source.
-    pub(crate) ethernet: [u8; 12],
+    /// Ethernet destination.
+    to_mac: u64,
+    /// Ethernet source.
+    pub(crate) from_mac: u64,
     /// VLAN tags, outer first: TPID and TCI; zero = no tag.
     vlan: [u32; 2],
     /// IP destination: the server identifier the client knows, or everybody (REBINDING).
-    to: [u8; 4],
+    to: u32,
     /// The fixed fields.
-    pub(crate) header: Header,
+    pub(crate) words: Words,
     /// Number of option bytes after the cookie.
     pub(crate) options_len: usize,
 }
+
+/// An Ethernet address that means everybody.
+const BROADCAST_MAC: u64 = 0xffff_ffff_ffff;
 
 /// Reads a client's request behind `TAGS` tags, or says why the frame is none.
 ///
@@ -95,23 +100,23 @@ pub struct Asked {
 /// The reason for which the frame is passed up.
 #[inline(always)]
 fn parse<F: Frame + ?Sized, const TAGS: usize>(frame: &F, vlan: [u32; 2]) -> Result<Asked, Counter> {
-    let ports = frame.read::<4>(At::<TAGS>::UDP).ok_or(Counter::NotDhcp)?;
-    if frame.read::<1>(At::<TAGS>::IP + 9) != Some([PROTOCOL_UDP]) {
+    let headers = frame.window::<{ IPV4_LEN + UDP_LEN }>(At::<TAGS>::IP).ok_or(Counter::NotDhcp)?;
+    let half = |at: usize| u16::from_be_bytes([headers[at], headers[at + 1]]);
+    if headers[9] != PROTOCOL_UDP {
         return Err(Counter::NotDhcp);
     }
-    if frame.read::<1>(At::<TAGS>::IP) != Some([IPV4_PLAIN]) {
+    if headers[0] != IPV4_PLAIN {
         return Err(Counter::IpOptions);
     }
     // Everything but "don't fragment": more fragments, or an offset (RFC 791 3.1).
-    let [fragment_high, fragment_low] = frame.read::<2>(At::<TAGS>::IP + 6).ok_or(Counter::Length)?;
-    if fragment_high & 0x3f != 0 || fragment_low != 0 {
+    if half(6) & 0x3fff != 0 {
         return Err(Counter::Fragment);
     }
-    if u16::from_be_bytes([ports[2], ports[3]]) != PORT_SERVER {
+    if half(IPV4_LEN + 2) != PORT_SERVER {
         return Err(Counter::NotDhcp);
     }
-    let ip_len = usize::from(u16::from_be_bytes(frame.read::<2>(At::<TAGS>::IP + 2).ok_or(Counter::Length)?));
-    let udp_len = usize::from(u16::from_be_bytes(frame.read::<2>(At::<TAGS>::UDP + 4).ok_or(Counter::Length)?));
+    let (ip_len, udp_len) = (usize::from(half(2)), usize::from(half(IPV4_LEN + 4)));
+    let (from, to) = (word(headers, 12), word(headers, 16));
     // The frame may be longer (Ethernet padding); the datagram may not.
     if ip_len != udp_len.wrapping_add(IPV4_LEN)
         || udp_len < UDP_LEN + OPTIONS_AT
@@ -119,25 +124,28 @@ fn parse<F: Frame + ?Sized, const TAGS: usize>(frame: &F, vlan: [u32; 2]) -> Res
     {
         return Err(Counter::Length);
     }
-    let header = Header::parse(frame, At::<TAGS>::DHCP).ok_or(Counter::Length)?;
-    if header.op != BOOTREQUEST {
+    let message = frame.window::<OPTIONS_AT>(At::<TAGS>::DHCP).ok_or(Counter::Length)?;
+    let words = Words::of(message);
+    let [op, htype, hlen, _] = words.first.to_le_bytes();
+    if op != BOOTREQUEST {
         return Err(Counter::NotRequest);
     }
-    if header.htype != HTYPE_ETHERNET || header.hlen != 6 {
+    if htype != HTYPE_ETHERNET || hlen != 6 {
         return Err(Counter::Hardware);
     }
-    if frame.read::<4>(At::<TAGS>::DHCP + COOKIE_AT) != Some(COOKIE) {
+    if word(message, COOKIE_AT) != u32::from_le_bytes(COOKIE) {
         return Err(Counter::Cookie);
     }
     // RENEWING and REBINDING: the client sends from the address it holds; INIT-REBOOT and DISCOVER: from none, and
     // `ciaddr` is zero as well (RFC 2131 4.3.6, table 5). A relay sends from its own.
-    if header.giaddr == [0; 4] && frame.read::<4>(At::<TAGS>::IP + 12) != Some(header.ciaddr) {
+    if words.giaddr == 0 && from != words.ciaddr {
         return Err(Counter::OtherSource);
     }
-    let to = frame.read::<4>(At::<TAGS>::IP + 16).ok_or(Counter::Length)?;
-    let ethernet = frame.read::<12>(0).ok_or(Counter::Length)?;
+    let ethernet = frame.window::<ETHERNET_LEN>(0).ok_or(Counter::Length)?;
+    let to_mac = word(ethernet, 0) as u64 | (word(ethernet, 4) as u64 & 0xffff) << 32;
+    let from_mac = (word(ethernet, 6) as u64) | (word(ethernet, 8) as u64 >> 16) << 32;
     let options_len = udp_len.wrapping_sub(UDP_LEN + OPTIONS_AT);
-    Ok(Asked { ethernet, vlan, to, header, options_len })
+    Ok(Asked { to_mac, from_mac, vlan, to, words, options_len })
 }
 
 /// What a template can grant up to a horizon.
@@ -202,7 +210,7 @@ fn answer_behind<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
 struct Granted<'t> {
     entry: u32,
     /// The leased address.
-    address: [u8; 4],
+    address: u32,
     template: &'t Template,
     now: BootSecs,
     granted: u32,
@@ -220,33 +228,37 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     if control.enabled == 0 {
         return Err(Counter::Off);
     }
-    let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
+    // Reading the clock waits for everything that was asked of memory before; the entry, which is rarely in a cache,
+    // is asked for afterwards.
+    let now = tables.now();
+    let [m0, m1, m2, m3, m4, m5, ..] = request.words.mac().to_le_bytes();
     let chaddr = [m0, m1, m2, m3, m4, m5];
-    let [a, b, c, d] = request.header.ciaddr;
-    let has_address = request.header.ciaddr != [0; 4];
+    let has_address = request.words.ciaddr != 0;
     let index = if has_address {
-        let prefix = u32::from_be_bytes([0, a, b, c]);
+        let address = request.words.ciaddr.swap_bytes();
+        let prefix = address >> 8;
         let bucket = tables.bucket(Bucket::index_of(prefix)).ok_or(Counter::NoEntry)?;
-        bucket.base_of(prefix).ok_or(Counter::NoEntry)?.wrapping_add(u32::from(d))
+        bucket.base_of(prefix).ok_or(Counter::NoEntry)?.wrapping_add(address & 0xff)
     } else {
         let place = ClientPlace::new(chaddr, &control.key, control.client_mask);
         tables.client_bucket(place.bucket).and_then(|bucket| bucket.entry_of(place.tag)).ok_or(Counter::NoAddress)?
     };
     let entry = tables.entry(index).ok_or(Counter::NotArmed)?;
-    if has_address && entry.address != request.header.ciaddr {
+    let address = u32::from_le_bytes(entry.address);
+    if has_address && address != request.words.ciaddr {
         return Err(Counter::NoEntry);
     }
     if entry.generation != control.generation || control.generation.number() == 0 {
         return Err(Counter::NotArmed);
     }
-    if entry.chaddr != chaddr {
+    if entry.mac() != request.words.mac() {
         return Err(Counter::OtherClient);
     }
     if control.serving.get(usize::from(entry.peer)) != Some(&1) {
         return Err(Counter::NotServing);
     }
     // A renewal goes to the server that granted it; what both partners hear is answered by one (RFC 3074).
-    let is_for_us_alone = has_address && request.header.giaddr == [0; 4] && request.to != [255; 4];
+    let is_for_us_alone = has_address && request.words.giaddr == 0 && request.to != u32::MAX;
     if entry.peer != 0 && !is_for_us_alone && !is_in_our_buckets(control, &entry) {
         return Err(Counter::OtherBucket);
     }
@@ -255,7 +267,7 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
         // Without `ciaddr` the address asked for is option 50, which the digest covers byte for byte.
         address: entry.address,
         has_ciaddr: has_address,
-        giaddr: request.header.giaddr,
+        giaddr: request.words.giaddr.to_le_bytes(),
         interface: tables.interface(),
         vlan: request.vlan,
     };
@@ -274,15 +286,13 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
         return Err(Counter::OtherQuestion);
     }
     let template = tables.template(number).ok_or(Counter::OtherQuestion)?;
-    if request.to != template.server && request.to != [255; 4] {
+    if request.to != u32::from_le_bytes(template.server) && request.to != u32::MAX {
         return Err(Counter::OtherServer);
     }
-    let now = tables.now();
     if now >= control.dead_man {
         return Err(Counter::DeadMan);
     }
     let granted = grant(template, entry.horizon, now).ok_or(Counter::Horizon)?;
-    let address = entry.address;
     let is_near = entry.horizon.since(now) < template.lease_time.wrapping_add(template.lease_time / 4);
     Ok(Granted { entry: index, address, template, now, granted, is_near })
 }
@@ -317,7 +327,7 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     }
     if answer.is_near && is_promise {
         tables.count(Counter::HorizonAsked);
-        if !tables.send_event(Event { address: answer.address, renewal }) {
+        if !tables.send_event(Event { address: answer.address.to_le_bytes(), renewal }) {
             tables.count(Counter::EventLost);
         }
     }
@@ -326,9 +336,9 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
 
 /// Where a reply goes below DHCP (dhcpd: destinations; RFC 2131 4.1), and what its headers look like.
 struct Envelope {
-    to_mac: [u8; 6],
-    from_mac: [u8; 6],
-    to: [u8; 4],
+    to_mac: u64,
+    from_mac: u64,
+    to: u32,
     port: u16,
     tos: u8,
     ttl: u8,
@@ -339,37 +349,31 @@ struct Envelope {
 /// frame as dhcpd makes it.
 #[inline(always)]
 fn envelope(request: &Asked, answer: &Granted<'_>) -> Envelope {
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = request.ethernet;
     // A request to a group address has no sender address of ours in it.
-    let from_mac = if d0 & 1 != 0 { answer.template.source_mac } else { [d0, d1, d2, d3, d4, d5] };
+    let [s0, s1, s2, s3, s4, s5] = answer.template.source_mac;
+    let own_mac = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, 0, 0]);
+    let from_mac = if request.to_mac & 1 != 0 { own_mac } else { request.to_mac };
     let routed = Envelope {
-        to_mac: [s0, s1, s2, s3, s4, s5],
+        to_mac: request.from_mac,
         from_mac,
-        to: request.header.ciaddr,
+        to: request.words.ciaddr,
         port: PORT_CLIENT,
         tos: 0,
         ttl: TTL_ROUTED,
         dont_fragment: 0x40,
     };
-    if request.header.giaddr != [0; 4] {
-        return Envelope { to: request.header.giaddr, port: PORT_SERVER, ..routed };
+    if request.words.giaddr != 0 {
+        return Envelope { to: request.words.giaddr, port: PORT_SERVER, ..routed };
     }
+    let raw = Envelope { tos: TOS_RAW, ttl: TTL_RAW, dont_fragment: 0, ..routed };
     // dhcpd: the broadcast flag of a client that has an address counts on its own network only.
-    let is_routed = answer.template.is_routed != 0 && request.header.ciaddr != [0; 4];
-    if request.header.is_broadcast() && !is_routed {
-        return Envelope { to_mac: [255; 6], to: [255; 4], tos: TOS_RAW, ttl: TTL_RAW, dont_fragment: 0, ..routed };
+    let is_routed = answer.template.is_routed != 0 && request.words.ciaddr != 0;
+    if request.words.is_broadcast() && !is_routed {
+        return Envelope { to_mac: BROADCAST_MAC, to: u32::MAX, ..raw };
     }
-    if request.header.ciaddr == [0; 4] {
+    if request.words.ciaddr == 0 {
         // A raw frame to the hardware address that the client names (RFC 2131 4.1).
-        let [m0, m1, m2, m3, m4, m5, ..] = request.header.chaddr;
-        return Envelope {
-            to_mac: [m0, m1, m2, m3, m4, m5],
-            to: answer.address,
-            tos: TOS_RAW,
-            ttl: TTL_RAW,
-            dont_fragment: 0,
-            ..routed
-        };
+        return Envelope { to_mac: request.words.mac(), to: answer.address, ..raw };
     }
     routed
 }
@@ -383,11 +387,11 @@ fn write_reply<F: FrameMut + ?Sized, const TAGS: usize>(
     message_len: usize,
 ) -> Option<()> {
     let envelope = envelope(request, answer);
-    let server = answer.template.server;
+    let server = u32::from_le_bytes(answer.template.server);
     let fixed = Fixed {
-        flags: request.header.flags,
-        ciaddr: request.header.ciaddr,
-        yiaddr: answer.address,
+        flags: request.words.flags(),
+        ciaddr: request.words.ciaddr.to_le_bytes(),
+        yiaddr: answer.address.to_le_bytes(),
         siaddr: answer.template.siaddr,
     };
     let times = Times {
@@ -397,53 +401,38 @@ fn write_reply<F: FrameMut + ?Sized, const TAGS: usize>(
     };
     let udp_len = (UDP_LEN as u16).wrapping_add(message_len as u16);
     let ip_len = (IPV4_LEN as u16).wrapping_add(udp_len);
-    let [len_high, len_low] = ip_len.to_be_bytes();
-    let [udp_high, udp_low] = udp_len.to_be_bytes();
 
-    let [d0, d1, d2, d3, d4, d5] = envelope.to_mac;
-    let [s0, s1, s2, s3, s4, s5] = envelope.from_mac;
-    frame.write(0, [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5])?;
+    let ethernet = frame.window_mut::<12>(0)?;
+    ethernet[..8].copy_from_slice(&(envelope.to_mac | envelope.from_mac << 48).to_le_bytes());
+    ethernet[8..].copy_from_slice(&((envelope.from_mac >> 16) as u32).to_le_bytes());
 
-    let addresses = checksum::sum_u32(server).wrapping_add(checksum::sum_u32(envelope.to));
-    let ip_sum = addresses
-        .wrapping_add(u64::from(u16::from_be_bytes([IPV4_PLAIN, envelope.tos])))
-        .wrapping_add(u64::from(ip_len))
-        .wrapping_add(u64::from(u16::from_be_bytes([envelope.dont_fragment, 0])))
-        .wrapping_add(u64::from(u16::from_be_bytes([envelope.ttl, PROTOCOL_UDP])));
-    let [check_high, check_low] = checksum::fold(ip_sum).to_be_bytes();
-    frame.write(
-        At::<TAGS>::IP,
-        [
-            IPV4_PLAIN,
-            envelope.tos,
-            len_high,
-            len_low,
-            0,
-            0,
-            envelope.dont_fragment,
-            0,
-            envelope.ttl,
-            PROTOCOL_UDP,
-            check_high,
-            check_low,
-        ],
-    )?;
-    frame.write(At::<TAGS>::IP + 12, server)?;
-    frame.write(At::<TAGS>::IP + 16, envelope.to)?;
+    // Sums of little-endian words: nothing is swapped but the result of the compiler's constants.
+    let addresses = u64::from(server).wrapping_add(u64::from(envelope.to));
+    let first = u32::from(IPV4_PLAIN) | u32::from(envelope.tos) << 8 | u32::from(ip_len.swap_bytes()) << 16;
+    let second = u32::from(envelope.dont_fragment) << 16;
+    let third = u32::from(envelope.ttl) | u32::from(PROTOCOL_UDP) << 8;
+    let ip_sum =
+        addresses.wrapping_add(u64::from(first)).wrapping_add(u64::from(second)).wrapping_add(u64::from(third));
+    let third = third | u32::from(checksum::fold(ip_sum)) << 16;
 
     // The sum of the message by parts: what is copied, what the template carries, the times.
-    let udp_sum = addresses
-        .wrapping_add(u64::from(PROTOCOL_UDP))
+    let numbers = u64::from(PROTOCOL_UDP)
         .wrapping_add(u64::from(udp_len).wrapping_mul(2))
         .wrapping_add(u64::from(PORT_SERVER))
         .wrapping_add(u64::from(envelope.port))
-        .wrapping_add(answer::sum_fixed(&request.header, &fixed))
-        .wrapping_add(u64::from(answer.template.tail_sum))
+        .wrapping_add(u64::from(answer.template.tail_sum));
+    let udp_sum = addresses
+        .wrapping_add(checksum::turn(numbers))
+        .wrapping_add(answer::sum_fixed(&request.words, &fixed))
         .wrapping_add(times.sum());
-    let [check_high, check_low] = checksum::fold_udp(udp_sum).to_be_bytes();
-    let [from_high, from_low] = PORT_SERVER.to_be_bytes();
-    let [to_high, to_low] = envelope.port.to_be_bytes();
-    frame.write(At::<TAGS>::UDP, [from_high, from_low, to_high, to_low, udp_high, udp_low, check_high, check_low])?;
+    let ports = u32::from(PORT_SERVER.swap_bytes()) | u32::from(envelope.port.swap_bytes()) << 16;
+    let last = u32::from(udp_len.swap_bytes()) | u32::from(checksum::fold_udp(udp_sum)) << 16;
+    let headers = frame.window_mut::<{ IPV4_LEN + UDP_LEN }>(At::<TAGS>::IP)?;
+    for (place, word) in
+        headers.as_chunks_mut::<4>().0.iter_mut().zip([first, second, third, server, envelope.to, ports, last])
+    {
+        *place = word.to_le_bytes();
+    }
 
     let tail_len = message_len.wrapping_sub(TAIL_AT);
     answer::write(frame, At::<TAGS>::DHCP, &fixed, &answer.template.tail, tail_len, &times)

@@ -8,6 +8,9 @@ pub trait Frame {
     /// Reads `N` bytes at `at`; `None` if the frame ends before them.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
+    /// The `N` bytes at `at`, checked once for all of them; `None` if the frame ends before their end.
+    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
+
     /// Length of the frame, in bytes.
     fn len(&self) -> usize;
 
@@ -22,6 +25,9 @@ pub trait FrameMut: Frame {
     /// Writes `bytes` at `at`; `None` (and nothing written) if the frame ends before them.
     fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()>;
 
+    /// The `N` bytes at `at`, to be overwritten; `None` if the frame ends before their end.
+    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]>;
+
     /// Copies the first `len` bytes of `source` to `at`; `None` (and nothing written) if either ends before.
     fn copy_from<const N: usize>(&mut self, at: usize, source: &[u8; N], len: usize) -> Option<()>;
 
@@ -35,6 +41,11 @@ impl Frame for [u8] {
     #[inline]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at..)?.first_chunk::<N>().copied()
+    }
+
+    #[inline]
+    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.get(at..)?.first_chunk::<N>()
     }
 
     #[inline]
@@ -72,6 +83,11 @@ impl Frame for Buffer<'_> {
     }
 
     #[inline]
+    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.bytes().window(at)
+    }
+
+    #[inline]
     fn len(&self) -> usize {
         self.len
     }
@@ -83,6 +99,11 @@ impl FrameMut for Buffer<'_> {
         let end = at.checked_add(N)?;
         self.buffer.get_mut(..self.len)?.get_mut(at..end)?.copy_from_slice(&bytes);
         Some(())
+    }
+
+    #[inline]
+    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        self.buffer.get_mut(..self.len)?.get_mut(at..)?.first_chunk_mut::<N>()
     }
 
     #[inline]

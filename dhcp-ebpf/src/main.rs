@@ -27,6 +27,7 @@ mod program {
         },
         decide::{self, Tables, Verdict},
         frame::{Frame, FrameMut},
+        wire::dhcp::{MESSAGE_LEN_MIN, TAIL_AT},
     };
 
     /// The agent's switches, generation and digest key.
@@ -61,7 +62,27 @@ mod program {
         end: usize,
     }
 
+    /// Bytes of the shortest tail: what a BOOTP message of the least length has.
+    const SHORTEST_TAIL: usize = MESSAGE_LEN_MIN - TAIL_AT;
+
     impl Packet {
+        /// Stores `len` bytes of `source` that stand behind the first `skipped` ones.
+        #[inline(always)]
+        fn store<const N: usize>(&mut self, at: usize, source: &[u8; N], skipped: usize, len: usize) -> Option<()> {
+            if len == 0 {
+                return Some(());
+            }
+            if len > N - skipped {
+                return None;
+            }
+            // SAFETY: the helper checks the packet's bounds itself; `source` holds at least `skipped + len` bytes.
+            let failed = unsafe {
+                let from = source.as_ptr().add(skipped).cast_mut().cast();
+                bpf_xdp_store_bytes(self.context.ctx, at as u32, from, len as u32)
+            };
+            (failed == 0).then_some(())
+        }
+
         pub(crate) fn new(context: XdpContext) -> Self {
             let (start, end) = (context.data(), context.data_end());
             Self { context, start, end }
@@ -77,6 +98,17 @@ mod program {
             }
             // SAFETY: the verifier has seen `from + N` compared with the packet's end.
             Some(unsafe { ptr::read_unaligned(from as *const [u8; N]) })
+        }
+
+        #[inline(always)]
+        fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+            let from = self.start + at;
+            if from + N > self.end {
+                return None;
+            }
+            // SAFETY: the verifier has seen `from + N` compared with the packet's end; bytes need no alignment, and the
+            // packet is this program's alone while it runs.
+            Some(unsafe { &*(from as *const [u8; N]) })
         }
 
         #[inline(always)]
@@ -105,15 +137,32 @@ mod program {
         }
 
         #[inline(always)]
+        fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+            let to = self.start + at;
+            if to + N > self.end {
+                return None;
+            }
+            // SAFETY: as for `window`; the borrow of the packet keeps other windows away.
+            Some(unsafe { &mut *(to as *mut [u8; N]) })
+        }
+
+        #[inline(always)]
         fn copy_from<const N: usize>(&mut self, at: usize, source: &[u8; N], len: usize) -> Option<()> {
             if len == 0 || len > N {
                 return None;
             }
-            // SAFETY: the helper checks the packet's bounds itself; `source` holds at least `len` bytes.
-            let failed = unsafe {
-                bpf_xdp_store_bytes(self.context.ctx, at as u32, source.as_ptr().cast_mut().cast(), len as u32)
-            };
-            (failed == 0).then_some(())
+            // What every answer has is copied here, eight bytes at a time; the helper costs more than these loads.
+            if len >= SHORTEST_TAIL {
+                let room = self.window_mut::<SHORTEST_TAIL>(at)?;
+                let known = source.first_chunk::<SHORTEST_TAIL>()?;
+                let mut word = 0;
+                while word < SHORTEST_TAIL / 8 {
+                    room.as_chunks_mut::<8>().0[word] = known.as_chunks::<8>().0[word];
+                    word += 1;
+                }
+                return self.store(at + SHORTEST_TAIL, source, SHORTEST_TAIL, len - SHORTEST_TAIL);
+            }
+            self.store(at, source, 0, len)
         }
 
         #[inline(always)]
@@ -158,18 +207,28 @@ mod program {
         #[inline(always)]
         fn entry(&self, index: u32) -> Option<Entry> {
             let entry = ENTRIES.get_ptr(index)?;
-            // SAFETY: the map holds the entry; the agent may write it meanwhile, which the two readings of the
-            // sequence around a volatile copy detect (see `abi`).
-            unsafe {
-                let sequence = ptr::addr_of!((*entry).sequence);
-                let before = sequence.read_volatile();
-                let copy: [u64; 8] = entry.cast::<[u64; 8]>().read_volatile();
-                let after = sequence.read_volatile();
-                if before != after || before & 1 != 0 {
-                    return None;
-                }
-                Some(mem::transmute::<[u64; 8], Entry>(copy))
+            let words = entry.cast::<u64>();
+            // SAFETY: the map holds the entry, eight words; the agent may write it meanwhile, which the two readings of
+            // the sequence around the others detect (see `abi`). The last word is the kernel's and is not asked for.
+            let (copy, after) = unsafe {
+                let copy: [u64; 8] = [
+                    words.read_volatile(),
+                    words.add(1).read_volatile(),
+                    words.add(2).read_volatile(),
+                    words.add(3).read_volatile(),
+                    words.add(4).read_volatile(),
+                    words.add(5).read_volatile(),
+                    words.add(6).read_volatile(),
+                    0,
+                ];
+                (copy, ptr::addr_of!((*entry).sequence).read_volatile())
+            };
+            let before = copy[0] as u32;
+            if before != after || before & 1 != 0 {
+                return None;
             }
+            // SAFETY: both are 64 bytes of plain old data.
+            Some(unsafe { mem::transmute::<[u64; 8], Entry>(copy) })
         }
 
         #[inline(always)]
@@ -198,7 +257,9 @@ mod program {
 
         #[inline(always)]
         fn count(&self, counter: Counter) {
-            if let Some(count) = COUNTERS.get_ptr_mut(counter as u32) {
+            // Nothing is added: interfaces are numbered with 31 bits. But the verifier does not know that, and with a key
+            // that it knows it would follow every reason separately through all that comes between.
+            if let Some(count) = COUNTERS.get_ptr_mut(counter as u32 + (self.interface >> 31)) {
                 // SAFETY: per-CPU memory, and the program is not preempted by itself.
                 unsafe { *count += 1 };
             }

@@ -13,7 +13,13 @@
 use crate::{abi::DigestKey, frame::Frame};
 
 /// Most option bytes a question may have; a longer request is passed up.
-pub const OPTIONS_LEN_MAX: usize = 384;
+pub const OPTIONS_LEN_MAX: usize = BLOCK_COUNT * BLOCK_LEN;
+/// Words of the fixed fields.
+pub const FIELD_WORDS: usize = 8;
+/// Blocks that the option bytes are taken in.
+pub const BLOCK_COUNT: usize = 12;
+/// Length of a block, in bytes.
+pub const BLOCK_LEN: usize = 32;
 
 /// What may influence an answer, but for the options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,7 +54,7 @@ pub fn digest<F: Frame + ?Sized>(
         return None;
     }
     let [m0, m1, m2, m3, m4, m5] = question.chaddr;
-    let words: [u32; 8] = [
+    let words: [u32; FIELD_WORDS] = [
         u32::from_le_bytes([m0, m1, m2, m3]),
         u32::from_le_bytes([m4, m5, 0, 0]),
         u32::from_le_bytes(question.address),
@@ -60,27 +66,70 @@ pub fn digest<F: Frame + ?Sized>(
     ];
     let mut sum = 0_u64;
     let mut position = 0;
-    while position < 8 {
-        sum = sum.wrapping_add((words[position] as u64).wrapping_mul(key.words[position]));
+    while position < FIELD_WORDS {
+        sum = sum.wrapping_add((words[position] as u64).wrapping_mul(key.fields[position]));
         position += 1;
     }
-    let mut done = 0;
-    while done < OPTIONS_LEN_MAX {
-        if done.wrapping_add(4) > len {
-            break;
+    // Whole blocks, then what is left of the last one: eight bytes at a time, four, and the last three.
+    let (mut at, mut left) = (at, len);
+    for keys in &key.options {
+        if left < BLOCK_LEN {
+            let pairs = keys.as_chunks::<2>().0;
+            for pair in pairs {
+                if left < 8 {
+                    return Some(sum.wrapping_add(digest_end(frame, at, left, pair)?));
+                }
+                sum = sum.wrapping_add(digest_pair(frame.read::<8>(at)?, pair));
+                at = at.wrapping_add(8);
+                left = left.wrapping_sub(8);
+            }
+            return Some(sum);
         }
-        let word = u32::from_le_bytes(frame.read::<4>(at.wrapping_add(done))?);
-        sum = sum.wrapping_add((word as u64).wrapping_mul(key.words[8 + done / 4]));
-        done += 4;
-    }
-    if done < len && done < OPTIONS_LEN_MAX {
-        let first = frame.read::<1>(at.wrapping_add(done))?[0];
-        let second =
-            if done.wrapping_add(1) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(1))?[0] } else { 0 };
-        let third =
-            if done.wrapping_add(2) < len { frame.read::<1>(at.wrapping_add(done).wrapping_add(2))?[0] } else { 0 };
-        let word = u32::from_le_bytes([first, second, third, 0]);
-        sum = sum.wrapping_add((word as u64).wrapping_mul(key.words[8 + done / 4]));
+        let block = frame.window::<BLOCK_LEN>(at)?;
+        let (bytes, pairs) = (block.as_chunks::<8>().0, keys.as_chunks::<2>().0);
+        let mut eighth = 0;
+        while eighth < BLOCK_LEN / 8 {
+            sum = sum.wrapping_add(digest_pair(bytes[eighth], &pairs[eighth]));
+            eighth += 1;
+        }
+        at = at.wrapping_add(BLOCK_LEN);
+        left = left.wrapping_sub(BLOCK_LEN);
     }
     Some(sum)
+}
+
+/// What eight bytes add: two words.
+#[inline(always)]
+fn digest_pair(bytes: [u8; 8], keys: &[u64; 2]) -> u64 {
+    let both = u64::from_le_bytes(bytes);
+    let [first, second] = *keys;
+    (both & 0xffff_ffff).wrapping_mul(first).wrapping_add((both >> 32).wrapping_mul(second))
+}
+
+/// What the last `len` bytes add, fewer than eight.
+#[inline(always)]
+fn digest_end<F: Frame + ?Sized>(frame: &F, at: usize, len: usize, keys: &[u64; 2]) -> Option<u64> {
+    let [first, second] = *keys;
+    if len < 4 {
+        return Some(last_word(frame, at, len)?.wrapping_mul(first));
+    }
+    let word = u32::from_le_bytes(frame.read::<4>(at)?) as u64;
+    let last = last_word(frame, at.wrapping_add(4), len.wrapping_sub(4))?;
+    Some(word.wrapping_mul(first).wrapping_add(last.wrapping_mul(second)))
+}
+
+/// The last `len` bytes as a word, fewer than four.
+#[inline(always)]
+fn last_word<F: Frame + ?Sized>(frame: &F, at: usize, len: usize) -> Option<u64> {
+    let mut word = 0_u64;
+    if len > 0 {
+        word = frame.read::<1>(at)?[0] as u64;
+    }
+    if len > 1 {
+        word |= (frame.read::<1>(at.wrapping_add(1))?[0] as u64) << 8;
+    }
+    if len > 2 {
+        word |= (frame.read::<1>(at.wrapping_add(2))?[0] as u64) << 16;
+    }
+    Some(word)
 }

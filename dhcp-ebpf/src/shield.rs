@@ -102,17 +102,16 @@ pub(crate) fn admit<F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     request: &Asked,
     reason: Counter,
 ) -> Verdict {
-    if request.header.ciaddr != [0; 4] {
+    if request.words.ciaddr != 0 {
         return Verdict::Pass(reason);
     }
     let Some(control) = tables.control() else { return Verdict::Pass(reason) };
     if control.shield.mode() == ShieldMode::Off || !is_discover::<F, TAGS>(frame, request.options_len) {
         return Verdict::Pass(reason);
     }
-    let [_, _, _, _, _, _, s0, s1, s2, s3, s4, s5] = request.ethernet;
-    let [c0, c1, c2, c3, c4, c5, ..] = request.header.chaddr;
-    let source = if request.header.giaddr == [0; 4] { [s0, s1, s2, s3, s4, s5] } else { [c0, c1, c2, c3, c4, c5] };
-    let place = ClientPlace::new(source, &control.key, SOURCE_COUNT - 1);
+    let source = if request.words.giaddr == 0 { request.from_mac } else { request.words.mac() };
+    let [a, b, c, d, e, f, ..] = source.to_le_bytes();
+    let place = ClientPlace::new([a, b, c, d, e, f], &control.key, SOURCE_COUNT - 1);
     let Some(before) = tables.source(place.bucket) else { return Verdict::Pass(reason) };
     let shield = &control.shield;
     let (is_within, after) =

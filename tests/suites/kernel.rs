@@ -331,3 +331,20 @@ fn what_both_failover_partners_hear_is_answered_by_one_of_them() {
         assert_eq!(stage.run(&unicast(&message)).0, expected, "peer {peer} is switched off");
     }
 }
+
+/// Instructions that the kernel's verifier may walk before it takes the program: a quarter of its limit of a million.
+/// Other kernels walk other numbers (`cargo xtask oldest` asks the oldest).
+const VERIFIED_MAX: u32 = 250_000;
+
+#[test]
+fn the_verifiers_work_stays_within_its_budget() {
+    let mut stage = need!("kernel::verifier", Stage::new());
+    let info = stage.kernel.program().unwrap().info().unwrap();
+    // Kernels before 5.16 do not say.
+    let walked = need!(
+        "kernel::verifier",
+        info.verified_instruction_count().ok_or_else(|| String::from("the kernel does not say"))
+    );
+    assert!(walked > 0 && walked <= VERIFIED_MAX, "the verifier walks {walked} instructions, {VERIFIED_MAX} at most");
+    eprintln!("the verifier walked {walked} instructions");
+}

@@ -18,20 +18,20 @@ pub fn sum(bytes: &[u8]) -> u64 {
     total
 }
 
-/// What four bytes at an odd offset add to a sum.
-#[must_use]
-#[inline(always)]
-pub fn sum_u32_at_odd(value: u32) -> u64 {
-    let [a, b, c, d] = value.to_be_bytes();
-    (a as u64).wrapping_add(u16::from_be_bytes([b, c]) as u64).wrapping_add(u16::from_be_bytes([d, 0]) as u64)
-}
-
-/// Adds a 32-bit word that starts at an even offset.
+/// Adds a 32-bit word that starts at an even offset, as part of a sum of big-endian words.
 #[must_use]
 #[inline(always)]
 pub fn sum_u32(value: [u8; 4]) -> u64 {
-    let [a, b, c, d] = value;
-    (u16::from_be_bytes([a, b]) as u64).wrapping_add(u16::from_be_bytes([c, d]) as u64)
+    // Folding brings the upper half down: 2^16 is 1 in these sums.
+    u32::from_be_bytes(value) as u64
+}
+
+/// Turns a sum of big-endian words into one of little-endian words, and back (RFC 1071 2 B): in these sums 2^16 is 1,
+/// so a shift by a byte swaps the bytes. The sum must be below 2^56.
+#[must_use]
+#[inline(always)]
+pub const fn turn(sum: u64) -> u64 {
+    sum << 8
 }
 
 /// Folds a sum and complements it: the value of a checksum field.
@@ -69,11 +69,17 @@ mod tests {
     }
 
     #[test]
-    fn a_word_at_an_odd_offset_adds_what_its_bytes_add() {
+    fn the_order_of_bytes_makes_no_difference() {
         for value in [0_u32, 1, 0xff00_00ff, 0x1234_5678, u32::MAX] {
+            let bytes = value.to_be_bytes();
+            assert_eq!(fold(sum_u32(bytes)), fold(sum(&bytes)), "{value:x}");
+            let of_words = fold(u64::from(u32::from_le_bytes(bytes)));
+            assert_eq!(of_words.swap_bytes(), fold(sum(&bytes)), "{value:x}");
+            assert_eq!(fold(turn(sum(&bytes))), of_words, "{value:x}");
+            // At an odd offset, as the times of a reply stand.
             let mut bytes = [0_u8; 6];
             bytes[1..5].copy_from_slice(&value.to_be_bytes());
-            assert_eq!(fold(sum(&bytes)), fold(sum_u32_at_odd(value)));
+            assert_eq!(fold(u64::from(value)).swap_bytes(), fold(sum(&bytes)), "{value:x}");
         }
     }
 

@@ -222,6 +222,68 @@ impl Header {
     }
 }
 
+/// The fixed fields of a request as words, each read little-endian as it stands in the packet: what the fast path
+/// compares, copies and sums, without taking them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Words {
+    /// op, htype, hlen, hops.
+    pub first: u32,
+    /// Transaction.
+    pub xid: u32,
+    /// secs (lower half), flags.
+    pub secs_flags: u32,
+    /// `ciaddr`.
+    pub ciaddr: u32,
+    /// `giaddr`.
+    pub giaddr: u32,
+    /// `chaddr` with its padding.
+    pub chaddr: [u32; 4],
+}
+
+impl Words {
+    /// Reads the words of a message.
+    #[must_use]
+    #[inline(always)]
+    pub fn of(message: &[u8; OPTIONS_AT]) -> Self {
+        Self {
+            first: word(message, 0),
+            xid: word(message, 4),
+            secs_flags: word(message, 8),
+            ciaddr: word(message, 12),
+            giaddr: word(message, 24),
+            chaddr: [word(message, 28), word(message, 32), word(message, 36), word(message, 40)],
+        }
+    }
+
+    /// An Ethernet client's address: six bytes, the first one lowest.
+    #[must_use]
+    #[inline(always)]
+    pub const fn mac(&self) -> u64 {
+        let [low, high, _, _] = self.chaddr;
+        low as u64 | ((high as u64 & 0xffff) << 32)
+    }
+
+    /// `flags`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn flags(&self) -> [u8; 2] {
+        ((self.secs_flags >> 16) as u16).to_le_bytes()
+    }
+
+    /// Whether the client asks for a broadcast reply.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_broadcast(&self) -> bool {
+        (self.secs_flags >> 16) & FLAG_BROADCAST.swap_bytes() as u32 != 0
+    }
+}
+
+/// The four bytes at `at`, read little-endian; `at` is a constant, so the bound is the compiler's.
+#[inline(always)]
+pub(crate) fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -233,6 +295,22 @@ mod tests {
         assert!(HwAddr::new(1, &[0; 17]).is_none());
         assert_eq!(HwAddr::new(1, &[2, 0, 0, 0, 0, 1]).and_then(|hw| hw.mac()), Some([2, 0, 0, 0, 0, 1]));
         assert_eq!(HwAddr::ethernet([0, 0x1a, 0x2b, 0, 0, 9]).to_string(), "00:1a:2b:00:00:09");
+    }
+
+    #[test]
+    fn the_words_say_what_the_header_says() {
+        let bytes: [u8; OPTIONS_AT] = core::array::from_fn(|at| (at * 7 + 1) as u8);
+        let (words, header) = (Words::of(&bytes), Header::parse(&bytes[..], 0).unwrap());
+        assert_eq!(words.first.to_le_bytes(), [header.op, header.htype, header.hlen, header.hops]);
+        assert_eq!((words.xid.to_le_bytes(), words.ciaddr.to_le_bytes()), (header.xid, header.ciaddr));
+        assert_eq!((words.giaddr.to_le_bytes(), words.flags()), (header.giaddr, header.flags));
+        assert_eq!(words.mac().to_le_bytes()[..6], header.chaddr[..6]);
+        assert_eq!(words.is_broadcast(), header.is_broadcast());
+        for (flags, is_broadcast) in [([0x80, 0], true), ([0x7f, 0xff], false)] {
+            let mut bytes = bytes;
+            bytes[10..12].copy_from_slice(&flags);
+            assert_eq!(Words::of(&bytes).is_broadcast(), is_broadcast);
+        }
     }
 
     #[test]

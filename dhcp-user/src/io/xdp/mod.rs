@@ -159,6 +159,12 @@ impl Kernel {
         generation: Generation,
         wanted: Wanted,
     ) -> Result<Self> {
+        if !cfg!(target_arch = "x86_64") {
+            bail!(
+                "the fast path relies on the memory order of x86-64 (its entries are read between two readings of a \
+                 sequence): run with --fast-path off on this processor"
+            );
+        }
         let grace = Grace::start()
             .context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
         let places = Places::new(ranges.iter().copied(), BLOCKS_MAX);

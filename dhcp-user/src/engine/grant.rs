@@ -370,7 +370,10 @@ impl Server {
             && lease.client_id == recorded_client_id(request, &terms.evaluation)
             && request.host_name().is_none_or(|name| lease.hostname.as_deref() == Some(name))
             && lease.billing == terms.billing;
-        if threshold == 0 || !is_same || lease.ends <= now.wall {
+        // A client without its address may have given it back at the partner: what it is told now has to be told there,
+        // or the release that is on its way would free the address (I1; dhcpd confirms it all the same).
+        let may_be_released = request.ciaddr().is_none() && self.peer_of_pool(target.pool).is_some();
+        if threshold == 0 || !is_same || may_be_released || lease.ends <= now.wall {
             return None;
         }
         let age = u64::from(now.wall.since(lease.starts));

@@ -85,7 +85,7 @@ fn options() -> JournalOptions {
 fn open(disk: &Liar) -> Result<(Store, Replay, BTreeMap<Ipv4Addr, Lease>), OpenError> {
     let mut leases = BTreeMap::new();
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (store, replay) = Store::open(disk, path(), &options(), &mut |record| {
+    let (store, replay) = Store::open(disk, path(), &options(), &mut |record: Record| {
         if let Record::Lease(lease) = record {
             leases.insert(lease.address, lease);
         }
@@ -200,7 +200,7 @@ fn an_acknowledgement_before_the_sync_would_be_found() {
     let disk = Liar::default();
     let options = JournalOptions { skip_sync: true, ..options() };
     let liar: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (mut store, _) = Store::open(liar, path(), &options, &mut |_| {}).unwrap();
+    let (mut store, _) = Store::open(liar, path(), &options, &mut |_: Record| {}).unwrap();
     let mut told = Told::default();
     told.commit(&mut store, vec![lease(1, 1)]).unwrap();
     let next = disk.after_power_cut(&Cut::Bytes(0));
@@ -220,7 +220,7 @@ fn start(disk: &Liar) -> Running {
     let mut recovered = BTreeMap::new();
     let report = Box::new(move |event| drop(sender.send(event)));
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let apply = &mut |record| {
+    let apply = &mut |record: Record| {
         if let Record::Lease(lease) = record {
             recovered.insert(lease.address, lease);
         }
@@ -327,7 +327,7 @@ fn without_fsync_nothing_is_synced_and_everything_is_written() {
     let disk = Liar::default();
     let liar: Arc<dyn Disk> = Arc::new(disk.clone());
     let options = JournalOptions { skip_sync: true, ..options() };
-    let (mut store, _) = Store::open(liar, path(), &options, &mut |_| {}).unwrap();
+    let (mut store, _) = Store::open(liar, path(), &options, &mut |_: Record| {}).unwrap();
     let syncs = disk.syncs();
     store.commit(&text(&[lease(1, 1)])).unwrap();
     assert_eq!(disk.syncs(), syncs);

@@ -209,7 +209,7 @@ fn dhcpd_starts_on_our_file_at_any_time() {
     let report = Box::new(move |event| drop(sender.send(event)));
     let options = JournalOptions { create: true, ..JournalOptions::default() };
     let file = folder.0.join("dhcpd.leases");
-    let (journal, _) = Journal::open(&file, options, &mut |_| {}, report).unwrap();
+    let (journal, _) = Journal::open(&file, options, &mut |_: Record| {}, report).unwrap();
     let wait_for = |wanted: &dyn Fn(&JournalEvent) -> bool| {
         while !wanted(&events.recv_timeout(Duration::from_secs(20)).unwrap()) {}
     };

@@ -27,6 +27,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The lease store: starting with a million leases (needs root, and dhcpd to compare with), durable commits, and
+    /// the longest stall while a compaction runs.
+    Store {
+        /// Parts to measure, instead of all: replay, start, commit, compaction; a number is how many leases.
+        parts: Vec<String>,
+    },
 }
 
 /// Builds what is measured, optimised, and measures it.
@@ -46,6 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                     .env("XDHCPD_BENCH_OBJECT", object),
             )
         }
+        What::Store { parts } => with_server("store", parts),
     }
 }
 

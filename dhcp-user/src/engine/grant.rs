@@ -346,7 +346,7 @@ impl Server {
                 lease.tstp = peer.potential_expiry(terms.want, old.tsfp, now.wall).max(promised);
                 if is_renewal {
                     // The answer may be lost: the client then goes on believing the longer one (I1).
-                    let told = self.inherited.get(&old.address).copied().unwrap_or_default().max(old.ends);
+                    let told = self.table.limit(old.address).unwrap_or_default().max(old.ends);
                     lease.ends = lease.ends.max(told);
                 }
             }

@@ -483,7 +483,8 @@ impl Server {
     /// What an earlier agent may have promised stands in no record: the next one would not know of it.
     fn write_inherited(&mut self, now: Now) {
         let mut record = Vec::new();
-        for (address, until) in std::mem::take(&mut self.inherited) {
+        for (address, until) in self.table.limits() {
+            self.table.set_limit(address, WallTime::NONE);
             let Some(lease) = self.table.get(address) else { continue };
             if lease.state == BindingState::Active && until > lease.ends.max(now.wall) {
                 let lease = Lease { ends: until, ..lease };

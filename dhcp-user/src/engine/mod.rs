@@ -90,9 +90,6 @@ pub struct EngineOptions {
     pub generation: Generation,
     /// The kernel's entries were adopted from an earlier agent: whatever the leases promise may be armed.
     pub adopted: bool,
-    /// The agent before this one armed the kernel and did not stop cleanly: what it promised may go further than the
-    /// records say, up to their horizons.
-    pub inherits: bool,
     /// Failover states found in the leases file, the last record of each peer.
     pub peer_states: Vec<PeerState>,
     /// How records are written.
@@ -117,7 +114,6 @@ impl EngineOptions {
             fast_path: true,
             generation: Generation::new(1),
             adopted: false,
-            inherits: true,
             peer_states: Vec::new(),
             format: Format::default(),
             journal_seq: JournalSeq(0),
@@ -142,8 +138,6 @@ pub struct Server {
     /// The last record of an address, while it may not be durable, and the exchange that it belongs to.
     records: HashMap<Ipv4Addr, (JournalSeq, Option<[u8; 4]>)>,
     promises: Promises,
-    /// Until when an earlier agent may have promised addresses, longer than their records' `ends`.
-    inherited: HashMap<Ipv4Addr, WallTime>,
     probes: Probes,
     bills: Bills,
     peers: Vec<Peer>,
@@ -189,7 +183,6 @@ impl Server {
             effects: VecDeque::new(),
             records: HashMap::new(),
             promises: Promises::default(),
-            inherited: HashMap::new(),
             probes: Probes::default(),
             bills: Bills::default(),
             peers: Vec::new(),
@@ -249,34 +242,32 @@ impl Server {
         appended == durable && self.promises.revoking_count() == 0 && self.effects.is_empty()
     }
 
-    /// Takes over what an earlier agent promised: after a crash its horizons are the truth (design: restart), and
-    /// entries left in the kernel may still be answering.
+    /// Takes over what an earlier agent promised: after a crash its horizons are the truth (design: restart; the table
+    /// knows them since [`Table::load`]), and entries left in the kernel may still be answering.
     fn adopt_leases(&mut self, now: Now) {
-        let mut raised = Vec::new();
+        if !self.options.adopted && !self.table.has_billed() && self.peers.is_empty() {
+            return;
+        }
+        let mut bounded = Vec::new();
         for lease in self.table.iter() {
             self.bills.count_in(&lease);
-            if lease.state != BindingState::Active {
-                continue;
-            }
             if self.options.adopted
+                && lease.state == BindingState::Active
                 && lease.tstp > now.wall
                 && let Some(mac) = lease.hw.and_then(|hw| hw.mac())
             {
                 self.promises.adopt(lease.address, mac);
             }
-            let horizon = match self.peer_of_pool(self.config.pool_of(lease.address)) {
-                Some(peer) => peer.horizon(&lease),
-                None => lease.tstp,
-            };
-            if self.options.inherits && horizon > lease.ends {
-                raised.push((lease.address, horizon));
+            if let Some(peer) = self.peer_of_pool(self.config.pool_of(lease.address))
+                && self.table.limit(lease.address).is_some()
+            {
+                let horizon = peer.horizon(&lease);
+                bounded.push((lease.address, if horizon > lease.ends { horizon } else { WallTime::NONE }));
             }
         }
-        // What the client was told last is not known, only its limit: `ends` stays as it was written, and the address is
-        // nobody else's before the limit.
-        for (address, until) in raised {
-            self.inherited.insert(address, until);
-            self.table.set_timer(address, until);
+        // The partner's word bounds the promise: such a lease may be over before its `tstp`.
+        for (address, limit) in bounded {
+            self.table.set_limit(address, limit);
         }
     }
 
@@ -301,7 +292,7 @@ impl Server {
         let mut record = Vec::with_capacity(320);
         journal::write_lease(&lease, self.options.format, &mut record);
         let address = lease.address;
-        self.inherited.remove(&address);
+        self.table.set_limit(address, WallTime::NONE);
         self.keep(lease);
         let seq = self.gate.append(record, &mut self.effects);
         self.records.insert(address, (seq, xid));

@@ -33,9 +33,9 @@ impl Shelf<'_> {
     fn binding_of(&self, lease: &Lease) -> Binding {
         let mut binding = Binding::from(lease);
         if binding.state == BindingState::Active
-            && let Some(until) = self.server.inherited.get(&lease.address)
+            && let Some(until) = self.server.table.limit(lease.address)
         {
-            binding.ends = binding.ends.max(*until);
+            binding.ends = binding.ends.max(until);
         }
         binding
     }

@@ -205,8 +205,8 @@ impl Server {
                     self.table.put(lease);
                     return;
                 }
-                if let Some(until) = self.inherited.get(&address).copied().filter(|until| *until > now.wall) {
-                    self.table.set_timer(address, until);
+                if let Some(limit) = self.table.limit(address).filter(|limit| *limit > now.wall) {
+                    self.table.set_timer(address, limit);
                     return;
                 }
                 let config = std::sync::Arc::clone(&self.config);

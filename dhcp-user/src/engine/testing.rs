@@ -11,7 +11,7 @@ use dhcp_ebpf::{
 };
 
 use crate::lease::{
-    Table,
+    Packed, Table,
     journal::{self, Record},
     time::{BootTime, Now, WallTime},
 };
@@ -282,7 +282,7 @@ impl World {
         for record in journal::read(leases.as_bytes(), now.wall, &mut complaints) {
             match record {
                 Record::Lease(lease) => {
-                    table.put(lease);
+                    table.load(Packed::new(&lease), true);
                 }
                 Record::PeerState(state) => {
                     options.peer_states.retain(|known| known.name != state.name);

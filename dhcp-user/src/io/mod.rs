@@ -19,6 +19,7 @@
 //!   peers.rs      TCP with failover partners
 //!   plan.rs       paths and settings: who wins
 //!   probe.rs      does somebody use this address already?
+//!   recovery.rs   what the leases file says, taken in at the start
 //!   signals.rs    stop, reload
 //!   snapshot.rs   pictures for operators
 //!   socket.rs     packet sockets and the UDP socket, in batches
@@ -45,6 +46,7 @@ pub mod network;
 pub mod peers;
 mod plan;
 pub mod probe;
+mod recovery;
 pub mod signals;
 mod snapshot;
 pub mod socket;

@@ -44,6 +44,7 @@ use crate::{
         network::Network,
         peers::Peers,
         plan::{Plan, absolute, chosen},
+        recovery::Recovery,
         signals::Signals,
         socket, trace,
         xdp::{Kernel, Wanted},
@@ -233,20 +234,18 @@ async fn run(
     };
     let random = || entropy::word().map_err(|error| format!("no random numbers: {error}"));
     let generation = Generation::new(1);
-    let mut opened = open_journal(&plan, &config, serve.create_leases, [random()?, random()?])?;
+    let mark = Mark::of(&plan.leases);
+    let mut opened = open_journal(&plan, &config, &serve, &mark, [random()?, random()?])?;
     let fast_path = fast_path(&serve, &config, &key, generation)?;
     let is_fast = fast_path.is_ok();
     let fast_path: Box<dyn FastPath> = match fast_path {
         Ok(kernel) => Box::new(kernel),
         Err(off) => Box::new(off),
     };
-    let mark = Mark::of(&plan.leases);
-    let inherits = mark.is_set();
     if is_fast {
         mark.set()?;
     }
     let options = EngineOptions {
-        inherits,
         fast_path: is_fast,
         generation,
         peer_states: std::mem::take(&mut opened.peer_states),
@@ -397,20 +396,14 @@ struct Opened {
     others: Vec<Record>,
 }
 
-fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) -> Result<Opened, String> {
-    let mut table = Table::new(&engine::layout(config, hash_key));
-    let mut peer_states: Vec<PeerState> = Vec::new();
-    let mut others = Vec::new();
-    let mut apply = |record: Record| match record {
-        Record::Lease(lease) => {
-            table.put(lease);
-        }
-        Record::PeerState(state) => {
-            peer_states.retain(|known| known.name != state.name);
-            peer_states.push(state);
-        }
-        other @ (Record::ServerDuid(_) | Record::Other(_)) => others.push(other),
-    };
+fn open_journal(
+    plan: &Plan,
+    config: &Config,
+    serve: &Serve,
+    mark: &Mark,
+    hash_key: [u64; 2],
+) -> Result<Opened, String> {
+    let mut recovery = Recovery::new(Table::new(&engine::layout(config, hash_key)), mark.is_set());
     let (sender, events) = mpsc::unbounded_channel();
     // The loop may be gone already: then nobody needs to know.
     let report = Box::new(move |event| drop(sender.send(event)));
@@ -421,7 +414,7 @@ fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) 
             0 => usual.batch_records_max,
             count => usize::from(count),
         },
-        create,
+        create: serve.create_leases,
         format: plan.format,
         now: clock::now().wall,
         skip_sync: config.process.dont_use_fsync,
@@ -431,7 +424,7 @@ fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) 
         warn!("dont-use-fsync: a power failure may lose leases that clients were told of");
     }
     let (journal, replay) =
-        Journal::open(&plan.leases, options, &mut apply, report).map_err(|error| error.to_string())?;
+        Journal::open(&plan.leases, options, &mut recovery, report).map_err(|error| error.to_string())?;
     for complaint in &replay.complaints {
         warn!("{}:{}:{}: {}", plan.leases.display(), complaint.line, complaint.column, complaint.text);
     }
@@ -442,6 +435,7 @@ fn open_journal(plan: &Plan, config: &Config, create: bool, hash_key: [u64; 2]) 
         warn!("{}: damaged bytes were put aside in {}", plan.leases.display(), path.display());
     }
     info!("Read {} lease records from {}.", replay.leases, plan.leases.display());
+    let Recovery { table, peer_states, others, .. } = recovery;
     Ok(Opened { journal, events, table, peer_states, others })
 }
 

@@ -10,9 +10,9 @@ use dhcp_user::engine::port::{
     Arm, Datagram, Effect, Input, Interface, InterfaceIndex, JournalSeq, PeerInput, Received, Token, Verbs as _,
 };
 use dhcp_user::engine::{self, EngineOptions, Server};
-use dhcp_user::lease::Table;
 use dhcp_user::lease::journal::{self, PeerState, Record};
 use dhcp_user::lease::time::{BootTime, Now, WallTime};
+use dhcp_user::lease::{Packed, Table};
 use tests::frames::Message;
 
 pub(crate) const EPOCH: u64 = 1_795_336_788;
@@ -228,14 +228,15 @@ impl World {
         let mut options = EngineOptions::new(seed, this.key);
         for record in this.disk.pieces.iter().flatten() {
             match record {
-                Record::Lease(lease) => drop(table.put(lease.clone())),
+                Record::Lease(lease) => {
+                    table.load(Packed::new(lease), this.is_marked);
+                }
                 Record::PeerState(state) => options.peer_states = vec![state.clone()],
                 Record::ServerDuid(_) | Record::Other(_) => {}
             }
         }
         options.fast_path = uses_kernel;
         options.generation = Generation::new(1);
-        options.inherits = this.is_marked;
         options.adopted = adopts && this.is_marked;
         if !options.adopted {
             this.kernel = Kernel::default();

@@ -27,11 +27,12 @@ use std::time::Duration;
 pub use self::compact::Compaction;
 pub use self::disk::{Disk, DiskFile, RealDisk};
 pub use self::follow::{Feed, FollowError, Follower, Position};
+pub use self::replay::Intake;
 pub use self::store::{Rewrite, Store};
 use self::writer::{Mode, Shared, Writer};
 
 use crate::engine::port::JournalSeq;
-use crate::lease::journal::{Complaint, Format, Record};
+use crate::lease::journal::{Complaint, Format};
 use crate::lease::time::WallTime;
 
 /// Settings of a journal.
@@ -172,8 +173,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens, locks, replays and repairs a leases file; `apply` gets every record in the order of the file, `report`
-    /// every event from the journal's thread.
+    /// Opens, locks, replays and repairs a leases file; `intake` gets every record in the order of the file,
+    /// `report` every event from the journal's thread.
     ///
     /// A torn last record is cut, damage in the middle is put aside; both are in the [`Replay`].
     ///
@@ -183,10 +184,10 @@ impl Journal {
     pub fn open(
         path: &Path,
         options: JournalOptions,
-        apply: &mut dyn FnMut(Record),
+        intake: &mut (impl Intake + ?Sized),
         report: Box<dyn Fn(JournalEvent) + Send>,
     ) -> Result<(Self, Replay), OpenError> {
-        Self::open_on(Arc::new(RealDisk), path, options, apply, report)
+        Self::open_on(Arc::new(RealDisk), path, options, intake, report)
     }
 
     /// The same on another disk.
@@ -198,10 +199,10 @@ impl Journal {
         disk: Arc<dyn Disk>,
         path: &Path,
         options: JournalOptions,
-        apply: &mut dyn FnMut(Record),
+        intake: &mut (impl Intake + ?Sized),
         report: Box<dyn Fn(JournalEvent) + Send>,
     ) -> Result<(Self, Replay), OpenError> {
-        let (store, replay) = Store::open(disk, path, &options, apply)?;
+        let (store, replay) = Store::open(disk, path, &options, intake)?;
         let feed = Arc::clone(store.feed());
         let shared = Arc::new(Shared::new(store.live_end()));
         if replay.damaged.is_some() {

@@ -1,6 +1,6 @@
 //! Reads a whole file into whoever wants its records, and tells what has to be repaired.
 //!
-//! Two threads: one reads and parses, the caller applies. A million records are there in a few tenths of a second.
+//! Two threads: one reads and parses, the caller takes in. A million records are there in a few tenths of a second.
 
 use std::io;
 use std::sync::mpsc;
@@ -86,14 +86,48 @@ pub(super) fn scan(
     Ok(survey)
 }
 
-/// Reads all of `file` on another thread and applies its records on this one.
-pub(super) fn replay(file: &dyn DiskFile, now: WallTime, apply: &mut dyn FnMut(Record)) -> io::Result<Survey> {
-    let (sender, receiver) = mpsc::sync_channel::<Vec<Record>>(BATCHES_MAX);
+/// Takes the records of a file at the start, in their order.
+///
+/// A million records are read on one thread and taken in on another; what can be done for one alone is done on the
+/// first.
+pub trait Intake {
+    /// A record on its way.
+    type Item: Send;
+
+    /// Makes a record ready, on the thread that reads.
+    fn prepare(record: Record) -> Self::Item;
+
+    /// Takes it in, on the thread that opens the journal.
+    fn take(&mut self, item: Self::Item);
+}
+
+/// Whoever wants the records as they are.
+impl<F: FnMut(Record) + ?Sized> Intake for F {
+    type Item = Record;
+
+    fn prepare(record: Record) -> Record {
+        record
+    }
+
+    fn take(&mut self, record: Record) {
+        self(record);
+    }
+}
+
+/// Reads all of `file` on another thread, where `see` gets every record, and hands them over on this one.
+pub(super) fn replay<I: Intake + ?Sized>(
+    file: &dyn DiskFile,
+    now: WallTime,
+    see: &mut (dyn FnMut(&Record) + Send),
+    intake: &mut I,
+) -> io::Result<Survey> {
+    let (sender, receiver) = mpsc::sync_channel::<Vec<I::Item>>(BATCHES_MAX);
     std::thread::scope(|scope| {
         let parser = scope.spawn(move || {
             let mut batch = Vec::with_capacity(BATCH_LEN);
             let survey = scan(file, u64::MAX, now, &mut |record, _| {
-                batch.push(record);
+                see(&record);
+                batch.push(I::prepare(record));
                 if batch.len() == BATCH_LEN {
                     // The receiver only goes away when the applying side panics.
                     drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_LEN))));
@@ -102,8 +136,8 @@ pub(super) fn replay(file: &dyn DiskFile, now: WallTime, apply: &mut dyn FnMut(R
             drop(sender.send(batch));
             survey
         });
-        for record in receiver.into_iter().flatten() {
-            apply(record);
+        for item in receiver.into_iter().flatten() {
+            intake.take(item);
         }
         match parser.join() {
             Ok(survey) => survey,

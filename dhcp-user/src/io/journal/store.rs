@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, read_full};
 use super::follow::Feed;
-use super::replay::{Survey, replay};
+use super::replay::{Intake, Survey, replay};
 use super::{JournalOptions, OpenError, Replay};
 use crate::lease::journal::{Record, Span, write_header, write_record};
 
@@ -68,18 +68,17 @@ impl Store {
         disk: Arc<dyn Disk>,
         path: &Path,
         options: &JournalOptions,
-        apply: &mut dyn FnMut(Record),
+        intake: &mut (impl Intake + ?Sized),
     ) -> Result<(Self, Replay), OpenError> {
         let system = |error: io::Error| OpenError::Io { path: path.into(), reason: error.to_string() };
         let file = open_locked(&*disk, path, options.create)?;
         let mut kept = Vec::new();
-        let survey = replay(&*file, options.now, &mut |record| {
+        let mut keep = |record: &Record| {
             if !matches!(record, Record::Lease(_)) {
-                write_record(&record, options.format, &mut kept);
+                write_record(record, options.format, &mut kept);
             }
-            apply(record);
-        })
-        .map_err(system)?;
+        };
+        let survey = replay(&*file, options.now, &mut keep, intake).map_err(system)?;
         if let Some(complaint) = &survey.foreign {
             return Err(OpenError::Foreign { path: path.into(), reason: complaint.to_string() });
         }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
-use crate::lease::journal::{read, write_lease};
+use crate::lease::journal::{Record, read, write_lease};
 use crate::lease::{BindingState, Lease};
 
 /// A folder of this test alone, gone afterwards.
@@ -56,7 +56,7 @@ fn open_with(folder: &Folder, options: JournalOptions) -> Result<Open, OpenError
     let (sender, events) = channel();
     let mut records = Vec::new();
     let report = Box::new(move |event| drop(sender.send(event)));
-    let (journal, replay) = Journal::open(&folder.file(), options, &mut |record| records.push(record), report)?;
+    let (journal, replay) = Journal::open(&folder.file(), options, &mut |record: Record| records.push(record), report)?;
     Ok(Open { journal, replay, records, events })
 }
 

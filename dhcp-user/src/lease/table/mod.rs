@@ -22,7 +22,7 @@ use dhcp_ebpf::wire::dhcp::HwAddr;
 use self::index::{Index, Key};
 use self::queue::{NOWHERE, Queue, Ties};
 use self::ranges::Ranges;
-use self::slot::{InQueue, InTimers, PAGE_LEN, Slot, Slots, has_usual_id};
+use self::slot::{InQueue, InTimers, PAGE_LEN, Slot, Slots};
 
 use super::record::Lease;
 use super::state::BindingState;
@@ -78,6 +78,22 @@ impl Counts {
     }
 }
 
+/// A lease as the table keeps it: made on one thread, put into the table on another, without an allocation that
+/// changes hands but the one that stays.
+#[derive(Debug)]
+pub struct Packed {
+    address: Ipv4Addr,
+    slot: Slot,
+}
+
+impl Packed {
+    /// The same lease, thin.
+    #[must_use]
+    pub fn new(lease: &Lease) -> Self {
+        Self { address: lease.address, slot: Slot::of(lease) }
+    }
+}
+
 /// All leases.
 ///
 /// ```text
@@ -100,6 +116,7 @@ pub struct Table {
     holds: BTreeMap<u32, WallTime>,
     aside: BTreeMap<Ipv4Addr, Lease>,
     extra_len: usize,
+    has_billed: bool,
 }
 
 /// What is kept per pool.
@@ -185,13 +202,14 @@ impl Table {
             holds: BTreeMap::new(),
             aside: BTreeMap::new(),
             extra_len: 0,
+            has_billed: false,
         }
     }
 
     /// Makes room for so many leases in the index that all of them are in, before a replay of about that many.
     pub fn reserve(&mut self, count: usize) {
         let count = count.min(self.ranges.slot_count() as usize);
-        self.by_hw.reserve(count, &self.slots);
+        self.by_hw.reserve(count);
     }
 
     /// The lease of an address; a never-used one when nothing was ever put there, `None` outside the layout and
@@ -219,10 +237,71 @@ impl Table {
         self.ranges.find(address).map(|(_, pool)| pool)
     }
 
+    /// Takes a lease out of the leases file at the start: as [`Table::put`], but with `has_promises` the agent that wrote
+    /// it died, and the kernel may have renewed it within its promise. What its client was told last is then not known,
+    /// only its limit (design.md 5): an active lease whose `tstp` is later than its end rings at `tstp`.
+    pub fn load(&mut self, lease: Packed, has_promises: bool) -> Place {
+        self.has_billed |= lease.slot.is_billed();
+        let limit = if has_promises { lease.slot.promised() } else { WallTime::NONE };
+        if let Some((index, _)) = self.ranges.find(lease.address)
+            && let Some(slot) = self.slots.make(index)
+        {
+            slot.limit = limit;
+        }
+        self.put_packed(lease)
+    }
+
+    /// Until when the client of a lease out of the leases file may have been told that it has the address, if that is
+    /// later than what the file says for certain.
+    #[must_use]
+    pub fn limit(&self, address: Ipv4Addr) -> Option<WallTime> {
+        let (index, _) = self.ranges.find(address)?;
+        self.slots.slot(index).map(|slot| slot.limit).filter(|limit| limit.is_some())
+    }
+
+    /// All such limits, in address order. Visits the whole table.
+    #[must_use]
+    pub fn limits(&self) -> Vec<(Ipv4Addr, WallTime)> {
+        self.slots_from(Ipv4Addr::UNSPECIFIED)
+            .filter(|(_, slot)| slot.limit.is_some())
+            .map(|(address, slot)| (address, slot.limit))
+            .collect()
+    }
+
+    /// Sets that limit to what is known better, and the lease rings then, or at its end if that is later.
+    /// [`WallTime::NONE`] = what the client was told is known.
+    pub fn set_limit(&mut self, address: Ipv4Addr, limit: WallTime) {
+        if let Some((index, _)) = self.ranges.find(address)
+            && let Some(slot) = self.slots.slot_mut(index)
+            && slot.limit != limit
+        {
+            slot.limit = limit;
+            let rings_at = slot.rings_at();
+            self.wind(index, rings_at);
+        }
+    }
+
+    /// Whether any lease that was loaded counts against a class.
+    #[must_use]
+    pub const fn has_billed(&self) -> bool {
+        self.has_billed
+    }
+
     /// Replaces what is known about the lease's address, completely. A hold of the address ends.
     pub fn put(&mut self, lease: Lease) -> Place {
-        let Some((index, pool)) = self.ranges.find(lease.address) else {
-            self.aside.insert(lease.address, lease);
+        match self.ranges.find(lease.address) {
+            Some(_) => self.put_packed(Packed::new(&lease)),
+            None => {
+                self.aside.insert(lease.address, lease);
+                Place::Aside
+            }
+        }
+    }
+
+    fn put_packed(&mut self, lease: Packed) -> Place {
+        let Packed { address, slot: new } = lease;
+        let Some((index, pool)) = self.ranges.find(address) else {
+            self.aside.insert(address, new.load(address));
             return Place::Aside;
         };
         if !self.holds.is_empty() {
@@ -233,10 +312,8 @@ impl Table {
             return Place::Pool(pool);
         };
         let (old_state, old_reserved) = (slot.state(), slot.is_reserved());
-        let keeps_hw = slot.hw() == lease.hw;
-        // The usual identifier is not in the index; one that becomes usual leaves it, though it is the same.
-        let keeps_id = slot.has_usual_id() == has_usual_id(&lease)
-            && slot.with_client_id(|id| lease.client_id.as_deref() == Some(id)).unwrap_or(lease.client_id.is_none());
+        let keeps_hw = slot.hw() == new.hw();
+        let keeps_id = slot.has_id_of(&new);
         if !keeps_hw {
             self.by_hw.unlink(index, &mut self.slots);
         }
@@ -245,7 +322,7 @@ impl Table {
         }
         if let Some(slot) = self.slots.slot_mut(index) {
             self.extra_len -= slot.extra_len();
-            slot.store(&lease);
+            slot.replace(new);
             self.extra_len += slot.extra_len();
         }
         if !keeps_hw {
@@ -254,8 +331,7 @@ impl Table {
         if !keeps_id {
             self.by_client_id.link(index, &mut self.slots);
         }
-        let rings = matches!(lease.state, BindingState::Active | BindingState::Abandoned);
-        self.wind(index, if rings && lease.ends < WallTime::NEVER { lease.ends } else { WallTime::NONE });
+        self.wind(index, self.slots.slot(index).map(Slot::rings_at).unwrap_or_default());
         self.requeue(index, pool, old_state, old_reserved);
         Place::Pool(pool)
     }
@@ -434,6 +510,11 @@ impl Table {
     }
 
     fn iter_from(&self, from: Ipv4Addr) -> impl Iterator<Item = Lease> + '_ {
+        self.slots_from(from).map(|(address, slot)| slot.load(address))
+    }
+
+    /// The slots that say anything, in address order.
+    fn slots_from(&self, from: Ipv4Addr) -> impl Iterator<Item = (Ipv4Addr, &Slot)> + '_ {
         self.ranges.spans_from(from).flat_map(move |(first, base, count)| {
             let mut offset = 0;
             std::iter::from_fn(move || {
@@ -446,7 +527,7 @@ impl Table {
                     }
                     let slot = self.slots.slot(index).filter(|slot| !slot.is_blank());
                     if let Some(slot) = slot {
-                        return Some(slot.load(Ipv4Addr::from(u32::from(first) + at)));
+                        return Some((Ipv4Addr::from(u32::from(first) + at), slot));
                     }
                 }
                 None

@@ -6,6 +6,7 @@
 //!   32 states 2 | - 2                            state, next, rewind: three bits each
 //!   36 hw next, prev | id next, prev             4 x 4, chains of leases with the same key
 //!   52 queue, timer                              2 x 4, places in the heaps
+//!   60 limit                                     4, of what an earlier agent may have promised
 //!   64 extra                                     16, tag, length, bytes ...
 //! ```
 //!
@@ -80,6 +81,8 @@ pub(super) struct Slot {
     pub(super) id_links: Links,
     pub(super) queue_at: u32,
     pub(super) timer_at: u32,
+    /// Until when its client may have been told that it has the address, where that is not known for certain.
+    pub(super) limit: WallTime,
     extra: Option<Box<[u8]>>,
 }
 
@@ -102,6 +105,7 @@ impl Slot {
             id_links: Links::NONE,
             queue_at: NOWHERE,
             timer_at: NOWHERE,
+            limit: WallTime::NONE,
             extra: None,
         }
     }
@@ -112,6 +116,26 @@ impl Slot {
 
     pub(super) const fn is_reserved(&self) -> bool {
         self.flags & FLAG_RESERVED != 0
+    }
+
+    /// When something happens to the lease by itself: its end, or the limit of what its client may have been told.
+    pub(super) fn rings_at(&self) -> WallTime {
+        let at = match self.state() {
+            BindingState::Active => self.ends.max(self.limit),
+            BindingState::Abandoned => self.ends,
+            BindingState::Free
+            | BindingState::Expired
+            | BindingState::Released
+            | BindingState::Reset
+            | BindingState::Backup => WallTime::NONE,
+        };
+        if at < WallTime::NEVER { at } else { WallTime::NONE }
+    }
+
+    /// What the client may have been told at most, where that is more than the end of the lease: the promise.
+    pub(super) fn promised(&self) -> WallTime {
+        let is_more = self.state() == BindingState::Active && self.tstp > self.ends;
+        if is_more { self.tstp } else { WallTime::NONE }
     }
 
     pub(super) const fn is_used(&self) -> bool {
@@ -161,17 +185,47 @@ impl Slot {
         self.extra.as_ref().map_or(0, |extra| (extra.len() + 8).next_multiple_of(16).max(32))
     }
 
-    /// Writes a lease here; links and places stay as they are.
-    pub(super) fn store(&mut self, lease: &Lease) {
-        self.starts = lease.starts;
-        self.ends = lease.ends;
-        self.tstp = lease.tstp;
-        self.tsfp = lease.tsfp;
-        self.atsfp = lease.atsfp;
-        self.cltt = lease.cltt;
-        self.states = pack(lease.state, lease.next_state, lease.rewind_state);
-        self.flags = if lease.is_reserved { FLAG_RESERVED } else { 0 } | if lease.is_bootp { FLAG_BOOTP } else { 0 };
-        self.store_identity_and_extra(lease);
+    /// A lease at rest, linked nowhere.
+    pub(super) fn of(lease: &Lease) -> Self {
+        let mut slot = Self {
+            starts: lease.starts,
+            ends: lease.ends,
+            tstp: lease.tstp,
+            tsfp: lease.tsfp,
+            atsfp: lease.atsfp,
+            cltt: lease.cltt,
+            states: pack(lease.state, lease.next_state, lease.rewind_state),
+            flags: if lease.is_reserved { FLAG_RESERVED } else { 0 } | if lease.is_bootp { FLAG_BOOTP } else { 0 },
+            ..Self::new()
+        };
+        slot.store_identity_and_extra(lease);
+        slot
+    }
+
+    /// Says from now on what another one says; links, places and the limit stay as they are.
+    pub(super) fn replace(&mut self, new: Self) {
+        *self = Self {
+            hw_links: self.hw_links,
+            id_links: self.id_links,
+            queue_at: self.queue_at,
+            timer_at: self.timer_at,
+            limit: self.limit,
+            ..new
+        };
+    }
+
+    /// Whether both are found under the same client identifier, or both under none but the hardware address.
+    pub(super) fn has_id_of(&self, other: &Self) -> bool {
+        // The usual identifier is not in the index; one that becomes usual leaves it, though it is the same.
+        self.has_usual_id() == other.has_usual_id()
+            && self
+                .with_client_id(|id| other.with_client_id(|theirs| id == theirs).unwrap_or(false))
+                .unwrap_or_else(|| other.with_client_id(|_| ()).is_none())
+    }
+
+    /// Whether the lease counts against a class.
+    pub(super) fn is_billed(&self) -> bool {
+        self.field(TAG_CLASS).is_some()
     }
 
     fn store_identity_and_extra(&mut self, lease: &Lease) {
@@ -223,9 +277,7 @@ impl Slot {
             }
             None => {}
         }
-        if self.extra.as_deref().unwrap_or_default() != extra {
-            self.extra = (!extra.is_empty()).then(|| extra.into_boxed_slice());
-        }
+        self.extra = (!extra.is_empty()).then(|| extra.into_boxed_slice());
     }
 
     /// The lease, thick again.
@@ -446,30 +498,28 @@ mod tests {
     #[test]
     fn everything_a_lease_says_comes_back() {
         let lease = full();
-        let mut slot = Slot::new();
-        slot.store(&lease);
-        assert_eq!(slot.load(lease.address), lease);
+        assert_eq!(Slot::of(&lease).load(lease.address), lease);
         let plain = Lease {
             hw: Some(HwAddr::ethernet([2, 0, 0, 0, 0, 1])),
             client_id: Some([1, 2, 0, 0, 0, 0, 1].into()),
             billing: Some(Billing::Class((*b"c").into())),
             ..Lease::free(lease.address)
         };
-        slot.store(&plain);
+        let mut slot = Slot::of(&lease);
+        slot.replace(Slot::of(&plain));
         assert_eq!(slot.load(lease.address), plain);
     }
 
     #[test]
     fn the_usual_identifier_costs_nothing() {
-        let mut slot = Slot::new();
-        slot.store(&Lease {
+        let mut slot = Slot::of(&Lease {
             hw: Some(HwAddr::ethernet([2, 0, 0, 0, 0, 1])),
             client_id: Some([1, 2, 0, 0, 0, 0, 1].into()),
             ..Lease::free(Ipv4Addr::LOCALHOST)
         });
         assert_eq!(slot.extra_len(), 0);
         assert!(slot.is_used() && !slot.is_blank());
-        slot.store(&Lease::free(Ipv4Addr::LOCALHOST));
+        slot.replace(Slot::of(&Lease::free(Ipv4Addr::LOCALHOST)));
         assert!(slot.is_blank());
     }
 
@@ -486,9 +536,7 @@ mod tests {
             Lease { hostname: Some((*b"x").into()), ..blank },
         ];
         for lease in said {
-            let mut slot = Slot::new();
-            slot.store(&lease);
-            assert!(!slot.is_blank(), "{lease:?}");
+            assert!(!Slot::of(&lease).is_blank(), "{lease:?}");
         }
     }
 }

@@ -346,3 +346,26 @@ fn an_identifier_that_becomes_usual_and_stops_being_so_is_found_once() {
     assert_eq!(table.by_client_id(&id), Vec::<Ipv4Addr>::new());
     assert_eq!(table.by_hw(&HwAddr::ethernet([2, 0, 0, 0, 0, 9])), Vec::<Ipv4Addr>::new());
 }
+
+#[test]
+fn a_loaded_lease_rings_at_its_promise_until_more_is_known() {
+    let mut table = Table::new(&layout());
+    let lease = Lease { tstp: secs(900), ..lease(10, BindingState::Active, 600, 1) };
+    table.load(Packed::new(&lease), true);
+    assert_eq!(table.limit(ip(10)), Some(secs(900)));
+    assert_eq!(table.limits(), [(ip(10), secs(900))]);
+    assert_eq!(table.next_expiry(), Some(secs(900)));
+    // A partner bounds it.
+    table.set_limit(ip(10), secs(700));
+    assert_eq!(table.next_expiry(), Some(secs(700)));
+    table.set_limit(ip(10), secs(500));
+    assert_eq!(table.next_expiry(), Some(secs(600)), "never before the end");
+    // A put does not make it known; a later record of the file overtakes it.
+    table.put(Lease { ends: secs(400), ..lease.clone() });
+    assert_eq!(table.next_expiry(), Some(secs(500)));
+    table.load(Packed::new(&Lease { state: BindingState::Free, ..lease.clone() }), true);
+    assert_eq!((table.limit(ip(10)), table.next_expiry()), (None, None));
+    table.load(Packed::new(&lease), true);
+    table.set_limit(ip(10), WallTime::NONE);
+    assert_eq!(table.next_expiry(), Some(secs(600)));
+}

@@ -11,6 +11,7 @@ use super::Config;
 use super::context::{Context, ReceivedOptions, Variables};
 use super::ids::{HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
 use super::machine::Machine;
+use super::model::GuardMode;
 use super::options::OptionRef;
 use super::param::{FACILITIES, Param};
 use super::statement::{Expr, ExprKind, StatementKind};
@@ -181,6 +182,12 @@ impl Config {
         process.dont_use_fsync = evaluation.flag_or_default(Param::DontUseFsync);
         process.server_id_check = evaluation.flag_or_default(Param::ServerIdCheck);
         process.abandon_lease_time = evaluation.secs_or_default(Param::AbandonLeaseTime);
+        process.client_rate = evaluation.secs_or_default(Param::XdhcpdClientRate);
+        process.guard = match evaluation.secs_or_default(Param::XdhcpdGuard) {
+            0 => GuardMode::Monitor,
+            1 => GuardMode::Enforce,
+            _ => GuardMode::Off,
+        };
     }
 
     /// The most specific subnet that contains the address.

@@ -44,8 +44,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use evaluate::{Chain, Depends, Evaluation, Execution, Hook, LogLine, LogPriority};
 pub use ids::{ClassId, HostId, PeerId, PoolId, ScopeId, SharedNetworkId, SubclassId, SubnetId};
 pub use model::{
-    Address, Class, DbTimeFormat, FailoverPeer, Host, LeaseIdFormat, Permit, PermitKind, PermitVerdict, Pool, Process,
-    Range, Role, SharedNetwork, StateBootstrap, StateName, Subclass, Subnet,
+    Address, Class, DbTimeFormat, FailoverPeer, GuardMode, Host, LeaseIdFormat, Permit, PermitKind, PermitVerdict,
+    Pool, Process, Range, Role, SharedNetwork, StateBootstrap, StateName, Subclass, Subnet,
 };
 pub use options::{OptionRef, SpaceId, Spaces};
 pub use param::Param;

@@ -70,6 +70,34 @@ pub struct Process {
     pub abandon_lease_time: u32,
     /// `omapi-port`, if configured.
     pub omapi_port: Option<u16>,
+    /// `xdhcpd-guard`.
+    pub guard: GuardMode,
+    /// `xdhcpd-client-rate`: messages of one client in a minute; 0 = any number.
+    pub client_rate: u32,
+}
+
+/// What is done about clients that ask for more than their share (`xdhcpd-guard`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GuardMode {
+    /// It is counted and shown; everybody is served.
+    #[default]
+    Monitor,
+    /// It is counted, and not served.
+    Enforce,
+    /// Nobody looks.
+    Off,
+}
+
+impl GuardMode {
+    /// The word in dhcpd.conf.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Monitor => "monitor",
+            Self::Enforce => "enforce",
+            Self::Off => "off",
+        }
+    }
 }
 
 impl Default for Process {
@@ -90,6 +118,8 @@ impl Default for Process {
             server_id_check: false,
             abandon_lease_time: 86_400,
             omapi_port: None,
+            guard: GuardMode::Monitor,
+            client_rate: 300,
         }
     }
 }

@@ -73,6 +73,15 @@ pub enum Param {
     Duplicates,
     ClientUpdates,
     Leasequery,
+    XdhcpdGuard,
+    XdhcpdClientRate,
+    XdhcpdCircuitLeases,
+    XdhcpdPortLeases,
+    XdhcpdNewClients,
+    XdhcpdHerdJitter,
+    XdhcpdRandomMacLease,
+    XdhcpdReclaimThreshold,
+    XdhcpdIpv6Only,
 }
 
 /// Kind of value a parameter takes.
@@ -98,6 +107,8 @@ pub enum ParamKind {
     Word(&'static [&'static str]),
     /// A date; four bytes, seconds since 1970.
     Date,
+    /// `SECS, PERCENT SECS, ...`: what applies from so many percent on; five bytes each.
+    Curve,
 }
 
 /// What we do with a statement (reference: MUST and SHOULD act, LATER is taken with a warning, NO is refused).
@@ -137,6 +148,12 @@ pub const FACILITIES: &[&str] = &[
     "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 
+/// Values of `xdhcpd-guard`; the place is the stored number.
+pub const GUARD_MODES: &[&str] = &["monitor", "enforce", "off"];
+
+/// How the names of statements begin that only this server knows: dhcpd stops at the word, which says why.
+pub const EXTENSION_PREFIX: &str = "xdhcpd-";
+
 const fn info(
     param: Param,
     name: &'static str,
@@ -151,7 +168,7 @@ const fn info(
 /// All parameters, in the order of [`Param`].
 pub const PARAMS: &[ParamInfo] = {
     use Param as P;
-    use ParamKind::{Date, Flag, Ip, Secs, Space, Text, U8, U16, U32, Word};
+    use ParamKind::{Curve, Date, Flag, Ip, Secs, Space, Text, U8, U16, U32, Word};
     use Status::{Acts, Ddns, Later};
     &[
         info(P::DefaultLeaseTime, "default-lease-time", Secs, Acts, false, Some(43_200)),
@@ -222,6 +239,15 @@ pub const PARAMS: &[ParamInfo] = {
         info(P::Duplicates, "duplicates", Flag, Acts, false, Some(1)),
         info(P::ClientUpdates, "client-updates", Flag, Ddns, false, None),
         info(P::Leasequery, "leasequery", Flag, Acts, false, Some(0)),
+        info(P::XdhcpdGuard, "xdhcpd-guard", Word(GUARD_MODES), Acts, true, Some(0)),
+        info(P::XdhcpdClientRate, "xdhcpd-client-rate", U32, Acts, true, Some(300)),
+        info(P::XdhcpdCircuitLeases, "xdhcpd-circuit-leases", U32, Acts, false, Some(1024)),
+        info(P::XdhcpdPortLeases, "xdhcpd-port-leases", U32, Acts, false, Some(4096)),
+        info(P::XdhcpdNewClients, "xdhcpd-new-clients", U32, Acts, false, None),
+        info(P::XdhcpdHerdJitter, "xdhcpd-herd-jitter", U8, Acts, false, Some(25)),
+        info(P::XdhcpdRandomMacLease, "xdhcpd-random-mac-lease", Curve, Acts, false, None),
+        info(P::XdhcpdReclaimThreshold, "xdhcpd-reclaim-threshold", U8, Acts, false, None),
+        info(P::XdhcpdIpv6Only, "xdhcpd-ipv6-only", Flag, Acts, false, Some(0)),
     ]
 };
 
@@ -279,6 +305,12 @@ impl Param {
         self.info().name
     }
 
+    /// Whether only this server knows the statement.
+    #[must_use]
+    pub fn is_extension(self) -> bool {
+        self.name().starts_with(EXTENSION_PREFIX)
+    }
+
     /// The parameter of this name, in any case of letters.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
@@ -296,6 +328,6 @@ mod tests {
             assert_eq!(info.param.index(), place, "{}", info.name);
             assert_eq!(Param::by_name(&info.name.to_uppercase()), Some(info.param));
         }
-        assert_eq!(Param::Leasequery.index() + 1, PARAM_COUNT);
+        assert_eq!(Param::XdhcpdIpv6Only.index() + 1, PARAM_COUNT);
     }
 }

@@ -189,6 +189,18 @@ fn literal_param(param: Param, value: &Expr, config: &Config) -> Option<String> 
         ParamKind::Space if param == Param::SiteOptionSpace => quote(bytes),
         ParamKind::Space => String::from_utf8_lossy(bytes).into_owned(),
         ParamKind::Word(words) => (*words.get(usize::from(*bytes.first()?))?).to_owned(),
+        ParamKind::Curve => {
+            let mut texts = Vec::new();
+            for step in bytes.chunks(5) {
+                let (percent, secs) = step.split_first()?;
+                let secs = match u32::from_be_bytes(secs.try_into().ok()?) {
+                    u32::MAX => "infinite".to_owned(),
+                    secs => secs.to_string(),
+                };
+                texts.push(if texts.is_empty() { secs } else { format!("{percent} {secs}") });
+            }
+            texts.join(", ")
+        }
     })
 }
 

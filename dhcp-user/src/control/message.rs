@@ -155,6 +155,9 @@ pub struct Status {
     pub sockets: Sockets,
     /// The fast path as the agent sees it.
     pub fast_path: FastPath,
+    /// Clients that ask for more than their share.
+    #[serde(default)]
+    pub guard: Guard,
     /// The journal.
     pub journal: Journal,
     /// Pools, in configuration order.
@@ -245,6 +248,34 @@ pub struct Shield {
     pub seen: u64,
     /// Frames that were dropped.
     pub dropped: u64,
+}
+
+/// Clients that ask for more than their share.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Guard {
+    /// `monitor`, `enforce` or `off`.
+    pub mode: String,
+    /// How often something was too much, by what it was; only what happened.
+    pub seen: BTreeMap<String, u64>,
+    /// How often that was a reason not to answer.
+    pub refused: BTreeMap<String, u64>,
+    /// Clients and places whose messages are metered.
+    pub metered: u64,
+    /// The places where most of it was seen.
+    pub suspects: Vec<Suspect>,
+}
+
+/// A place where something was too much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// The place, in words.
+    pub place: String,
+    /// What was seen there last.
+    pub what: String,
+    /// How often anything was.
+    pub count: u64,
+    /// Active leases there, if it is a circuit or a port.
+    pub leases: u32,
 }
 
 /// The journal.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::message::{Row, Status};
+use super::message::{Guard, Row, Status};
 
 /// Head of the table of leases.
 pub const LEASES_HEAD: &str =
@@ -106,6 +106,7 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
         writeln!(page, "  service        {}; the kernel {kernel}", peer.service)?;
     }
 
+    write_guard(page, &status.guard)?;
     counters(page, "\nRECEIVED", &status.received)?;
     counters(page, "\nSENT", &status.sent)?;
     counters(page, "\nNOT ANSWERED", &status.ignored)?;
@@ -119,6 +120,21 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
             }
         }
         counters(page, "  refused", &sockets.refused)?;
+    }
+    Ok(())
+}
+
+fn write_guard(page: &mut String, guard: &Guard) -> std::fmt::Result {
+    writeln!(page, "\nGUARD            {}", guard.mode)?;
+    counters(page, "  too much of", &guard.seen)?;
+    counters(page, "  refused", &guard.refused)?;
+    if !guard.suspects.is_empty() {
+        writeln!(page, "  where                       count   leases")?;
+    }
+    for suspect in &guard.suspects {
+        // A relay chose a part of this text.
+        let (what, place) = (&suspect.what, plain(&suspect.place));
+        writeln!(page, "  {what:<24} {:>8} {:>8}  {place}", suspect.count, suspect.leases)?;
     }
     Ok(())
 }

@@ -46,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) releases: Vec<Ipv4Addr>,
     /// The address was abandoned, and its client asks for it.
     pub(crate) is_reclaimed: bool,
+    /// The client has, or had, an address of the network.
+    pub(crate) is_familiar: bool,
 }
 
 /// What a search looks at.
@@ -148,6 +150,7 @@ impl Search<'_> {
         let hw_lease = self.by_hw(request, network, hosts.is_known, can_free, &mut found.releases);
         let mut ip_lease = self.by_address(request, network, asked, hosts.is_known, can_free, &mut found);
 
+        found.is_familiar = uid_lease.is_some() || hw_lease.is_some();
         if let Some(lease) = &ip_lease
             && (uid_lease.is_some() || hw_lease.is_some())
             && lease.state != BindingState::Active

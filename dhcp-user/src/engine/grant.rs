@@ -216,6 +216,9 @@ impl Server {
             Err(Refusal::Inactive) => return self.send_nak(config, request, target.address, found.message, now),
             Err(refusal) => return self.refuse(refusal, line),
         };
+        if let Some(reason) = self.meter_grant(config, request, target, &terms.evaluation, !found.is_familiar, now) {
+            return Outcome::Ignored(reason);
+        }
         let mut releases = found.releases.clone();
         if terms.evaluation.flag_or_default(Param::OneLeasePerClient) {
             self.list_other_leases(request, target, &terms.evaluation, &mut releases);

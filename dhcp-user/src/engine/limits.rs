@@ -66,3 +66,25 @@ pub const EXPIRY_GRACE_SECS: u32 = 2;
 
 /// An INFORM that is not answered for want of authority is logged once in so many (dhcpd: 100).
 pub const INFORM_LOG_INTERVAL: u64 = 100;
+
+/// Clients, or places, whose messages are metered, in each of two generations: about 60 bytes each.
+pub const METERS_COUNT_MAX: usize = 32_768;
+
+/// How many seconds' worth of messages a client may send at once, and how many messages at least: a computer that boots
+/// from the network asks three times, each time with retries.
+pub const CLIENT_BURST_SECS: u32 = 10;
+/// See [`CLIENT_BURST_SECS`].
+pub const CLIENT_BURST_MIN: u32 = 10;
+
+/// New clients in a minute from one place, when the configuration does not say: a quarter of the network's addresses, but
+/// at least and at most so many. A class of pupils arrives in a minute; whoever invents clients invents thousands.
+pub const NEW_CLIENTS_RANGE: (u32, u32) = (60, 6000);
+
+/// Places remembered because somebody there asked for too much.
+pub const SUSPECTS_COUNT_MAX: usize = 1024;
+
+/// Places shown, those with the highest counts.
+pub const SUSPECTS_SHOWN_MAX: usize = 20;
+
+/// Seconds between two lines about the same place.
+pub const SUSPECT_SILENCE_SECS: u32 = 600;

@@ -11,6 +11,7 @@
 //! - `compose` evaluates the scopes and makes the reply, for the slow path and for the kernel's templates alike.
 //! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
+//! - `guard` watches for clients that ask for more than their share, and refuses them where that is wanted.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `storm` says what of a storm is not worth reading; whoever reads the sockets asks it first.
 //! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
@@ -24,6 +25,7 @@ mod compose;
 mod find;
 mod gate;
 mod grant;
+mod guard;
 mod inform;
 mod kernel;
 mod leasequery;
@@ -67,6 +69,7 @@ use crate::{
 use bills::Bills;
 use find::Search;
 use gate::Gate;
+use guard::Guard;
 use lines::Lines;
 use peers::Peer;
 use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
@@ -140,6 +143,7 @@ pub struct Server {
     promises: Promises,
     probes: Probes,
     bills: Bills,
+    guard: Guard,
     peers: Vec<Peer>,
     /// Leases of failover pools that clients changed and their partners have not been told of, with their records.
     changed: Vec<(usize, Ipv4Addr, JournalSeq)>,
@@ -185,6 +189,7 @@ impl Server {
             promises: Promises::default(),
             probes: Probes::default(),
             bills: Bills::default(),
+            guard: Guard::default(),
             peers: Vec::new(),
             changed: Vec::new(),
             ended: Vec::new(),
@@ -251,6 +256,7 @@ impl Server {
         let mut bounded = Vec::new();
         for lease in self.table.iter() {
             self.bills.count_in(&lease);
+            self.guard.count_in(&self.config, &lease);
             if self.options.adopted
                 && lease.state == BindingState::Active
                 && lease.tstp > now.wall
@@ -301,12 +307,15 @@ impl Server {
 
     /// Stores a lease in memory only.
     fn keep(&mut self, lease: Lease) {
-        if self.bills.is_used() || lease.billing.is_some() {
-            if let Some(old) = self.table.get(lease.address) {
-                self.bills.count_out(&old);
-            }
-            self.bills.count_in(&lease);
+        let counts_places = self.guard.counts_leases() || lease.agent_options.is_some();
+        let counts_bills = self.bills.is_used() || lease.billing.is_some();
+        let old = if counts_places || counts_bills { self.table.get(lease.address) } else { None };
+        if let Some(old) = &old {
+            self.bills.count_out(old);
+            self.guard.count_out(&self.config, old);
         }
+        self.bills.count_in(&lease);
+        self.guard.count_in(&self.config, &lease);
         self.table.put(lease);
     }
 
@@ -323,6 +332,8 @@ impl Server {
 
     /// Writes a line, as long as somebody reads it and there are not too many of its kind in this second.
     fn log(&mut self, level: Level, line: impl fmt::Display) {
+        // One message too many is not worth a line that somebody reads.
+        let level = if self.guard.is_noisy { Level::Debug } else { level };
         if self.is_heard(level) {
             self.effects.push_back(Effect::Log(level, line.to_string()));
         }
@@ -379,6 +390,7 @@ impl Verbs for Server {
 
     fn handle(&mut self, input: Input<'_>, now: Now) {
         self.clock = now;
+        self.guard.is_noisy = false;
         match input {
             Input::Packet(received) => self.handle_packet(received, now),
             Input::Durable(seq) => {
@@ -441,6 +453,7 @@ impl Verbs for Server {
                 not_armed: self.not_armed.list(),
                 ..self.promises.status()
             },
+            guard: self.guard_status(),
             pools: self.pool_statuses(),
             peers: self.peers.iter().map(peer_status).collect(),
         }

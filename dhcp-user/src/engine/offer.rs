@@ -81,7 +81,7 @@ impl Server {
             self.log(Level::Debug, format!("{line}: load balance to peer {}", peer.name));
             return Outcome::Ignored(Reason::LoadBalanced);
         }
-        self.offer(config, request, &target, &line, probed, now)
+        self.offer(config, request, &target, !found.is_familiar, &line, probed, now)
     }
 
     /// Whether a new client is in this server's half (RFC 3074; failover.md 6, rules 1 and 2); always without a partner.
@@ -100,11 +100,13 @@ impl Server {
     }
 
     /// Offers an address, if need be after a conflict probe.
+    #[expect(clippy::too_many_arguments, reason = "the last part of handling a DISCOVER, called once")]
     fn offer(
         &mut self,
         config: &Config,
         request: &Request<'_>,
         target: &Target<'_>,
+        is_stranger: bool,
         line: &dyn fmt::Display,
         probed: Option<Ipv4Addr>,
         now: Now,
@@ -116,6 +118,12 @@ impl Server {
             Ok(terms) => terms,
             Err(refusal) => return self.refuse(refusal, line),
         };
+        // What comes back from its probe has been counted.
+        if probed != Some(target.address)
+            && let Some(reason) = self.meter_grant(config, request, target, &terms.evaluation, is_stranger, now)
+        {
+            return Outcome::Ignored(reason);
+        }
         self.run_side_effects(&terms.evaluation, JournalSeq(0));
         let granted = self.limited(target, terms.want, now);
         let time = match self.unaltered(request, target, &terms, now) {
@@ -214,6 +222,9 @@ impl Server {
             Ok(terms) => terms,
             Err(refusal) => return self.refuse(refusal, &line),
         };
+        if let Some(reason) = self.meter_grant(config, request, &target, &terms.evaluation, !found.is_familiar, now) {
+            return Outcome::Ignored(reason);
+        }
         let variables = Variables::new();
         let subject = target.subject(&variables, now.wall);
         let mut composed = match compose::compose(config, request, &terms.evaluation, &subject, Kind::Bootp) {

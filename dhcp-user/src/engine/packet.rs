@@ -72,6 +72,9 @@ impl Server {
             self.received.add(counter_of(request.kind));
         }
         request.network = request::locate(&config, &request, attached);
+        if is_new && let Some(reason) = self.meter_client(&request, now) {
+            return Outcome::Ignored(reason);
+        }
         self.recall_agent_options(&mut request, now);
         // dhcpd: BOOTP knows no classes.
         if request.kind.is_some() {

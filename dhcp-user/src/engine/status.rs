@@ -170,12 +170,45 @@ counted! {
         NoServerAddress = "no-server-address",
         /// The client can do without an address (option 108).
         Ipv6Only = "ipv6-only",
-        /// A cap of one circuit or port is reached.
+        /// One circuit has as many leases as it may have.
+        CircuitCap = "circuit-cap",
+        /// One port has as many leases as it may have.
         PortCap = "port-cap",
+        /// Too many new clients from one place.
+        NewClientRate = "new-client-rate",
+        /// Too many messages of one client.
+        ClientRate = "client-rate",
         /// A retry of an exchange that is still waiting for the journal.
         Repeated = "repeated",
         /// Shed in a storm: a message that can wait more than others.
         Shed = "shed",
+    }
+}
+
+counted! {
+    /// What is more than a client's or a place's share.
+    Suspicion {
+        /// Leases on one circuit.
+        CircuitCap = "circuit-cap",
+        /// Leases at one port.
+        PortCap = "port-cap",
+        /// New clients from one place.
+        NewClientRate = "new-client-rate",
+        /// Messages of one client.
+        ClientRate = "client-rate",
+    }
+}
+
+impl Suspicion {
+    /// In words, for the log.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::CircuitCap => "one more lease than the circuit may have",
+            Self::PortCap => "one more lease than the port may have",
+            Self::NewClientRate => "more new clients than a place may have in a minute",
+            Self::ClientRate => "more messages than a client may send",
+        }
     }
 }
 
@@ -254,6 +287,8 @@ pub struct Status {
     pub journal: JournalStatus,
     /// The fast path as the engine sees it.
     pub fast_path: FastPathStatus,
+    /// Clients that ask for more than their share.
+    pub guard: GuardStatus,
     /// Pools in configuration order.
     pub pools: Vec<PoolStatus>,
     /// Failover partners in configuration order.
@@ -296,6 +331,34 @@ pub struct FastPathStatus {
     pub parked: usize,
     /// Why acknowledged leases were not armed.
     pub not_armed: Vec<(&'static str, u64)>,
+}
+
+/// Clients that ask for more than their share.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GuardStatus {
+    /// `monitor`, `enforce` or `off`.
+    pub mode: &'static str,
+    /// How often something was too much, by what it was.
+    pub seen: Vec<(&'static str, u64)>,
+    /// How often that was a reason not to answer.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Clients and places whose messages are metered.
+    pub metered: usize,
+    /// The places where most of it was seen.
+    pub suspects: Vec<SuspectStatus>,
+}
+
+/// A place where something was too much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuspectStatus {
+    /// The place, in words.
+    pub place: String,
+    /// What was seen there last.
+    pub what: &'static str,
+    /// How often anything was.
+    pub count: u64,
+    /// Active leases there, if it is a circuit or a port.
+    pub leases: u32,
 }
 
 /// One pool.

@@ -10,8 +10,8 @@ use dhcp_ebpf::{
 use crate::{
     control::failover::{Loss, Order, Relationship, Share, Transition, Updates},
     control::message::{
-        Answer, FastPath as FastPathReport, Interface, Journal, Page, Peer, Pool, ROWS_MAX, Replies, Row, Shield,
-        Sockets, Status,
+        Answer, FastPath as FastPathReport, Guard, Interface, Journal, Page, Peer, Pool, ROWS_MAX, Replies, Row, Shield,
+        Sockets, Status, Suspect,
     },
     engine::{
         Server,
@@ -69,6 +69,23 @@ pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> A
             revoked: engine.fast_path.revoked,
             not_armed: counted(engine.fast_path.not_armed),
             shield: fast_path.guard().map(|guard| shield(guard, &counters)),
+        },
+        guard: Guard {
+            mode: engine.guard.mode.to_owned(),
+            seen: counted(engine.guard.seen),
+            refused: counted(engine.guard.refused),
+            metered: engine.guard.metered as u64,
+            suspects: engine
+                .guard
+                .suspects
+                .into_iter()
+                .map(|suspect| Suspect {
+                    place: suspect.place,
+                    what: suspect.what.to_owned(),
+                    count: suspect.count,
+                    leases: suspect.leases,
+                })
+                .collect(),
         },
         journal: Journal {
             appended: engine.journal.appended.0,

@@ -4,7 +4,7 @@ use super::suggest::nearest;
 use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::lexer::Kind;
 use crate::config::model::Address;
-use crate::config::param::{DDNS_STYLES, Param, ParamKind, Status};
+use crate::config::param::{FACILITIES, Param, ParamKind, Status};
 use crate::config::span::Span;
 use crate::config::statement::{Expr, Mode, Statement, StatementKind, Target};
 
@@ -39,7 +39,7 @@ impl Parser<'_> {
                 ParamKind::Secs | ParamKind::U32 | ParamKind::Date => Some(4),
                 ParamKind::U16 => Some(2),
                 ParamKind::U8 | ParamKind::Flag | ParamKind::Word(_) => Some(1),
-                ParamKind::Ip | ParamKind::Text | ParamKind::Space => None,
+                ParamKind::Ip | ParamKind::Text | ParamKind::Space | ParamKind::Curve => None,
             };
             if let Some(wanted) = wanted.filter(|wanted| *wanted != bytes.len()) {
                 self.warning(
@@ -100,6 +100,7 @@ impl Parser<'_> {
             }
             ParamKind::Date => Expr::bytes(&self.date()?.to_be_bytes()),
             ParamKind::Flag => Expr::bytes(&[self.flag()?]),
+            ParamKind::Curve => Expr::Const(self.curve()?.into()),
             ParamKind::Ip => match self.address()?.0 {
                 Address::Literal(address) => Expr::bytes(&address.octets()),
                 Address::Name(name) => Expr::Resolved { name, all: false },
@@ -140,7 +141,7 @@ impl Parser<'_> {
                 let place = words.iter().position(|known| known.eq_ignore_ascii_case(&word));
                 let Some(place) = place.and_then(|place| u8::try_from(place).ok()) else {
                     let list =
-                        if words == DDNS_STYLES { words.join(", ") } else { "daemon, local0 to local7, ...".into() };
+                        if words == FACILITIES { "daemon, local0 to local7, ...".into() } else { words.join(", ") };
                     self.error(token.span, format!("`{word}` is not known here"), format!("one of {list}"));
                     self.suggest(&word, words.iter().copied());
                     return Err(Reported);
@@ -148,6 +149,27 @@ impl Parser<'_> {
                 Expr::bytes(&[place])
             }
         })
+    }
+
+    /// `SECS, PERCENT SECS, ...`, the percentages ascending.
+    fn curve(&mut self) -> Parsed<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut last = 0;
+        loop {
+            if !bytes.is_empty() {
+                let token = self.peek();
+                let percent = self.unsigned(100)?;
+                if percent <= last {
+                    return self.fail(token.span, "the percentages must ascend", format!("not above {last}"));
+                }
+                last = percent;
+            }
+            bytes.push(u8::try_from(last).unwrap_or(100));
+            bytes.extend_from_slice(&self.time()?.to_be_bytes());
+            if !self.eat(b',') {
+                return Ok(bytes);
+            }
+        }
     }
 
     /// `allow X;` `deny X;` `ignore X;` outside of a pool's permits.

@@ -3,6 +3,7 @@
 mod arming;
 mod bounds;
 mod failover;
+mod guard;
 mod joining;
 mod leasequery;
 mod leaving;

@@ -281,7 +281,7 @@ impl Table {
         }
     }
 
-    /// Whether any lease that was loaded counts against a class.
+    /// Whether any lease that was loaded counts against a class or a circuit.
     #[must_use]
     pub const fn has_billed(&self) -> bool {
         self.has_billed

@@ -223,9 +223,9 @@ impl Slot {
                 .unwrap_or_else(|| other.with_client_id(|_| ()).is_none())
     }
 
-    /// Whether the lease counts against a class.
+    /// Whether the lease counts against a class, or is one of a relay's circuit.
     pub(super) fn is_billed(&self) -> bool {
-        self.field(TAG_CLASS).is_some()
+        self.field(TAG_CLASS).is_some() || self.field(TAG_AGENT).is_some()
     }
 
     fn store_identity_and_extra(&mut self, lease: &Lease) {

@@ -273,3 +273,15 @@ fn an_error_in_the_configuration_leaves_the_leases_file_as_it_is() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert_eq!(fs::read_to_string(files.file("dhcpd.leases")).unwrap(), leases);
 }
+
+#[test]
+fn dhcpd_names_the_extension_that_it_does_not_know_and_check_lists_it() {
+    let text = format!("xdhcpd-guard enforce;\n{GOOD}");
+    let files = Files::new(&text);
+    let output = verdict(None, &[OsStr::new("check"), files.file("dhcpd.conf").as_os_str()]).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("dhcpd.conf:1:1: `xdhcpd-guard` is known to xdhcpd only"), "{}", said(&output));
+    need!("config::extensions", program("dhcpd").map(drop));
+    let verdict = dhcpd::check(&files.file("dhcpd.conf"), None).unwrap();
+    assert!(!verdict.is_accepted && verdict.said.contains("xdhcpd-guard"), "{}", verdict.said);
+}

@@ -118,6 +118,8 @@ pub struct Config {
     pub spaces: Spaces,
     /// The text, for people.
     pub sources: Sources,
+    /// Statements that only this server knows, where they are written.
+    pub extensions: Vec<(Param, Span)>,
     scopes: Vec<statement::Scope>,
     class_names: HashMap<Arc<str>, ClassId>,
     /// Names of functions made with `define` anywhere.
@@ -145,6 +147,7 @@ impl Config {
             failover_peers: Vec::new(),
             spaces,
             sources: Sources::default(),
+            extensions: Vec::new(),
             scopes: Vec::new(),
             class_names: HashMap::new(),
             functions: HashSet::new(),

@@ -116,6 +116,9 @@ pub struct Row {
     /// Hardware address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<String>,
+    /// Whether the client made its hardware address up (locally administered).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub random_mac: bool,
     /// Client identifier, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
@@ -158,6 +161,9 @@ pub struct Status {
     /// Clients that ask for more than their share.
     #[serde(default)]
     pub guard: Guard,
+    /// What was done because many came at once; only what happened.
+    #[serde(default)]
+    pub storm: BTreeMap<String, u64>,
     /// The journal.
     pub journal: Journal,
     /// Pools, in configuration order.

@@ -107,6 +107,7 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
     }
 
     write_guard(page, &status.guard)?;
+    counters(page, "\nSTORM", &status.storm)?;
     counters(page, "\nRECEIVED", &status.received)?;
     counters(page, "\nSENT", &status.sent)?;
     counters(page, "\nNOT ANSWERED", &status.ignored)?;
@@ -219,6 +220,7 @@ mod tests {
             last_contact: Some(1_700_000_000),
             answered_by: "kernel".to_owned(),
             hardware: Some("02:00:00:00:00:09".to_owned()),
+            random_mac: false,
             client_id: None,
             hostname: Some("Portable1\u{1b}[2J".to_owned()),
         };

@@ -12,7 +12,12 @@ use crate::{
     lease::{BindingState, Lease, PoolIndex, Table, time::WallTime},
 };
 
-use super::{compose, peers::Peer, request::Request};
+use super::{
+    compose,
+    limits::{OFFER_HOLD_SECS, OFFER_SILENT_SECS},
+    peers::Peer,
+    request::Request,
+};
 
 /// An address for a client.
 #[derive(Debug, Clone)]
@@ -298,6 +303,28 @@ impl Search<'_> {
         network: SharedNetworkId,
         is_known: bool,
     ) -> Result<Lease, bool> {
+        self.allocate_at(request, network, is_known, self.now)
+    }
+
+    /// The address that was offered longest ago and not asked for since, if that is some seconds.
+    pub(crate) fn silent_offer(
+        &self,
+        request: &Request<'_>,
+        network: SharedNetworkId,
+        is_known: bool,
+    ) -> Option<Lease> {
+        // An address on offer stands in its queue at the end of its time: what ends sooner than a fresh offer would is old.
+        let line = self.now.after(OFFER_HOLD_SECS.saturating_sub(OFFER_SILENT_SECS));
+        self.allocate_at(request, network, is_known, line).ok()
+    }
+
+    fn allocate_at(
+        &self,
+        request: &Request<'_>,
+        network: SharedNetworkId,
+        is_known: bool,
+        line: WallTime,
+    ) -> Result<Lease, bool> {
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
         let mut abandoned = Vec::new();
@@ -326,7 +353,7 @@ impl Search<'_> {
         let mut both = ours.clone();
         both.extend_from_slice(&theirs);
         for queues in [both, ours, abandoned] {
-            if let Some(lease) = self.table.choose(&queues, self.now).and_then(|address| self.table.get(address))
+            if let Some(lease) = self.table.choose(&queues, line).and_then(|address| self.table.get(address))
                 && self.peer_of(lease.address).is_none_or(|peer| peer.is_mine_to_allocate(&lease, self.now))
             {
                 return Ok(lease);

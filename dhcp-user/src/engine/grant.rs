@@ -15,14 +15,16 @@ use crate::{
 use super::{
     Outcome, Server,
     bills::Bill,
+    churn,
     compose::{self, Composed, Kind, Subject},
     find::{Choice, Found, Hosts, is_held_by},
+    herd::Jitter,
     limits::SELECTING_SHED_COUNT,
     peers::{self, Peer},
     port::{Effect, JournalSeq, Level},
     request::Request,
     route::{self, Heading},
-    status::{Reason, Sent},
+    status::{Reason, Sent, Easing},
     terms::{self, Wanted},
 };
 
@@ -234,6 +236,8 @@ impl Server {
         }
         let unaltered = self.unaltered(request, target, &terms, now);
         let granted = self.limited(target, terms.want, now);
+        let jitter = if unaltered.is_some() { None } else { self.jitter_of(target, &terms.evaluation, granted, now) };
+        let granted = spread(jitter, &terms.evaluation, granted);
         let variables = Variables::new();
         let subject = target.subject(&variables, now.wall);
         let kind = Kind::Lease(MessageType::Ack, unaltered.unwrap_or(granted));
@@ -256,6 +260,7 @@ impl Server {
             }
             (Some(lease), None) => {
                 let lease = self.granted_lease(config, request, target, &terms, lease, granted, &composed, now);
+                self.note_grant(target.pool, now);
                 let seq = self.commit_for(lease.clone(), Some(request.header.xid));
                 self.arm_granted(config, request, target, &terms, &lease, &composed, seq, now);
                 seq
@@ -266,7 +271,7 @@ impl Server {
             self.watch_fill(config, &terms.evaluation, pool, target.address);
         }
         let address = target.address;
-        self.reply(config, request, target, &composed, true, rests_on);
+        self.reply(config, request, target, &spread_times(jitter, composed), true, rests_on);
         if self.is_heard(Level::Info) {
             let ack = format!("DHCPACK on {address} to {} via {}", request.who(), request.via());
             self.gate.hold(rests_on, Effect::Log(Level::Info, ack), &mut self.effects);
@@ -450,9 +455,12 @@ impl Server {
         let want = if request.kind.is_none() {
             evaluation.secs(Param::DynamicBootpLeaseLength).unwrap_or(terms::INFINITE)
         } else {
+            let fill = target.pool.map(|pool| self.fill(pool));
+            let is_random = target.lease.is_some() && churn::is_random(&request.hw);
             let wanted = Wanted {
                 asked: request.lease_time(),
-                fill: target.pool.map(|pool| self.fill(pool)),
+                fill,
+                curve: if is_random { churn::curve_at(&evaluation, fill) } else { None },
                 left: target.active().map(|lease| terms::left(lease.ends, now.wall)),
                 now: now.wall,
             };
@@ -475,6 +483,22 @@ impl Server {
             (Some(peer), Some(lease)) => peer.limit(want, lease.tsfp, now.wall),
             _ => want,
         }
+    }
+
+    /// By how much the times of a pool's lease are cut, when a herd is seen.
+    pub(super) fn jitter_of(
+        &mut self,
+        target: &Target<'_>,
+        evaluation: &Evaluation,
+        granted: u32,
+        now: Now,
+    ) -> Option<Jitter> {
+        target.lease?;
+        let jitter = self.jitter(evaluation, target.pool, target.address, granted, now);
+        if jitter.is_some() {
+            self.storm.add(Easing::Jittered);
+        }
+        jitter
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal, line: &dyn fmt::Display) -> Outcome {
@@ -572,6 +596,24 @@ impl Server {
             };
             self.gate.hold(rests_on, effect, &mut self.effects);
         }
+    }
+}
+
+/// The lease time in a herd, where clients reckon their renewal from it; never below a configured minimum.
+pub(super) fn spread(jitter: Option<Jitter>, evaluation: &Evaluation, granted: u32) -> u32 {
+    use dhcp_ebpf::wire::option::code;
+    let is_told = [code::RENEWAL_TIME, code::REBINDING_TIME].iter().any(|code| evaluation.option(*code).is_some());
+    match jitter.filter(|_| !is_told) {
+        Some(jitter) => jitter.cut(granted).max(evaluation.secs(Param::MinLeaseTime).unwrap_or(0)).min(granted),
+        None => granted,
+    }
+}
+
+/// The reply in a herd, where clients are told when to renew.
+pub(super) fn spread_times(jitter: Option<Jitter>, composed: Composed) -> Composed {
+    match jitter {
+        Some(jitter) => Composed { times: jitter.cut_times(composed.times), ..composed },
+        None => composed,
     }
 }
 

@@ -344,7 +344,7 @@ impl Server {
         }
         // One line about the place says more than one about each message.
         self.guard.is_noisy = true;
-        is_enforced.then(|| match suspicion {
+        is_enforced.then_some(match suspicion {
             Suspicion::CircuitCap => Reason::CircuitCap,
             Suspicion::PortCap => Reason::PortCap,
             Suspicion::NewClientRate => Reason::NewClientRate,

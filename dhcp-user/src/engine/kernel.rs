@@ -29,7 +29,7 @@ use crate::{
 };
 
 use super::{
-    Outcome, Server,
+    Outcome, Server, churn,
     compose::{self, Composed, Kind},
     grant::{Target, Terms},
     packet, peers,
@@ -76,6 +76,9 @@ impl Server {
             }
         }
         // The lease time would move with the pool's fill.
+        if churn::moves_with_fill(evaluation, &request.hw) {
+            return Err(NotArmed::Depends);
+        }
         if evaluation.secs(Param::AdaptiveLeaseTimeThreshold).is_some_and(|threshold| threshold > 0) {
             return Err(NotArmed::Depends);
         }

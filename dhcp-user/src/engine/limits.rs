@@ -88,3 +88,19 @@ pub const SUSPECTS_SHOWN_MAX: usize = 20;
 
 /// Seconds between two lines about the same place.
 pub const SUSPECT_SILENCE_SECS: u32 = 600;
+
+/// Seconds over which a pool's grants are counted when looking for a herd.
+pub const HERD_SECS: usize = 10;
+
+/// Fewer grants than this in [`HERD_SECS`] are no herd.
+pub const HERD_COUNT_MIN: u32 = 256;
+
+/// So many times what the pool's renewals explain is a herd.
+pub const HERD_EXCESS: u64 = 4;
+
+/// Times are cut by half at most, whatever is configured: a client that renews at a quarter of its lease writes nothing.
+pub const JITTER_PERCENT_MAX: u32 = 50;
+
+/// How long an offered address is kept where addresses are short, in seconds: who wants it asks within a second or two,
+/// and repeats after four (RFC 2131 4.1).
+pub const OFFER_SILENT_SECS: u32 = 10;

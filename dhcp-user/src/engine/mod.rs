@@ -12,6 +12,7 @@
 //! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `guard` watches for clients that ask for more than their share, and refuses them where that is wanted.
+//! - `herd` tells a crowd that comes at once to come back apart; `churn` is about visitors that never come back.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `storm` says what of a storm is not worth reading; whoever reads the sockets asks it first.
 //! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
@@ -21,11 +22,13 @@
 //! (horizons within what the partner agreed to) and I8.
 
 mod bills;
+mod churn;
 mod compose;
 mod find;
 mod gate;
 mod grant;
 mod guard;
+mod herd;
 mod inform;
 mod kernel;
 mod leasequery;
@@ -67,9 +70,11 @@ use crate::{
 };
 
 use bills::Bills;
+pub use churn::is_random;
 use find::Search;
 use gate::Gate;
 use guard::Guard;
+use herd::Window;
 use lines::Lines;
 use peers::Peer;
 use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
@@ -78,7 +83,7 @@ use promise::Promises;
 pub use request::{Urgency, urgency};
 use route::Ports;
 pub use status::Status;
-use status::{FastPathStatus, JournalStatus, NotArmed, PeerStatus, PoolStatus, Reason, Received, Sent, Tally};
+use status::{FastPathStatus, JournalStatus, NotArmed, PeerStatus, PoolStatus, Reason, Received, Sent, Easing, Tally};
 
 /// What an engine is born with besides its configuration and its leases.
 #[derive(Debug, Clone)]
@@ -144,6 +149,8 @@ pub struct Server {
     probes: Probes,
     bills: Bills,
     guard: Guard,
+    /// Per pool: what was granted lately.
+    herds: Vec<Window>,
     peers: Vec<Peer>,
     /// Leases of failover pools that clients changed and their partners have not been told of, with their records.
     changed: Vec<(usize, Ipv4Addr, JournalSeq)>,
@@ -160,6 +167,7 @@ pub struct Server {
     sent: Tally<Sent>,
     ignored: Tally<Reason>,
     not_armed: Tally<NotArmed>,
+    storm: Tally<Easing>,
     informs_unanswered: u64,
 }
 
@@ -190,6 +198,7 @@ impl Server {
             probes: Probes::default(),
             bills: Bills::default(),
             guard: Guard::default(),
+            herds: vec![Window::default(); config.pools.len()],
             peers: Vec::new(),
             changed: Vec::new(),
             ended: Vec::new(),
@@ -203,6 +212,7 @@ impl Server {
             sent: Tally::new(),
             ignored: Tally::new(),
             not_armed: Tally::new(),
+            storm: Tally::new(),
             informs_unanswered: 0,
             options,
         };
@@ -454,6 +464,7 @@ impl Verbs for Server {
                 ..self.promises.status()
             },
             guard: self.guard_status(),
+            storm: self.storm.list(),
             pools: self.pool_statuses(),
             peers: self.peers.iter().map(peer_status).collect(),
         }

@@ -13,10 +13,10 @@ use crate::{
 };
 
 use super::{
-    Outcome, Server,
+    Outcome, Server, churn,
     compose::{self, Kind},
     find::{Choice, is_held_by},
-    grant::{Target, recorded_client_id},
+    grant::{Target, recorded_client_id, spread, spread_times},
     limits::{DISCOVER_SHED_COUNT, OFFER_HOLD_SECS},
     port::{JournalSeq, Level},
     request::Request,
@@ -56,11 +56,19 @@ impl Server {
                     return Outcome::Ignored(Reason::PeerHoldsFreeLeases);
                 }
                 Err(false) => {
-                    let name = &config.shared_network(network).name;
-                    self.log(Level::Error, format!("{line}: network {name}: no free leases"));
-                    return Outcome::Ignored(Reason::NoFreeLeases);
+                    if let Some(lease) = self.reclaim_offer(config, request, network, hosts.is_known, now) {
+                        found.choice = Some(Choice::Dynamic(Box::new(lease)));
+                    }
                 }
             }
+        }
+        if found.choice.is_none() {
+            if let Some(outcome) = self.offer_nothing(config, request, network, &line, now) {
+                return outcome;
+            }
+            let name = &config.shared_network(network).name;
+            self.log(Level::Error, format!("{line}: network {name}: no free leases"));
+            return Outcome::Ignored(Reason::NoFreeLeases);
         }
         if let Err(outcome) = self.give_up(request, &found, now) {
             return outcome;
@@ -126,11 +134,18 @@ impl Server {
         }
         self.run_side_effects(&terms.evaluation, JournalSeq(0));
         let granted = self.limited(target, terms.want, now);
-        let time = match self.unaltered(request, target, &terms, now) {
-            Some(left) => left,
-            None => granted,
+        let (time, jitter) = match self.unaltered(request, target, &terms, now) {
+            Some(left) => (left, None),
+            None => {
+                let jitter = self.jitter_of(target, &terms.evaluation, granted, now);
+                (spread(jitter, &terms.evaluation, granted), jitter)
+            }
         };
+        // Nobody expects such a client to take the offer: the address is neither kept for it nor asked about first.
+        let keeps_lease = target.lease.is_some_and(|lease| lease.state == BindingState::Active);
+        let is_spared = !keeps_lease && target.lease.is_some() && churn::can_do_without(&terms.evaluation, request);
         if let Some(lease) = target.lease
+            && !is_spared
             && probed != Some(target.address)
             && wants_probe(&terms.evaluation, lease, request, now)
         {
@@ -148,15 +163,15 @@ impl Server {
             Ok(composed) => composed,
             Err(reason) => return Outcome::Ignored(reason),
         };
-        if let Some(lease) = target.lease {
+        if let Some(lease) = target.lease.filter(|_| !is_spared) {
             self.hold_for(request, lease, &terms.evaluation, now);
         }
         self.log(Level::Info, line);
         let address = target.address;
         self.log(Level::Info, format_args!("DHCPOFFER on {address} to {} via {}", request.who(), request.via()));
-        self.reply(config, request, target, &composed, false, JournalSeq(0));
+        self.reply(config, request, target, &spread_times(jitter, composed), false, JournalSeq(0));
         self.teach_offer(config, request, target, &terms, now);
-        self.sent.add(Sent::Offer);
+        self.sent.add(if is_spared { Sent::OfferIpv6Only } else { Sent::Offer });
         Outcome::Done
     }
 

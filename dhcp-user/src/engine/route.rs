@@ -73,7 +73,8 @@ pub(crate) fn destination(request: &Request<'_>, heading: &Heading, ports: &Port
     }
     // Whatever the hardware is called: six bytes are an address on this link (dhcpd).
     match <[u8; 6]>::try_from(request.hw.bytes()) {
-        Ok(mac) if !is_broadcast => {
+        // Nobody answers to the address zero: an offer of none is for everybody (RFC 8925 3.3).
+        Ok(mac) if !is_broadcast && !heading.yiaddr.is_unspecified() => {
             (Some(request.interface()), raw(request, mac), SocketAddrV4::new(heading.yiaddr, ports.client))
         }
         Ok(_) | Err(_) => to_everybody(request, ports),

@@ -64,6 +64,8 @@ counted! {
     Sent {
         /// DHCPOFFER.
         Offer = "offer",
+        /// DHCPOFFER of an address that is kept for nobody: the client can do without one (option 108).
+        OfferIpv6Only = "offer-ipv6-only",
         /// DHCPACK that grants a lease.
         Ack = "ack",
         /// DHCPACK with the remaining time of an unaltered lease (dhcp-cache-threshold).
@@ -168,8 +170,6 @@ counted! {
         ReplyTooLong = "reply-too-long",
         /// The server has no address to answer from.
         NoServerAddress = "no-server-address",
-        /// The client can do without an address (option 108).
-        Ipv6Only = "ipv6-only",
         /// One circuit has as many leases as it may have.
         CircuitCap = "circuit-cap",
         /// One port has as many leases as it may have.
@@ -182,6 +182,16 @@ counted! {
         Repeated = "repeated",
         /// Shed in a storm: a message that can wait more than others.
         Shed = "shed",
+    }
+}
+
+counted! {
+    /// What was done because many came at once.
+    Easing {
+        /// The times of a reply were cut, so that its client comes back apart from the others.
+        Jittered = "times-jittered",
+        /// An address was offered again that its first client had not taken up.
+        OfferReclaimed = "offer-reclaimed",
     }
 }
 
@@ -289,6 +299,8 @@ pub struct Status {
     pub fast_path: FastPathStatus,
     /// Clients that ask for more than their share.
     pub guard: GuardStatus,
+    /// What was done because many came at once.
+    pub storm: Vec<(&'static str, u64)>,
     /// Pools in configuration order.
     pub pools: Vec<PoolStatus>,
     /// Failover partners in configuration order.

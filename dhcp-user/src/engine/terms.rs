@@ -19,6 +19,8 @@ pub(crate) struct Wanted {
     pub(crate) fill: Option<(u64, u64)>,
     /// What is left of the client's present lease, in seconds.
     pub(crate) left: Option<u32>,
+    /// The longest lease of a client with a randomised address (`xdhcpd-random-mac-lease`).
+    pub(crate) curve: Option<u32>,
     /// Now.
     pub(crate) now: WallTime,
 }
@@ -39,6 +41,12 @@ pub(crate) fn lease_time(evaluation: &Evaluation, pool: Option<&Pool>, wanted: &
     let least = evaluation
         .secs(Param::MinLeaseTime)
         .unwrap_or_else(|| evaluation.secs_or_default(Param::MinLeaseTime).min(most));
+    // The curve stands for the maximum, and above the default minimum.
+    let least = match wanted.curve {
+        Some(curve) if evaluation.secs(Param::MinLeaseTime).is_none() => least.min(curve),
+        Some(_) | None => least,
+    };
+    let most = most.min(wanted.curve.unwrap_or(most));
     let mut time = wanted.asked.unwrap_or(default).min(most);
 
     if let Some(threshold) = evaluation.secs(Param::AdaptiveLeaseTimeThreshold)

@@ -64,6 +64,7 @@ pub(super) fn check(asked: &Check) -> Result<ExitCode, String> {
         complain(&diagnostics.render_findings(&lint::lint_pair(&config, &theirs), colour));
     }
     say(&format!("{}: no errors", asked.file.display()));
+    say(extensions(&config).trim_end());
     say(forecast(&config, &lint, crowd).trim_end());
     // The process ends here: to take a hundred thousand hosts apart one by one would only make somebody wait.
     std::mem::forget(config);
@@ -79,6 +80,18 @@ pub(super) fn print_converted(file: &Path) -> Result<ExitCode, String> {
     let (config, _) = load(file)?;
     say(convert(&config).trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line per statement that dhcpd does not know: with it there is no way back to dhcpd.
+fn extensions(config: &Config) -> String {
+    let line = |(param, span): &(config::Param, config::Span)| {
+        format!(
+            "{}: `{}` is known to xdhcpd only, dhcpd refuses it (docs/extensions.md)\n",
+            config.locate(*span),
+            param.name()
+        )
+    };
+    config.extensions.iter().map(line).collect()
 }
 
 /// One line per pool: what it means for its clients.

@@ -10,11 +10,11 @@ use dhcp_ebpf::{
 use crate::{
     control::failover::{Loss, Order, Relationship, Share, Transition, Updates},
     control::message::{
-        Answer, FastPath as FastPathReport, Guard, Interface, Journal, Page, Peer, Pool, ROWS_MAX, Replies, Row, Shield,
-        Sockets, Status, Suspect,
+        Answer, FastPath as FastPathReport, Guard as GuardReport, Interface, Journal, Page, Peer, Pool, ROWS_MAX,
+        Replies, Row, Shield, Sockets, Status, Suspect,
     },
     engine::{
-        Server,
+        self, Server,
         port::{Input, PeerInput, Verbs as _},
     },
     failover::{self, Service},
@@ -70,7 +70,7 @@ pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> A
             not_armed: counted(engine.fast_path.not_armed),
             shield: fast_path.guard().map(|guard| shield(guard, &counters)),
         },
-        guard: Guard {
+        guard: GuardReport {
             mode: engine.guard.mode.to_owned(),
             seen: counted(engine.guard.seen),
             refused: counted(engine.guard.refused),
@@ -87,6 +87,7 @@ pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> A
                 })
                 .collect(),
         },
+        storm: counted(engine.storm),
         journal: Journal {
             appended: engine.journal.appended.0,
             durable: engine.journal.durable.0,
@@ -307,6 +308,7 @@ fn with_kernel(lease: &Lease, renewal: Option<Renewal>, now: Now) -> Row {
         last_contact: known(contact),
         answered_by: answered_by.to_owned(),
         hardware: lease.hw.map(|hw| hw.to_string()),
+        random_mac: lease.hw.as_ref().is_some_and(engine::is_random),
         client_id: lease.client_id.as_deref().map(hexadecimal),
         hostname: lease.hostname.as_deref().map(|name| String::from_utf8_lossy(name).into_owned()),
     }
@@ -325,7 +327,7 @@ mod tests {
     use super::*;
     use crate::{
         config,
-        engine::{self, EngineOptions},
+        engine::EngineOptions,
         io::fastpath::Off,
         lease::{BindingState, Table, time::BootTime},
     };

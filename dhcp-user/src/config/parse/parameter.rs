@@ -63,6 +63,9 @@ impl Parser<'_> {
             self.warning(span, format!("`{}` has no effect inside {}", info.name, frame.place.name()), "");
             self.note("it is read once, at the top level");
         }
+        if param.is_extension() {
+            self.config.extensions.push((param, span));
+        }
         if param == Param::DdnsUpdateStyle
             && let Expr::Const(bytes) = &value
         {

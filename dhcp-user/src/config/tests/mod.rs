@@ -5,6 +5,7 @@ mod convert;
 mod corpus;
 mod diagnostics;
 mod expressions;
+mod extensions;
 mod fuzz;
 mod language;
 mod lint;

@@ -2,8 +2,10 @@
 
 mod arming;
 mod bounds;
+mod churn;
 mod failover;
 mod guard;
+mod herd;
 mod joining;
 mod leasequery;
 mod leaving;

@@ -44,7 +44,7 @@ impl Agent {
     /// How long it may take to listen; a loaded machine counts.
     const START: Duration = Duration::from_secs(20);
 
-    /// Starts it on an interface of a namespace with this configuration and these leases, and waits until it
+    /// Starts it on interfaces of a namespace (none named: all that it can serve) with this configuration and these leases, and waits until it
     /// answers on its control socket.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Agent {
         let file = |name: &str| folder.path().join(name);
         command.args(["-4", "-f", "-d", "-cf"]).arg(file("dhcpd.conf")).arg("-lf").arg(file("dhcpd.leases"));
         command.arg("-pf").arg(file("dhcpd.pid")).arg("--control").arg(file("control.sock"));
-        command.args(["--fast-path", fast_path]).arg(interface);
+        command.args(["--fast-path", fast_path]).args(interface.split_whitespace());
         let process = namespace.spawn(&mut command)?;
         let mut agent = Self { process, folder };
         let is_up = until("xdhcpd to answer on its control socket", Self::START, || {

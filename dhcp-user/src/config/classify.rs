@@ -60,6 +60,7 @@ impl Membership {
 impl Config {
     /// Sorts a packet into its classes; to be done once per packet, before hosts and leases are looked up.
     #[must_use]
+    /// RFC 2131 4.3.1 #class-by-exact-match
     pub fn classify(&self, context: &Context<'_>) -> Membership {
         let mut membership = Membership::none();
         if self.classes.is_empty() {

@@ -45,6 +45,7 @@ impl ReceivedOptions {
         }
         let mut joined = Joined::default();
         joined.walk(message.get(OPTIONS_AT..).unwrap_or_default())?;
+        // RFC 2131 4.1 #overload-order
         let overload = match joined.get(code::OVERLOAD) {
             Some([value @ 1..=3]) => *value,
             Some(_) | None => 0,

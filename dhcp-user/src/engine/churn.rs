@@ -22,7 +22,7 @@ use super::{
     grant::Target,
     port::{JournalSeq, Level},
     request::Request,
-    status::{Sent, Easing},
+    status::{Easing, Sent},
 };
 
 /// Bits of the first octet of a MAC: a group, and locally administered (IEEE 802).

@@ -76,6 +76,7 @@ pub(crate) struct Composed {
 }
 
 impl Composed {
+    /// RFC 2131 4.3.1 #address-is-returned
     /// Writes the reply.
     pub(crate) fn write(&self, request: &Request<'_>, ciaddr: [u8; 4], yiaddr: Ipv4Addr) -> Vec<u8> {
         let fixed = Fixed { flags: self.flags, ciaddr, yiaddr: yiaddr.octets(), siaddr: self.siaddr };
@@ -127,11 +128,16 @@ pub(crate) fn depends(request: &Request<'_>, evaluation: &Evaluation) -> Depends
 }
 
 /// The server identifier of a reply and its source address: the configuration's, else what the relay wants
-/// (RFC 5107), else the first address of the receiving interface.
+/// (RFC 5107 4 #override-is-sent, RFC 5107 4 #override-is-remembered: a stashed option 82 counts), else the first address
+/// of the receiving interface (RFC 2131 4.1 #identifier-in-reach).
 pub(crate) fn server_identifier(request: &Request<'_>, evaluation: &Evaluation) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let address = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from);
     let configured = evaluation.option(code::SERVER_IDENTIFIER).and_then(address);
-    let wanted = request.relay_agent().and_then(|agent| sub_option(agent, SERVER_ID_OVERRIDE)).and_then(address);
+    let wanted = request
+        .options
+        .get(code::RELAY_AGENT)
+        .and_then(|agent| sub_option(agent, SERVER_ID_OVERRIDE))
+        .and_then(address);
     let source = configured.or(request.interface_address)?;
     Some((wanted.unwrap_or(source), source))
 }
@@ -154,6 +160,7 @@ pub(crate) fn compose(
             let of = |code| evaluation.option(code).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
             terms::times(of(code::RENEWAL_TIME), of(code::REBINDING_TIME), time)
         }
+        // RFC 2131 4.3.5 #inform-gets-no-times
         Kind::Inform | Kind::Bootp => Times::default(),
     };
     let values = Values { config, request, evaluation, subject, kind, times, server: server.octets() };
@@ -212,6 +219,7 @@ impl<'v> Values<'v> {
         let wants_nul = request.wants_nul();
         let mut options = Vec::with_capacity(24);
         for &code in order.codes() {
+            // RFC 2131 4.3.1 #configured-is-sent, RFC 2131 4.3.1 #unknown-is-not-sent
             let Some(value) = self.value(code) else { continue };
             if wants_nul && self.config.is_text_option(code) && value.last() != Some(&0) {
                 let mut text = value.into_owned();
@@ -237,14 +245,17 @@ impl<'v> Values<'v> {
                 Kind::Inform => Some(Cow::Borrowed(&[MessageType::Ack as u8])),
                 Kind::Bootp => None,
             },
+            // RFC 2131 4.3.1 #server-identifier
             code::SERVER_IDENTIFIER => match self.kind {
                 Kind::Bootp => None,
                 Kind::Lease(..) | Kind::Inform => Some(Cow::Owned(self.server.to_vec())),
             },
+            // RFC 2131 4.3.1 #lease-time
             code::LEASE_TIME => (self.times.lease != 0).then_some(Cow::Borrowed(ZERO_TIME)),
             code::RENEWAL_TIME => (self.times.renewal != 0).then_some(Cow::Borrowed(ZERO_TIME)),
             code::REBINDING_TIME => (self.times.rebinding != 0).then_some(Cow::Borrowed(ZERO_TIME)),
             code::SUBNET_SELECTION => self.request.options.get(wanted).map(Cow::Borrowed),
+            // RFC 6842 3 #echo-client-id, RFC 6842 3 #no-invented-client-id
             code::CLIENT_IDENTIFIER if self.echoes_client_id() => self.request.client_id().map(Cow::Borrowed),
             code::CLIENT_IDENTIFIER => None,
             code::SUBNET_MASK => configured.or_else(|| {
@@ -260,6 +271,7 @@ impl<'v> Values<'v> {
                 uses_names.then(|| Cow::Owned(host.name.as_bytes().to_vec()))
             }),
             // The parameter request list and the message size steer the reply; they are no part of it.
+            // RFC 2131 4.3.1 #no-request-list, RFC 2131 4.3.1 #no-message-size
             code::PARAMETER_REQUEST_LIST | code::MAX_MESSAGE_SIZE => None,
             _ => configured,
         }

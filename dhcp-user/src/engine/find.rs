@@ -295,6 +295,7 @@ impl Search<'_> {
         Some(lease)
     }
 
+    /// RFC 3527 3 #address-on-the-link, RFC 3527 3 #no-other-link: `network` is the one that the relay selected.
     /// Chooses a new address: the best of the heads of all pools that admit the client. `Err(true)` when the
     /// partner has free addresses.
     pub(crate) fn allocate(
@@ -380,6 +381,8 @@ impl Search<'_> {
     }
 }
 
+/// RFC 2131 4.2 #client-id-identifies, RFC 2131 4.2 #chaddr-identifies, RFC 4361 6.3 #client-id-identifies,
+/// RFC 4361 6.4 #chaddr-identifies
 /// Whether a lease is this client's: by client identifier if it has one, else by hardware address (dhcpd).
 pub(crate) fn is_held_by(lease: &Lease, request: &Request<'_>) -> bool {
     match &lease.client_id {

@@ -24,7 +24,7 @@ use super::{
     port::{Effect, JournalSeq, Level},
     request::Request,
     route::{self, Heading},
-    status::{Reason, Sent, Easing},
+    status::{Easing, Reason, Sent},
     terms::{self, Wanted},
 };
 
@@ -168,6 +168,7 @@ impl Server {
                 self.log(Level::Info, format_args!("{line}: lease {address} unavailable."));
                 return self.send_nak(config, request, address, found.message, now);
             }
+            // RFC 2131 4.3.2 #silent-without-record
             self.log(Level::Info, format_args!("{line}: unknown lease {address}."));
             return Outcome::Ignored(Reason::UnknownLease);
         };

@@ -18,6 +18,7 @@ use super::{
 };
 
 impl Server {
+    /// RFC 2131 3.4 #inform-looks-for-no-lease
     /// INFORM: no lease is looked for, none is changed.
     pub(super) fn handle_inform(&mut self, config: &Config, request: &Request<'_>, now: Now) -> Outcome {
         let source = *request.received.source.ip();

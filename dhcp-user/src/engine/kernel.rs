@@ -466,6 +466,16 @@ impl Server {
         Some(lease)
     }
 
+    /// Takes everything from the kernel: what it would answer is not what the agent would say now. Each client's next
+    /// message arms it again.
+    pub(super) fn disarm_all(&mut self) {
+        let armed = self.promises.armed_addresses();
+        if !armed.is_empty() {
+            // With too many revocations under way the clients are armed anew one by one, by what they ask next.
+            let _ = self.revoke_and_wait(armed);
+        }
+    }
+
     /// The agent stops: nothing is armed any more; what is armed is taken back, unless the kernel goes on alone.
     pub(super) fn stop(&mut self, leaves_kernel: bool, now: Now) {
         self.is_stopping = true;

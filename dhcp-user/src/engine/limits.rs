@@ -104,3 +104,9 @@ pub const JITTER_PERCENT_MAX: u32 = 50;
 /// How long an offered address is kept where addresses are short, in seconds: who wants it asks within a second or two,
 /// and repeats after four (RFC 2131 4.1).
 pub const OFFER_SILENT_SECS: u32 = 10;
+
+/// Messages of one class of urgency that wait to be looked at: a tenth of a second's work, or less.
+pub const INTAKE_COUNT_MAX: usize = 1024;
+
+/// So many of them may always be one source's, however many sources there are.
+pub const INTAKE_SOURCE_COUNT_MIN: usize = 16;

@@ -13,6 +13,7 @@
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `guard` watches for clients that ask for more than their share, and refuses them where that is wanted.
 //! - `herd` tells a crowd that comes at once to come back apart; `churn` is about visitors that never come back.
+//! - `intake` puts what has arrived in order before any of it is looked at.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `storm` says what of a storm is not worth reading; whoever reads the sockets asks it first.
 //! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
@@ -30,6 +31,7 @@ mod grant;
 mod guard;
 mod herd;
 mod inform;
+pub mod intake;
 mod kernel;
 mod leasequery;
 pub mod limits;
@@ -83,7 +85,7 @@ use promise::Promises;
 pub use request::{Urgency, urgency};
 use route::Ports;
 pub use status::Status;
-use status::{FastPathStatus, JournalStatus, NotArmed, PeerStatus, PoolStatus, Reason, Received, Sent, Easing, Tally};
+use status::{Easing, FastPathStatus, JournalStatus, NotArmed, PeerStatus, PoolStatus, Reason, Received, Sent, Tally};
 
 /// What an engine is born with besides its configuration and its leases.
 #[derive(Debug, Clone)]
@@ -375,6 +377,15 @@ impl Server {
     }
 
     fn set_interfaces(&mut self, interfaces: Vec<Interface>) {
+        // What the kernel was armed with carries addresses of the interface that each request came through.
+        let is_kept = |old: &Interface| {
+            interfaces.iter().any(|new| {
+                new.index == old.index && (new.mac, &new.addresses, &new.name) == (old.mac, &old.addresses, &old.name)
+            })
+        };
+        if !self.interfaces.iter().all(|(old, _)| is_kept(old)) {
+            self.disarm_all();
+        }
         self.interfaces = interfaces
             .into_iter()
             .map(|interface| {

@@ -112,6 +112,7 @@ impl Server {
         }
     }
 
+    /// RFC 3046 2.2 #not-expected
     /// A client that renews directly does not pass its relay: what the relay said last is taken as said again, but not
     /// sent back (dhcpd: stashed option 82).
     fn recall_agent_options(&self, request: &mut Request<'_>, now: Now) {
@@ -132,7 +133,8 @@ impl Server {
         }
     }
 
-    /// Whether option 54 names somebody else (RFC 2131 4.3.2).
+    /// Whether option 54 names somebody else (RFC 2131 4.3.2): nobody of RFC 2131 4.1 #any-own-address, and not whom the
+    /// relay names (RFC 5107 4 #override-is-accepted).
     pub(super) fn is_for_another_server(&self, config: &Config, request: &Request<'_>, now: Now) -> bool {
         let Some(named) = request.server_id() else { return false };
         let is_interface_s = self
@@ -160,6 +162,7 @@ impl Server {
             return Outcome::Ignored(Reason::NoServerAddress);
         };
         let server = server.octets();
+        // RFC 2131 4.3.1 #nak-is-bare
         let mut options: Vec<(u8, &[u8])> = vec![
             (code::MESSAGE_TYPE, &[MessageType::Nak as u8]),
             (code::SERVER_IDENTIFIER, &server),
@@ -179,6 +182,7 @@ impl Server {
             is_padded: true,
         };
         let tail = Tail::lay(&layout, options.iter().copied());
+        // RFC 2131 4.3.2 #nak-broadcast-bit
         let flags = u16::from_be_bytes(request.header.flags) | FLAG_BROADCAST;
         let fixed = Fixed { flags: flags.to_be_bytes(), ciaddr: [0; 4], yiaddr: [0; 4], siaddr: [0; 4] };
         let message = tail.write(&request.head(), &fixed, &Times::default());
@@ -201,6 +205,7 @@ impl Server {
     }
 }
 
+/// RFC 2132 8.4 #vendor-options-are-ignored, RFC 2132 9.13 #vendor-class-is-ignored: unless a class looks at them.
 /// Sorts a message into its classes.
 pub(super) fn classify(config: &Config, request: &mut Request<'_>, now: WallTime) {
     let variables = Variables::new();

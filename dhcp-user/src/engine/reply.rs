@@ -29,7 +29,8 @@ pub(crate) const TAIL_ROOM: usize = 1808;
 /// Shortest tail, in bytes: dhcpd pads a message to 300.
 const TAIL_LEN_MIN: usize = MESSAGE_LEN_MIN - TAIL_AT;
 
-/// The codes that come first, whatever the client asks for (dhcpd).
+/// The codes that come first, whatever the client asks for (dhcpd). Nothing gives option 50 a value but a configuration
+/// (RFC 2131 4.3.1 #no-requested-address).
 const HEAD: [u8; 8] = [
     code::MESSAGE_TYPE,
     code::SERVER_IDENTIFIER,
@@ -59,6 +60,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) wants_mask: bool,
 }
 
+/// RFC 2132 9.8 #order-of-the-list
 /// Lists the codes of a reply in the order in which they are sent; `82` and END come behind all of them.
 ///
 /// Codes without a value are in it as well: whoever looks the values up skips them. `configured` are the codes
@@ -115,6 +117,7 @@ impl Default for Order {
 }
 
 impl Order {
+    /// RFC 2131 4.3.1 #once
     /// Adds a code unless it is there already, means nothing (0, 255), or is placed by other rules (52, 82).
     fn push(&mut self, code: u8) {
         if matches!(code, code::PAD | code::END | code::OVERLOAD | code::RELAY_AGENT) {
@@ -132,7 +135,7 @@ impl Order {
         }
     }
 
-    /// RFC 2132 3.3: the subnet mask comes before the routers; dhcpd lets the two change places.
+    /// RFC 2132 3.3 #mask-before-routers: the subnet mask comes before the routers; dhcpd lets the two change places.
     fn put_mask_before_routers(&mut self) {
         let codes = self.codes.get_mut(..self.len).unwrap_or_default();
         let mask = codes.iter().position(|&code| code == code::SUBNET_MASK);
@@ -212,6 +215,8 @@ impl Tail {
         }
         tail.close_overloaded(&mut regions);
         let mut at = regions.main.at;
+        // RFC 3046 2.2 #echo-whole, RFC 3046 2.2 #echo-last, RFC 3046 2.2 #echo-not-overloaded,
+        // RFC 3046 2.2 #echo-or-nothing
         if let Some(agent) = layout.relay_agent
             && let Ok(len) = u8::try_from(agent.len())
         {
@@ -219,11 +224,13 @@ impl Tail {
             tail.put(at + 2, agent);
             at += 2 + agent.len();
         }
+        // RFC 2131 4.1 #overload-options-end
         tail.put(at, &[code::END]);
         tail.len = (at + 1).max(if layout.is_padded { TAIL_LEN_MIN } else { 0 });
         tail
     }
 
+    /// RFC 2131 4.1 #overload-is-said, RFC 2131 4.1 #overload-fields
     /// Ends `file` and `sname` when they hold options, and says so (RFC 2132 9.3).
     fn close_overloaded(&mut self, regions: &mut Regions) {
         let mut used = 0;
@@ -240,6 +247,7 @@ impl Tail {
         }
     }
 
+    /// RFC 2131 4.1 #option-in-one-field
     /// Writes one option, in pieces of at most 255 bytes (RFC 3396): whole into the first region that holds it, else
     /// spread over what is left of all of them; what fits nowhere is left out (dhcpd). An empty one is not sent (dhcpd).
     fn put_option(&mut self, regions: &mut Regions, code: u8, data: &[u8], is_last: bool) {
@@ -364,6 +372,7 @@ mod tests {
     }
 
     #[test]
+    // RFC 2132 9.8 #order-of-the-list, RFC 2131 4.3.1 #once
     fn the_client_s_order_is_kept_without_repetitions() {
         let list = [1, 3, 6, 15, 28, 51, 58, 59, 6, 0, 255, 82, 52];
         let order = order(&Wish { list: Some(&list), ..PLAIN }, [].into_iter());
@@ -372,6 +381,7 @@ mod tests {
     }
 
     #[test]
+    // RFC 2132 3.3 #mask-before-routers
     fn the_mask_comes_last_when_not_listed_and_before_the_routers_when_they_are() {
         assert_eq!(tail_of(&order(&Wish { list: Some(&[15]), ..PLAIN }, [].into_iter())), [15, 1]);
         assert_eq!(tail_of(&order(&Wish { list: Some(&[3, 15]), ..PLAIN }, [].into_iter())), [1, 15, 3]);
@@ -408,6 +418,7 @@ mod tests {
     }
 
     #[test]
+    // RFC 3046 2.2 #echo-whole, RFC 3046 2.2 #echo-last
     fn option_82_is_verbatim_last_and_outside_the_room() {
         let agent = [1, 4, b'p', b'1', b'/', b'3', 9, 3, 1, 2, 3];
         let filling = vec![7_u8; 303 - 2 - 3];
@@ -456,6 +467,7 @@ mod tests {
     }
 
     #[test]
+    // RFC 2131 4.1 #option-in-one-field
     fn an_option_longer_than_255_bytes_is_sent_in_pieces() {
         let tail = lay(&Layout { room: 1236, ..layout() }, &[(53, vec![5]), (121, vec![9; 600])]);
         let pieces: Vec<(u8, usize)> = dhcp_ebpf::wire::option::Options::new(&tail.bytes()[196..])

@@ -139,6 +139,7 @@ impl<'a> Request<'a> {
         u16::from_be_bytes(self.header.secs)
     }
 
+    /// RFC 2132 2 #trailing-nul
     /// The host name of option 12 without trailing NULs, if there is any.
     pub(crate) fn host_name(&self) -> Option<&[u8]> {
         let name = self.options.get(code::HOST_NAME)?;
@@ -238,7 +239,8 @@ pub(crate) fn locate(
     }
 }
 
-/// The subnet that the relay (option 82, sub-option 5) or else the client (option 118) names.
+/// The subnet that the relay (option 82, sub-option 5) or else the client (option 118) names
+/// (RFC 3527 3 #before-subnet-selection).
 pub(crate) fn selected_link(options: &ReceivedOptions) -> Option<Ipv4Addr> {
     let of_relay = options.get(code::RELAY_AGENT).and_then(|agent| sub_option(agent, 5));
     let selected = of_relay.or_else(|| options.get(code::SUBNET_SELECTION))?;

@@ -64,6 +64,7 @@ pub(crate) fn destination(request: &Request<'_>, heading: &Heading, ports: &Port
     if let Some(giaddr) = request.giaddr() {
         return to_relay(giaddr, ports);
     }
+    // RFC 2131 2 #flags-reserved: one bit says something.
     let is_broadcast = u16::from_be_bytes(heading.flags) & FLAG_BROADCAST != 0;
     if let Some(ciaddr) = request.ciaddr()
         && heading.is_ack
@@ -81,7 +82,7 @@ pub(crate) fn destination(request: &Request<'_>, heading: &Heading, ports: &Port
     }
 }
 
-/// Finds the destination of a NAK: the relay, or everybody (RFC 2131 4.3.2).
+/// Finds the destination of a NAK: the relay (RFC 2131 3.2 #nak-to-relay), or everybody (RFC 2131 3.2 #nak-broadcast).
 pub(crate) fn destination_of_nak(request: &Request<'_>, ports: &Ports) -> Destination {
     match request.giaddr() {
         Some(giaddr) => to_relay(giaddr, ports),
@@ -97,6 +98,7 @@ pub(crate) fn destination_of_inform(request: &Request<'_>, address: Ipv4Addr, po
     }
 }
 
+/// RFC 3527 3 #same-way-back: whatever link the relay selects.
 /// The relay's server port; the client port of a relay on this host (dhcpd).
 pub(crate) fn to_relay(giaddr: Ipv4Addr, ports: &Ports) -> Destination {
     let port = if giaddr == Ipv4Addr::LOCALHOST { ports.client } else { ports.server };

@@ -136,6 +136,7 @@ impl Server {
         Outcome::Done
     }
 
+    /// RFC 2131 4.3.3 #declined-is-not-given
     /// Sets an address aside that somebody unknown uses; the record forgets who had it (dhcpd).
     pub(super) fn abandon(&mut self, lease: Lease, why: &str, now: Now) -> JournalSeq {
         let address = lease.address;

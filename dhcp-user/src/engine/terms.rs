@@ -74,6 +74,7 @@ pub(crate) fn lease_time(evaluation: &Evaluation, pool: Option<&Pool>, wanted: &
     Ok(time)
 }
 
+/// RFC 2131 4.4.5 #times-in-order
 /// The times that a reply carries for a lease of `lease` seconds: 58 and 59 only when configured and sensible
 /// (dhcpd: 59 is dropped unless below the lease time, 58 unless below 59 or the lease time).
 pub(crate) fn times(renewal: Option<u32>, rebinding: Option<u32>, lease: u32) -> Times {
@@ -97,6 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
+    // RFC 2131 4.4.5 #times-in-order
     fn renewal_times_that_make_no_sense_are_dropped() {
         assert_eq!(times(Some(300), Some(525), 600), Times { lease: 600, renewal: 300, rebinding: 525 });
         assert_eq!(times(Some(300), Some(600), 600), Times { lease: 600, renewal: 300, rebinding: 0 });

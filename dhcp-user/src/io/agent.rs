@@ -34,6 +34,7 @@ use crate::{
     control::{listener::Asked, message::Command},
     engine::{
         Server,
+        intake::Intake,
         port::{Effect, Input, Interface, Level, Verbs as _},
     },
     io::{
@@ -43,7 +44,7 @@ use crate::{
         journal::{Journal, JournalEvent},
         log::Log,
         mark::Mark,
-        network::Network,
+        network::{FRAMES_PER_TURN, Network},
         peers::{PeerEvent, Peers},
         probe::Probes,
         signals::{Signal, Signals},
@@ -61,6 +62,8 @@ const SCAN_EVERY: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long a stop waits for the disk.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a turn reads when more has arrived than it handles: fair shares need something to choose from.
+const READS_PER_TURN: usize = 2;
 /// Leases put into a restored journal per turn.
 const RESTORE_SLICE: usize = 512;
 /// Pieces from failover partners that are taken before the others get their turn.
@@ -135,6 +138,9 @@ pub struct Agent {
     relist_at: Option<BootTime>,
     scan_at: BootTime,
     restore: Option<Restore>,
+    intake: Intake,
+    /// More has arrived than the last turn handled.
+    is_crowded: bool,
     programs: Arc<Semaphore>,
 }
 
@@ -200,6 +206,8 @@ impl Agent {
             relist_at: None,
             scan_at: now.boot.after(SCAN_EVERY),
             restore: None,
+            intake: Intake::default(),
+            is_crowded: false,
             programs: Arc::new(Semaphore::new(PROGRAMS_MAX)),
         };
         agent.parts.server.handle(Input::Interfaces(interfaces), now);
@@ -225,7 +233,10 @@ impl Agent {
             match self.next(&mut signals).await {
                 Happened::Signal(Signal::Stop) => break,
                 Happened::Signal(Signal::Reload) => reload(),
-                Happened::Signal(Signal::Ignored) | Happened::Alarm => {}
+                Happened::Signal(Signal::Ignored) => {}
+                // What still waits goes on, behind what is more urgent and has come meanwhile.
+                Happened::Alarm if !self.intake.is_empty() => self.on_packets(),
+                Happened::Alarm => {}
                 Happened::Journal(Some(event)) => self.on_journal(event),
                 Happened::Journal(None) => return Err("the journal's thread is gone".to_owned()),
                 Happened::Revoked => self.on_revoked(),
@@ -272,9 +283,25 @@ impl Agent {
     }
 
     fn on_packets(&mut self) {
-        let Parts { server, network, .. } = &mut self.parts;
+        let Self { parts: Parts { server, network, .. }, intake, is_crowded, .. } = self;
         let now = clock::now();
-        network.receive(|received| server.handle(Input::Packet(received), now));
+        if !*is_crowded && intake.is_empty() {
+            let count = network.receive(|received| server.handle(Input::Packet(received), now));
+            *is_crowded = count >= FRAMES_PER_TURN;
+            return;
+        }
+        let mut is_full = true;
+        for _ in 0..READS_PER_TURN {
+            if is_full && intake.room() >= FRAMES_PER_TURN {
+                is_full = network.receive(|received| intake.push(&received)) >= FRAMES_PER_TURN;
+            }
+        }
+        for _ in 0..FRAMES_PER_TURN {
+            if !intake.pop(|received| server.handle(Input::Packet(received), now)) {
+                break;
+            }
+        }
+        *is_crowded = is_full;
     }
 
     fn on_peer(&mut self, event: PeerEvent) {
@@ -382,7 +409,7 @@ impl Agent {
     fn answer(&mut self, asked: Asked) {
         let now = clock::now();
         let answer = match asked.command {
-            Command::Status => snapshot::status(&mut self.parts, &*self.fast_path, now),
+            Command::Status => snapshot::status(&mut self.parts, self.intake.shed(), &*self.fast_path, now),
             Command::Failover => snapshot::failover(&mut self.parts.server, now),
             Command::FailoverOrder { peer, order } => {
                 snapshot::order(&mut self.parts.server, peer.as_deref(), order, now)
@@ -394,7 +421,7 @@ impl Agent {
     }
 
     fn next_alarm(&self) -> BootTime {
-        if self.restore.is_some() {
+        if self.restore.is_some() || !self.intake.is_empty() {
             return BootTime::default();
         }
         [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, Some(self.scan_at)]

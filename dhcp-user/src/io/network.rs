@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Frames of one interface that are handled before the others get their turn.
-const FRAMES_PER_TURN: usize = 256;
+pub const FRAMES_PER_TURN: usize = 256;
 /// Of these, what every lane gets however full the more urgent ones are: nobody starves for good.
 const FRAMES_PER_LANE_MIN: usize = 16;
 /// The packet sockets see all protocols, through the filter: one for IPv4 alone would be shown tagged frames with

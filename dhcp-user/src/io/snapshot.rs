@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// What the server does.
-pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> Answer {
+pub(super) fn status(parts: &mut Parts, shed: u64, fast_path: &dyn FastPath, now: Now) -> Answer {
     let engine = parts.server.status();
     let counters = fast_path.counters();
     let sockets = parts.network.counts();
@@ -87,7 +87,7 @@ pub(super) fn status(parts: &mut Parts, fast_path: &dyn FastPath, now: Now) -> A
                 })
                 .collect(),
         },
-        storm: counted(engine.storm),
+        storm: counted(engine.storm.into_iter().chain([("shed-by-source", shed)])),
         journal: Journal {
             appended: engine.journal.appended.0,
             durable: engine.journal.durable.0,

@@ -4,10 +4,12 @@
 //! - **words**: nothing left to do is left in the code, no path of somebody's machine
 //! - **layout**: what crosses the maps changes only together with its version
 //! - **deed**: every dependency says why, and comes without its default features
+//! - **rfc**: what the RFCs demand is cited by code and test, and docs/rfc.md says where
 //! - **size**: files past 600 lines are named (not an error)
 
 mod doors;
 mod layout;
+mod rfc;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ pub(crate) struct Options {
     /// Accept the layout of the maps as it is now; bump ABI_VERSION first when a field moved.
     #[arg(long)]
     bless: bool,
-    /// List which RFC sections are cited where, and nothing else.
+    /// Write docs/rfc.md anew, from the citations in code and tests, and list what is cited where.
     #[arg(long)]
     rfc: bool,
 }
@@ -50,6 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let root = shed::root();
     let files = tracked(&root)?;
     if options.rfc {
+        rfc::write(&root, &files)?;
         return list_citations(&files);
     }
     if options.bless {
@@ -75,6 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     deed(&root, &mut faults)?;
     layout::check(&root, &mut faults)?;
+    rfc::check(&root, &files, &mut faults)?;
     if faults.is_empty() {
         return Ok(());
     }

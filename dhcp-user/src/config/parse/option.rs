@@ -154,6 +154,7 @@ impl Parser<'_> {
 
     fn element(&mut self, elem: Elem, many: bool, value: &mut Value) -> Parsed<()> {
         match elem {
+            // RFC 2132 3.5 #lengths-of-lists: every element is written whole.
             Elem::Ip => match self.address()?.0 {
                 Address::Literal(address) => value.push(&address.octets()),
                 Address::Name(name) => value.parts(Expr::Resolved { name, all: many }),

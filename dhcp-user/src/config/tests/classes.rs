@@ -9,6 +9,7 @@ fn members(text: &str, options: &[(u8, &[u8])]) -> (crate::config::Config, Membe
 }
 
 #[test]
+// RFC 2131 4.3.1 #class-by-exact-match
 fn match_if_match_and_both_together() {
     let text = r#"
 class "a" { match if option host-name = "h"; }

@@ -6,6 +6,7 @@ fn custom(definition: &str, value: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
+// RFC 2132 3.5 #lengths-of-lists
 fn every_type_is_encoded_as_it_is_written() {
     for (definition, value, want) in [
         ("boolean", "on", &[1][..]),
@@ -70,6 +71,7 @@ fn standard_options_have_their_types() {
 }
 
 #[test]
+// RFC 2132 3.5 #lengths-of-lists
 fn values_of_the_wrong_kind_are_refused() {
     for (statement, want) in [
         ("option user-class 61:62;", "1:19: expected text"),
@@ -164,6 +166,7 @@ fn an_option_set_twice_in_a_block_is_noticed() {
 }
 
 #[test]
+// RFC 2131 4.1 #overload-order
 fn received_options_are_joined_and_overload_is_followed() {
     let mut message = vec![0_u8; 236];
     message[44..48].copy_from_slice(&[60, 1, b'S', 255]);

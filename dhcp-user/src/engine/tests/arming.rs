@@ -52,6 +52,33 @@ fn kernel_answer(arm: &Arm, message: &Message, digest: u64, granted: u32) -> Vec
 }
 
 #[test]
+fn an_address_that_changes_is_taken_from_the_kernel_too() {
+    use super::super::port::{Input, Interface, InterfaceIndex};
+    let interface = |last: &[u8]| Interface {
+        index: InterfaceIndex(2),
+        name: "eth0".to_owned(),
+        mac: [2, 0, 0, 0, 0, 0xff],
+        addresses: last.iter().map(|last| (ip(*last), 24)).collect(),
+        is_up: true,
+    };
+    let other = Interface { index: InterfaceIndex(3), name: "eth1".to_owned(), ..interface(&[]) };
+    let mut world = World::new(VISITORS);
+    world.join(1);
+    world.join(2);
+    world.kernel_renews(ip(50), 600);
+    world.take_seen();
+    world.input(Input::Interfaces(vec![interface(&[1]), other]));
+    assert!(world.take_seen().is_empty(), "another interface is nobody's business");
+    world.input(Input::Interfaces(vec![interface(&[2])]));
+    assert_eq!(world.take_seen(), [Seen::Revoke(vec![ip(50), ip(51)])]);
+    assert!(world.armed.is_empty());
+    world.pass(300);
+    let ack = world.ask(&Message::renew(1, ip(50)));
+    assert_eq!(ack.option(54).unwrap(), ip(2).octets());
+    assert_eq!(world.armed[&ip(50)].questions[0].as_ref().unwrap().1.server, ip(2).octets());
+}
+
+#[test]
 fn the_first_renewal_is_foreseen_and_answered_as_the_slow_path_would() {
     for conf in [VISITORS.to_owned(), GSB.to_owned(), format!("option dhcp-renewal-time 200; {VISITORS}")] {
         let mut world = World::new(&conf);

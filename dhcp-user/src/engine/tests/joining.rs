@@ -81,6 +81,7 @@ fn the_record_of_an_ack_has_dhcpd_s_lines() {
 }
 
 #[test]
+// RFC 2131 4.2 #chaddr-identifies, RFC 4361 6.4 #chaddr-identifies
 fn clients_get_addresses_upwards_and_keep_them() {
     let mut world = World::new(VISITORS);
     assert_eq!([1, 2, 3].map(|client| world.join(client)), [ip(50), ip(51), ip(52)]);
@@ -192,6 +193,7 @@ fn the_broadcast_flag_and_relays_direct_replies() {
 }
 
 #[test]
+// RFC 3046 2.2 #not-expected
 fn stashed_agent_options_are_used_and_not_sent_back() {
     let conf = VISITORS.replace(
         "option routers",
@@ -209,6 +211,7 @@ fn stashed_agent_options_are_used_and_not_sent_back() {
 }
 
 #[test]
+// RFC 2131 4.2 #client-id-identifies, RFC 4361 6.3 #client-id-identifies
 fn identity_is_the_client_identifier_when_there_is_one() {
     let mut world = World::new(VISITORS);
     let id = [1, 2, 3];

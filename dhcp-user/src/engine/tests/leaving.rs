@@ -39,6 +39,7 @@ fn a_release_of_what_somebody_else_holds_does_nothing() {
 }
 
 #[test]
+// RFC 2131 4.3.3 #declined-is-not-given
 fn a_decline_by_the_holder_abandons_and_forgets_who_it_was() {
     let mut world = World::new(VISITORS);
     world.join(1);

@@ -11,3 +11,4 @@ mod leasequery;
 mod leaving;
 mod policies;
 mod requests;
+mod rfc;

@@ -109,6 +109,7 @@ fn always_broadcast_and_next_server_show_in_the_reply() {
 }
 
 #[test]
+// RFC 6842 3 #echo-client-id
 fn the_client_identifier_is_echoed_when_configured() {
     let mut world = World::new(&format!("echo-client-id true; {VISITORS}"));
     let offer = world.ask(&Message::discover(1).with(61, &[1, 2, 3]));

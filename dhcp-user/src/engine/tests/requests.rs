@@ -95,6 +95,7 @@ fn row_7_an_abandoned_address_is_silence() {
 }
 
 #[test]
+// RFC 2131 4.3.2 #silent-without-record
 fn row_8_an_address_in_no_range_is_silence_even_with_a_say() {
     let mut world = World::new(VISITORS);
     world.silent(&Message::reboot(1, ip(7)));
@@ -104,6 +105,7 @@ fn row_8_an_address_in_no_range_is_silence_even_with_a_say() {
 }
 
 #[test]
+// RFC 2131 4.3.2 #silent-without-record (dhcpd: granted)
 fn row_10_a_free_address_is_granted_to_who_asks() {
     let mut world = World::new(VISITORS);
     let ack = world.ask(&Message::reboot(1, ip(77)));
@@ -154,6 +156,7 @@ fn a_configured_server_identifier_is_ours() {
 }
 
 #[test]
+// RFC 6842 3 #echo-client-id
 fn a_nak_echoes_the_relay_s_option_and_the_identifier_when_configured() {
     let mut world = World::new(&format!("echo-client-id true; {VISITORS}"));
     world.join(1);
@@ -172,6 +175,7 @@ fn a_client_that_chose_another_server_frees_what_it_was_offered() {
 }
 
 #[test]
+// RFC 3527 3 #address-on-the-link, RFC 5107 4 #override-is-sent, RFC 5107 4 #override-is-accepted
 fn link_selection_and_the_server_id_override_are_honoured() {
     // RFC 3527: the relay names the client's subnet; RFC 5107: and the server identifier that leads back to it.
     let mut world = World::new(TWO_NETWORKS);

@@ -1,10 +1,26 @@
 //! What crosses the maps: keys, values, events, counters. Sizes are asserted; a change bumps [`ABI_VERSION`].
 //!
-//! One cache line per lease ([`Entry`]). The agent writes all of it but the last word; the kernel writes only
-//! the last word ([`Renewal`], one 8-byte store, so it cannot tear). The agent's words are guarded by
-//! [`Entry::sequence`]: odd while it writes. The program reads the sequence, copies the entry, reads the
-//! sequence again, and passes the frame up when it was odd or has moved. On x86-64 loads are not reordered
-//! with loads nor stores with stores, so the copy is whole whenever both readings agree.
+//! No field has two writers:
+//!
+//! ```text
+//!   map         the agent writes              the kernel writes     read on the hot path
+//!   CONTROL     all, word by word                                   switches, key
+//!   DIRECTORY   all, before it attaches                             8 bytes, neighbours side by side
+//!   CLIENTS     a way in one store                                  without `ciaddr` only: one line
+//!   ENTRIES     words 0 to 6                  word 7 (`Renewal`)    one line
+//!   TEMPLATES   before an entry refers to it                        the answer; shared, mostly in a cache
+//!   COUNTERS                                  one count per CPU     own CPU's
+//!   SOURCES                                   a word per source     never: only what passes up is looked at
+//! ```
+//!
+//! How tearing is excluded. What fits a word is stored and loaded as one ([`Renewal`], [`Source`], a way of a
+//! [`ClientBucket`], the switches of [`Control`]; the horizon shares its word with an address that does not change).
+//! The agent's words of an [`Entry`] are guarded by [`Entry::sequence`]: odd while it writes, and with it in the same
+//! word the generation, zero meanwhile. The program loads word 0, words 1 to 6, and the sequence again, and passes the
+//! frame up when that was odd or has moved. x86-64 reorders neither loads with loads nor stores with stores, so the
+//! copy is whole whenever both readings agree; on other processors the agent does not load the program. Templates and
+//! directory are written before anything leads to them, and a template's place is used again only after a grace
+//! period.
 //!
 //! Instants that the kernel sees are [`BootSecs`], never wall time.
 

@@ -28,7 +28,7 @@ pub trait FrameMut: Frame {
     /// The `N` bytes at `at`, to be overwritten; `None` if the frame ends before their end.
     fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]>;
 
-    /// Copies the first `len` bytes of `source` to `at`; `None` (and nothing written) if either ends before.
+    /// Copies the first `len` bytes of `source` to `at`; `None` if either ends before, and then some may be written.
     fn copy_from<const N: usize>(&mut self, at: usize, source: &[u8; N], len: usize) -> Option<()>;
 
     /// Sets the length of the frame to `len` bytes; `None` leaves it as it was.

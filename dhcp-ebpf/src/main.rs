@@ -15,7 +15,7 @@ mod program {
 
     use aya_ebpf::{
         bindings::{BPF_F_MMAPABLE, xdp_action},
-        helpers::{bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
+        helpers::{bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail},
         macros::{map, xdp},
         maps::{Array, PerCpuArray, RingBuf},
         programs::XdpContext,
@@ -66,23 +66,6 @@ mod program {
     const SHORTEST_TAIL: usize = MESSAGE_LEN_MIN - TAIL_AT;
 
     impl Packet {
-        /// Stores `len` bytes of `source` that stand behind the first `skipped` ones.
-        #[inline(always)]
-        fn store<const N: usize>(&mut self, at: usize, source: &[u8; N], skipped: usize, len: usize) -> Option<()> {
-            if len == 0 {
-                return Some(());
-            }
-            if len > N - skipped {
-                return None;
-            }
-            // SAFETY: the helper checks the packet's bounds itself; `source` holds at least `skipped + len` bytes.
-            let failed = unsafe {
-                let from = source.as_ptr().add(skipped).cast_mut().cast();
-                bpf_xdp_store_bytes(self.context.ctx, at as u32, from, len as u32)
-            };
-            (failed == 0).then_some(())
-        }
-
         pub(crate) fn new(context: XdpContext) -> Self {
             let (start, end) = (context.data(), context.data_end());
             Self { context, start, end }
@@ -148,10 +131,10 @@ mod program {
 
         #[inline(always)]
         fn copy_from<const N: usize>(&mut self, at: usize, source: &[u8; N], len: usize) -> Option<()> {
-            if len == 0 || len > N {
-                return None;
-            }
-            // What every answer has is copied here, eight bytes at a time; the helper costs more than these loads.
+            // What every answer has, in one go; then by eight bytes, then the last ones. A helper that stores a variable
+            // number of bytes would want bounds that older verifiers forget, and costs more than these loads. They forget
+            // as well that `len` is no more than `N`: it is asked last, or the compiler would leave out what they need.
+            let mut done = 0;
             if len >= SHORTEST_TAIL {
                 let room = self.window_mut::<SHORTEST_TAIL>(at)?;
                 let known = source.first_chunk::<SHORTEST_TAIL>()?;
@@ -160,9 +143,24 @@ mod program {
                     room.as_chunks_mut::<8>().0[word] = known.as_chunks::<8>().0[word];
                     word += 1;
                 }
-                return self.store(at + SHORTEST_TAIL, source, SHORTEST_TAIL, len - SHORTEST_TAIL);
+                done = SHORTEST_TAIL;
             }
-            self.store(at, source, 0, len)
+            while done + 8 <= N && done + 8 <= len {
+                self.write(at + done, *source.get(done..)?.first_chunk::<8>()?)?;
+                done += 8;
+            }
+            if done + 4 <= N && done + 4 <= len {
+                self.write(at + done, *source.get(done..)?.first_chunk::<4>()?)?;
+                done += 4;
+            }
+            if done + 2 <= N && done + 2 <= len {
+                self.write(at + done, *source.get(done..)?.first_chunk::<2>()?)?;
+                done += 2;
+            }
+            if done < N && done < len {
+                self.write(at + done, [*source.get(done)?])?;
+            }
+            (len <= N).then_some(())
         }
 
         #[inline(always)]

@@ -8,6 +8,7 @@ mod bpf;
 mod check;
 mod demo;
 mod load;
+mod oldest;
 mod shed;
 mod test;
 mod tidy;
@@ -35,6 +36,7 @@ enum Command {
     Bpf(bpf::Options),
     Load(load::Options),
     Bench(bench::Options),
+    Oldest(oldest::Options),
 }
 
 fn main() -> std::process::ExitCode {
@@ -46,6 +48,7 @@ fn main() -> std::process::ExitCode {
         Command::Bpf(options) => bpf::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Oldest(options) => oldest::run(&options),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -19,14 +19,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tests::agent;
-use tests::lab::{self, Folder, Namespace};
-use tests::load::{Figures, Herd, Plan, Talk, bind_to};
+use tests::lab::{self, Folder};
+use tests::load::{Figures, Herd, Plan, Stage, Talk, bind_to};
 
-/// The server's interface, and the clients'.
-const INTERFACES: (&str, &str) = ("s0", "c0");
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-/// Everything in the pool is reached through it, so that no server waits for neighbours.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 0, 0), Ipv4Addr::new(10, 71, 255, 255));
 /// dhcpd keeps its free leases in a sorted list, which every offer walks: no more than it can give away here.
 const POOL_OF_DHCPD: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 0, 0), Ipv4Addr::new(10, 64, 47, 255));
@@ -90,12 +85,12 @@ impl Server {
                 folder.write("dhcpd.conf", &dhcpd_conf)?;
                 folder.write("dhcpd.leases", "")?;
                 command.arg("-cf").arg(file("dhcpd.conf")).arg("-lf").arg(file("dhcpd.leases"));
-                command.arg("-pf").arg(file("pid")).arg(INTERFACES.0);
+                command.arg("-pf").arg(file("pid")).arg(Stage::INTERFACE);
             }
             Self::Kea => {
                 let leases = file("leases.csv").display().to_string();
                 let kea_conf = serde_json::json!({"Dhcp4": {
-                    "interfaces-config": {"interfaces": [INTERFACES.0], "dhcp-socket-type": "raw", "re-detect": false},
+                    "interfaces-config": {"interfaces": [Stage::INTERFACE], "dhcp-socket-type": "raw", "re-detect": false},
                     "lease-database": {"type": "memfile", "persist": true, "name": leases, "lfc-interval": 0},
                     "multi-threading": {"enable-multi-threading": false},
                     "authoritative": true, "valid-lifetime": 600, "max-valid-lifetime": 7200,
@@ -118,56 +113,32 @@ impl Server {
     }
 }
 
-/// Two namespaces and a cable.
-struct Stage {
-    server: Namespace,
-    clients: Namespace,
-}
-
-impl Stage {
-    fn new() -> Result<Self> {
-        let (server, clients) = (Namespace::new("server")?, Namespace::new("clients")?);
-        let (s0, c0) = INTERFACES;
-        lab::veth(&server, s0, &clients, c0)?;
-        server.ip(&format!("addr add {SERVER}/24 dev {s0}"))?;
-        // Nobody's address: the clients' own IP stack has nothing to do with what passes it.
-        server.ip(&format!("neigh add {GATEWAY} lladdr 02:ff:00:00:00:02 dev {s0} nud permanent"))?;
-        server.ip(&format!("route add 10.64.0.0/10 via {GATEWAY}"))?;
-        Ok(Self { server, clients })
-    }
-
-    fn herd(&self) -> Result<Herd> {
-        let (s0, c0) = INTERFACES;
-        Ok(Herd::new(&self.clients, c0, SERVER, self.server.mac(s0)?)?)
-    }
-
-    /// Starts a server on its processor and waits until it serves.
-    fn start(&self, server: Server, herd: &mut Herd) -> Result<Running> {
-        let folder = Folder::new(server.name())?;
-        let mut command = server.command(&folder)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = self.server.enter(|| {
-            bind_to(0)?;
-            command.spawn()
-        })??;
-        let mut running = Running { child, _folder: folder };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let plan = Plan {
-                warm_up: Duration::ZERO,
-                retry: None,
-                patience: Duration::from_millis(50),
-                ..Plan::closed(Talk::Exchange, 1, Duration::from_millis(50))
-            };
-            if herd.run(&plan).completed_per_sec > 0.0 {
-                return Ok(running);
-            }
-            if let Some(status) = running.child.try_wait()? {
-                bail!("{} ended with {status}", server.name());
-            }
-            if Instant::now() > deadline {
-                bail!("{} does not serve", server.name());
-            }
+/// Starts a server on its processor and waits until it serves.
+fn start(stage: &Stage, server: Server, herd: &mut Herd) -> Result<Running> {
+    let folder = Folder::new(server.name())?;
+    let mut command = server.command(&folder)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = stage.server.enter(|| {
+        bind_to(0)?;
+        command.spawn()
+    })??;
+    let mut running = Running { child, _folder: folder };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let plan = Plan {
+            warm_up: Duration::ZERO,
+            retry: None,
+            patience: Duration::from_millis(50),
+            ..Plan::closed(Talk::Exchange, 1, Duration::from_millis(50))
+        };
+        if herd.run(&plan).completed_per_sec > 0.0 {
+            return Ok(running);
+        }
+        if let Some(status) = running.child.try_wait()? {
+            bail!("{} ended with {status}", server.name());
+        }
+        if Instant::now() > deadline {
+            bail!("{} does not serve", server.name());
         }
     }
 }
@@ -239,6 +210,8 @@ enum Row {
     P99At1000,
     P50AtHalf,
     P99AtHalf,
+    FloodOffered,
+    FloodOnce,
     Slowed,
     OverloadOffered,
     OverloadOnce,
@@ -246,7 +219,7 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Exchanges,
         Self::Renewals,
         Self::CpuPerExchange,
@@ -256,6 +229,8 @@ impl Row {
         Self::P99At1000,
         Self::P50AtHalf,
         Self::P99AtHalf,
+        Self::FloodOffered,
+        Self::FloodOnce,
         Self::Slowed,
         Self::OverloadOffered,
         Self::OverloadOnce,
@@ -273,6 +248,8 @@ impl Row {
             Self::P99At1000 => "renewals at 1000/s: p99 us",
             Self::P50AtHalf => "renewals at half its capacity: p50 us",
             Self::P99AtHalf => "renewals at half its capacity: p99 us",
+            Self::FloodOffered => "times its exchanges/s that one thread can offer (at most 10)",
+            Self::FloodOnce => "completed % of its exchanges/s, clients that ask once",
             Self::Slowed => "exchanges/s, processor shared with three busy loops",
             Self::OverloadOffered => "of these, times really offered when ten times were due",
             Self::OverloadOnce => "completed % of these, clients that ask once",
@@ -285,8 +262,8 @@ impl Row {
 type Shown = Vec<(Row, f64)>;
 
 fn measure(stage: &Stage, server: Server, wants_overload: bool) -> Result<Shown> {
-    let mut herd = stage.herd()?;
-    let running = stage.start(server, &mut herd)?;
+    let mut herd = stage.herd(1)?;
+    let running = start(stage, server, &mut herd)?;
     let in_flight = IN_FLIGHT.iter().find(|(of, _)| *of == server).map_or(64, |(_, count)| *count);
     let mut shown = Shown::new();
     let mut capacity = |herd: &mut Herd, talk, rate, cpu| {
@@ -298,7 +275,7 @@ fn measure(stage: &Stage, server: Server, wants_overload: bool) -> Result<Shown>
         shown.push((cpu, busy / figures.completed_per_sec));
         figures.completed_per_sec
     };
-    capacity(&mut herd, Talk::Exchange, Row::Exchanges, Row::CpuPerExchange);
+    let exchanges = capacity(&mut herd, Talk::Exchange, Row::Exchanges, Row::CpuPerExchange);
     herd.keep(RENEWING);
     let renewals = capacity(&mut herd, Talk::Renewal, Row::Renewals, Row::CpuPerRenewal);
     let lone = herd.run(&Plan::closed(Talk::Renewal, 1, WINDOW / 2));
@@ -311,20 +288,25 @@ fn measure(stage: &Stage, server: Server, wants_overload: bool) -> Result<Shown>
     at_rate(&mut herd, 1000.0, [Row::P50At1000, Row::P99At1000]);
     at_rate(&mut herd, renewals / 2.0, [Row::P50AtHalf, Row::P99AtHalf]);
     if wants_overload {
+        let plan =
+            Plan { patience: Duration::from_secs(2), ..Plan::open(Talk::Exchange, exchanges * OVERLOAD, WINDOW) };
+        let flooded = herd.run(&plan);
+        shown.push((Row::FloodOffered, flooded.offered_per_sec / exchanges));
+        shown.push((Row::FloodOnce, flooded.completed_per_sec / exchanges * 100.0));
         let _hogs = Hogs::new(HOGS);
-        let exchanges = herd.run(&Plan::closed(Talk::Exchange, in_flight, WINDOW)).completed_per_sec;
-        shown.push((Row::Slowed, exchanges));
-        let rate = exchanges * OVERLOAD;
+        let slowed = herd.run(&Plan::closed(Talk::Exchange, in_flight, WINDOW)).completed_per_sec;
+        shown.push((Row::Slowed, slowed));
+        let rate = slowed * OVERLOAD;
         let once = herd.run(&Plan { patience: Duration::from_secs(2), ..Plan::open(Talk::Exchange, rate, WINDOW) });
-        shown.push((Row::OverloadOnce, once.completed_per_sec / exchanges * 100.0));
-        shown.push((Row::OverloadOffered, once.offered_per_sec / exchanges));
+        shown.push((Row::OverloadOnce, once.completed_per_sec / slowed * 100.0));
+        shown.push((Row::OverloadOffered, once.offered_per_sec / slowed));
         let plan = Plan {
             retry: Some(Duration::from_secs(1)),
             warm_up: Duration::from_millis(1500),
             ..Plan::open(Talk::Exchange, rate, WINDOW)
         };
         let retrying = herd.run(&plan);
-        shown.push((Row::OverloadRetrying, retrying.completed_per_sec / exchanges * 100.0));
+        shown.push((Row::OverloadRetrying, retrying.completed_per_sec / slowed * 100.0));
     }
     eprintln!(
         "{}: {}",
@@ -387,21 +369,52 @@ fn main() -> Result<()> {
             shown.push((server, measure(&stage, server, wants_overload)?));
         }
     }
-    println!("one append and fdatasync of 300 bytes: {:.0} us (median of 500)", sync_us()?);
-    print!("{:<58}", format!("medians of {rounds}, interleaved"));
+    let sync_us = sync_us()?;
+    println!("one append and fdatasync of 300 bytes: {sync_us:.0} us (median of 500)");
+    let of = |server: Server, row: Row| {
+        let rounds = shown.iter().filter(|(of, _)| *of == server);
+        let mut values: Vec<f64> =
+            rounds.flat_map(|(_, shown)| shown).filter(|(of, _)| *of == row).map(|(_, value)| *value).collect();
+        median(&mut values)
+    };
+    print!("{:<62}", format!("medians of {rounds}, interleaved"));
     for server in &servers {
         print!("{:>12}", server.name());
     }
     println!();
     for row in Row::ALL {
-        print!("{:<58}", row.title());
+        print!("{:<62}", row.title());
         for &server in &servers {
-            let rounds = shown.iter().filter(|(of, _)| *of == server);
-            let mut values: Vec<f64> =
-                rounds.flat_map(|(_, shown)| shown).filter(|(of, _)| *of == row).map(|(_, value)| *value).collect();
-            print!("{:>12.1}", median(&mut values));
+            print!("{:>12.1}", of(server, row));
         }
         println!();
     }
+    verdicts(&of, sync_us);
     Ok(())
+}
+
+/// What issue 5 wants, and whether it is so.
+fn verdicts(of: &dyn Fn(Server, Row) -> f64, sync_us: f64) {
+    let say = |what: String, is_met: bool| println!("{:<8}{what}", if is_met { "met" } else { "MISSED" });
+    for row in [Row::Exchanges, Row::Renewals] {
+        for (peer, wanted) in [(Server::Dhcpd, 20.0), (Server::Kea, 2.0)] {
+            let times = of(Server::Xdhcpd, row) / of(peer, row);
+            let what = format!("{}: {times:.1} times {} (wanted {wanted})", row.title(), peer.name());
+            say(what, times >= wanted);
+        }
+    }
+    // One sync, the way there and back, and no batch.
+    let waits = of(Server::Xdhcpd, Row::LoneP50) / sync_us;
+    say(format!("a lone client waits {waits:.1} syncs (wanted: at most 3)"), waits <= 3.0);
+    for row in [Row::P50At1000, Row::P99At1000, Row::P50AtHalf, Row::P99AtHalf] {
+        let ours = of(Server::Xdhcpd, row);
+        for peer in [Server::Dhcpd, Server::Kea] {
+            let theirs = of(peer, row);
+            say(format!("{}: {ours:.0}, {} {theirs:.0} (wanted: below)", row.title(), peer.name()), ours < theirs);
+        }
+    }
+    for row in [Row::FloodOnce, Row::OverloadOnce, Row::OverloadRetrying] {
+        let percent = of(Server::Xdhcpd, row);
+        say(format!("{}: {percent:.0} (wanted 90)", row.title()), percent >= 90.0);
+    }
 }

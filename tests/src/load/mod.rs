@@ -11,6 +11,7 @@
 
 mod socket;
 mod speech;
+mod stage;
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,13 +22,12 @@ use crate::lab::{Namespace, now};
 
 use socket::BatchSocket;
 use speech::{ACK, NAK, OFFER, Speech};
+pub use stage::Stage;
 
 /// Messages that are begun or repeated at most between two looks at the replies.
 const BURST_COUNT: u64 = 64;
 /// Batches of replies read in one look at most: who has an answer goes on before anybody begins.
 const LOOK_COUNT: usize = 8;
-/// How long replies are waited for that are still on their way when a run is over.
-const DRAIN: Duration = Duration::from_millis(300);
 /// Waits between the tries of a client double that often (RFC 2131 4.1).
 const TRIES_MAX: usize = 4;
 
@@ -64,6 +64,8 @@ pub struct Plan {
     pub warm_up: Duration,
     /// What is counted.
     pub window: Duration,
+    /// How long replies are waited for that are still on their way when the window is over.
+    pub drain: Duration,
 }
 
 impl Plan {
@@ -77,6 +79,7 @@ impl Plan {
             patience: Duration::from_secs(10),
             warm_up: Duration::from_millis(200),
             window,
+            drain: Duration::from_millis(300),
         }
     }
 
@@ -90,6 +93,7 @@ impl Plan {
             patience: Duration::from_secs(4),
             warm_up: Duration::from_millis(300),
             window,
+            drain: Duration::from_millis(300),
         }
     }
 }
@@ -149,17 +153,16 @@ pub struct Herd {
 
 impl Herd {
     /// A herd behind `interface` of a namespace, which speaks to the server at `server`.
-    ///
-    /// # Errors
-    /// When the socket cannot be opened.
-    pub fn new(namespace: &Namespace, interface: &str, server: Ipv4Addr, server_mac: [u8; 6]) -> io::Result<Self> {
+    fn new(
+        namespace: &Namespace,
+        interface: &str,
+        server: Ipv4Addr,
+        server_mac: [u8; 6],
+        first: u32,
+    ) -> io::Result<Self> {
         let socket = namespace.enter(|| BatchSocket::open(interface))??;
-        Ok(Self { socket, speech: Speech::new(server, server_mac), leases: Vec::new(), next_client: 1, next_xid: 1 })
-    }
-
-    /// Forgets all leases; the next clients are new ones.
-    pub fn forget(&mut self) {
-        self.leases.clear();
+        let speech = Speech::new(server, server_mac);
+        Ok(Self { socket, speech, leases: Vec::new(), next_client: first, next_xid: first })
     }
 
     /// Keeps at most so many leases.
@@ -234,7 +237,7 @@ impl Run<'_> {
     fn run(&mut self) {
         let warm_ns = nanos(self.plan.warm_up);
         let end_ns = warm_ns + nanos(self.plan.window);
-        let drained_ns = end_ns + nanos(DRAIN.min(self.plan.patience));
+        let drained_ns = end_ns + nanos(self.plan.drain);
         loop {
             self.now_ns = nanos(now().duration_since(self.start));
             let is_counted = (warm_ns..end_ns).contains(&self.now_ns);

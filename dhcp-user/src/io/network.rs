@@ -329,7 +329,11 @@ impl Link {
     fn open(interface: &Interface, port: u16) -> io::Result<Self> {
         let open = |lane| -> io::Result<AsyncFd<OwnedFd>> {
             let program = filter::udp_to_in(port, lane);
-            let socket = socket::open_packet(interface.index, ALL, &program, socket::SOCKET_BUFFER_LEN)?;
+            let buffer_len = match lane {
+                Lane::Holder | Lane::Selecting => socket::SOCKET_BUFFER_LEN,
+                Lane::Seeking => socket::SEEKING_BUFFER_LEN,
+            };
+            let socket = socket::open_packet(interface.index, ALL, &program, buffer_len)?;
             socket::ignore_outgoing(&socket)?;
             // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it is registered.
             Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)

@@ -28,6 +28,10 @@ pub const FRAME_LEN_MAX: usize = 4096;
 /// Receive and send buffers of the sockets, in bytes: with the default of 208 KiB a stall of some tens of
 /// milliseconds loses packets.
 pub const SOCKET_BUFFER_LEN: usize = 8 << 20;
+/// The same for clients that look for an address: some 1,600 of them, in bytes. In a flood it is always full, and
+/// who waits in it for longer than it has patience is answered for nothing: with 8 MiB and a server that is slowed
+/// down, now and then nearly all of them.
+pub const SEEKING_BUFFER_LEN: usize = 1 << 20;
 
 /// Room for the ancillary data of one message: the auxdata of a packet socket and the time, or an `in_pktinfo`.
 const CONTROL_LEN: usize = 96;

@@ -234,7 +234,13 @@ fn behind_a_relay_with_two_servers_the_one_that_is_not_chosen_keeps_silent() {
     until("dhcrelay to listen", WAIT, || relay.has_udp_port(67).then_some(())).unwrap();
 
     let (mut model, mut wire) = model(&client, 0);
-    let lease = model.acquire(&mut wire, WAIT).unwrap();
+    let discover = model.discover();
+    let offer = model.ask(&mut wire, &discover, WAIT).unwrap();
+    let request = model.select(&offer).unwrap();
+    // The other server's OFFER may come in between.
+    let answers = (0..5).map(|_| model.ask(&mut wire, &request, WAIT).unwrap());
+    let ack = { answers }.find(|reply| reply.kind() == Some(MessageType::Ack)).unwrap();
+    let lease = model.bind(&ack).unwrap();
     let chosen = usize::from(lease.address.octets()[3] >= 60);
     assert_eq!(lease.server.octets()[3], [1, 3][chosen]);
     let (_, agent) = &servers[chosen];

@@ -19,4 +19,4 @@ mod state;
 
 pub use record::{Billing, Lease, Value, Variable};
 pub use state::{BindingState, FailoverState};
-pub use table::{Counts, Layout, Packed, Place, PoolIndex, PoolLayout, Table};
+pub use table::{Counts, Layout, Packed, Place, PoolIndex, PoolLayout, Relaid, Table};

@@ -10,6 +10,7 @@ mod hash;
 mod index;
 mod queue;
 mod ranges;
+mod relayout;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,8 @@ use dhcp_ebpf::wire::dhcp::HwAddr;
 use self::index::{Index, Key};
 use self::queue::{NOWHERE, Queue, Ties};
 use self::ranges::Ranges;
+pub use self::relayout::Relaid;
+use self::relayout::Relayout;
 use self::slot::{InQueue, InTimers, PAGE_LEN, Slot, Slots};
 
 use super::record::Lease;
@@ -117,6 +120,9 @@ pub struct Table {
     aside: BTreeMap<Ipv4Addr, Lease>,
     extra_len: usize,
     has_billed: bool,
+    layout: Vec<PoolLayout>,
+    hash_key: [u64; 2],
+    growing: Option<Box<Relayout>>,
 }
 
 /// What is kept per pool.
@@ -203,6 +209,9 @@ impl Table {
             aside: BTreeMap::new(),
             extra_len: 0,
             has_billed: false,
+            layout: layout.pools.clone(),
+            hash_key: layout.hash_key,
+            growing: None,
         }
     }
 
@@ -278,6 +287,7 @@ impl Table {
             slot.limit = limit;
             let rings_at = slot.rings_at();
             self.wind(index, rings_at);
+            self.note_change(address);
         }
     }
 
@@ -300,6 +310,7 @@ impl Table {
 
     fn put_packed(&mut self, lease: Packed) -> Place {
         let Packed { address, slot: new } = lease;
+        self.note_change(address);
         let Some((index, pool)) = self.ranges.find(address) else {
             self.aside.insert(address, new.load(address));
             return Place::Aside;
@@ -389,6 +400,7 @@ impl Table {
     /// Keeps an address from being chosen until then (a soft offer); [`WallTime::NONE`] lets it go. A later `put`
     /// of the address ends it.
     pub fn hold(&mut self, address: Ipv4Addr, until: WallTime) {
+        self.note_change(address);
         let Some((index, pool)) = self.ranges.find(address) else {
             return;
         };
@@ -424,7 +436,9 @@ impl Table {
             return None;
         }
         self.wind(index, WallTime::NONE);
-        self.address(index)
+        let address = self.address(index)?;
+        self.note_change(address);
+        Some(address)
     }
 
     /// When the next timer rings.
@@ -435,6 +449,7 @@ impl Table {
 
     /// Makes an address ring at this instant instead; [`WallTime::NONE`] = never.
     pub fn set_timer(&mut self, address: Ipv4Addr, at: WallTime) {
+        self.note_change(address);
         let Some((index, pool)) = self.ranges.find(address) else {
             return;
         };

@@ -50,8 +50,7 @@ impl Queue {
     }
 
     /// The time of the node at a place.
-    #[cfg(test)]
-    fn time_at(&self, at: u32) -> Option<u32> {
+    pub(super) fn time_at(&self, at: u32) -> Option<u32> {
         self.nodes.get(at as usize).map(|node| (node >> 32) as u32)
     }
 

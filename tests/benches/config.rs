@@ -154,6 +154,7 @@ fn evaluate(config: &Config, messages: &[(Vec<u8>, HwAddr)]) -> Duration {
             lease_time: None,
             variables: &variables,
             now: 1_800_000_000,
+            explains: false,
         };
         let membership = config.classify(&context);
         let network = subnet.map(|id| config.subnet(id).shared_network);

@@ -170,7 +170,10 @@ impl Config {
             PermitKind::MembersOf(class) => membership.contains(class),
             PermitKind::After(at) => now > at,
         };
-        let allowed = !pool.deny.iter().any(matches) && (pool.allow.is_empty() || pool.allow.iter().any(matches));
-        PermitVerdict { allowed, until }
+        let denied = pool.deny.iter().find(|permit| matches(permit));
+        let admitted = pool.allow.iter().find(|permit| matches(permit));
+        let allowed = denied.is_none() && (pool.allow.is_empty() || admitted.is_some());
+        let by = denied.or(admitted).map(|permit| permit.span);
+        PermitVerdict { allowed, until, by }
     }
 }

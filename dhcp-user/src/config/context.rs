@@ -207,6 +207,8 @@ pub struct Context<'a> {
     pub variables: &'a Variables,
     /// Wall time, seconds since 1970.
     pub now: u32,
+    /// Whether the evaluation notes what each statement did.
+    pub explains: bool,
 }
 
 impl<'a> Context<'a> {
@@ -223,6 +225,7 @@ impl<'a> Context<'a> {
             lease_time: None,
             variables,
             now: 0,
+            explains: false,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::options::{OptionRef, SpaceId};
 use super::param::{PARAM_COUNT, Param};
 use super::span::Span;
 use super::statement::{Body, Target};
+use super::trail::{Step, Trail};
 
 /// What an answer depended on besides the question and the configuration: if anything, the kernel must not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -164,6 +165,8 @@ pub struct Evaluation {
     pub(super) space_places: HashMap<OptionRef, usize>,
     /// Whether `variables` has been filled.
     pub(super) has_variables: bool,
+    /// What each statement did, if the context asked for it.
+    pub(super) trail: Option<Box<Trail>>,
 }
 
 impl Default for Evaluation {
@@ -182,6 +185,7 @@ impl Default for Evaluation {
             param_places: [0; PARAM_COUNT],
             space_places: HashMap::new(),
             has_variables: false,
+            trail: None,
         }
     }
 }
@@ -432,6 +436,7 @@ impl Config {
     pub fn evaluate(&self, chain: &Chain<'_>, context: &Context<'_>) -> Evaluation {
         let mut machine = Machine::new(self, context);
         for scope in self.scopes_of(chain) {
+            machine.note(|| Step::Scope(scope));
             if let Some(scope) = self.scopes.get(scope.0) {
                 machine.run(&scope.statements);
             }

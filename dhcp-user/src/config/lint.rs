@@ -10,7 +10,8 @@ use super::context::{Context, ReceivedOptions, Variables};
 use super::diagnostic::{Diagnostic, Severity};
 use super::evaluate::{Chain, Evaluation};
 use super::ids::PoolId;
-use super::model::{FailoverPeer, PermitKind, Pool, Role};
+use super::model::{PermitKind, Pool, Role};
+pub use super::pair::lint_pair;
 use super::param::Param;
 use super::span::Span;
 use super::{Config, SharedNetworkId};
@@ -41,6 +42,8 @@ pub struct PoolForecast {
     pub exhausted_after_secs: Option<u64>,
     /// Whether the answer of a plain client may be armed in the kernel.
     pub may_be_armed: bool,
+    /// Requests that the kernel answers, in thousandths of all, with the crowd; `None` = there is no crowd.
+    pub kernel_share_milli: Option<u64>,
 }
 
 /// Findings and forecasts.
@@ -64,89 +67,7 @@ pub fn lint(config: &Config, crowd: Crowd) -> Lint {
     linter.lint
 }
 
-/// Looks at the two files of a failover pair; the findings point into the first.
-#[must_use]
-pub fn lint_pair(ours: &Config, theirs: &Config) -> Vec<Diagnostic> {
-    let mut findings = Vec::new();
-    for peer in &ours.failover_peers {
-        let Some(other) = theirs.failover_peers.iter().find(|other| other.name == peer.name) else {
-            findings.push(finding(peer.span, format!("the partner's file has no failover peer \"{}\"", peer.name), ""));
-            continue;
-        };
-        pair_of_peers(ours, peer, theirs, other, &mut findings);
-    }
-    for pool in ours.pools.iter().filter(|pool| pool.failover.is_some()) {
-        for range in &pool.ranges {
-            let same =
-                theirs.pools.iter().filter(|other| other.failover.is_some()).any(|other| {
-                    other.ranges.iter().any(|other| (other.first, other.last) == (range.first, range.last))
-                });
-            if !same {
-                findings.push(finding(
-                    range.span,
-                    format!("the partner's file does not share the range {} {}", range.first, range.last),
-                    "addresses that only one side knows are refused for ever",
-                ));
-            }
-        }
-        compare_times(ours, pool, theirs, &mut findings);
-    }
-    findings
-}
-
-fn pair_of_peers(
-    ours: &Config,
-    peer: &FailoverPeer,
-    theirs: &Config,
-    other: &FailoverPeer,
-    findings: &mut Vec<Diagnostic>,
-) {
-    let name = &peer.name;
-    let mut add = |message: String, label: &str| findings.push(finding(peer.span, message, label));
-    if peer.role == other.role {
-        add(
-            format!("both files call themselves the same side of \"{name}\""),
-            "one is `primary`, the other `secondary`",
-        );
-    }
-    let address = |config: &Config, address: &Option<super::Address>| {
-        address.as_ref().and_then(|address| config.address(address))
-    };
-    let (our, their) = (address(ours, &peer.address), address(theirs, &other.peer_address));
-    if our.is_some() && their.is_some() && our != their {
-        add(format!("the partner of \"{name}\" expects another address of this server"), "see its `peer address`");
-    }
-    let (our, their) = (address(ours, &peer.peer_address), address(theirs, &other.address));
-    if our.is_some() && their.is_some() && our != their {
-        add(format!("the partner of \"{name}\" has another address than `peer address`"), "see its `address`");
-    }
-    if peer.port != other.peer_port || peer.peer_port != other.port {
-        add(format!("the ports of \"{name}\" do not cross over"), "`port` here is `peer port` there");
-    }
-    if peer.load_balance_max_secs != other.load_balance_max_secs {
-        add(format!("`load balance max seconds` of \"{name}\" differs"), "a client may be answered twice, or late");
-    }
-}
-
-fn compare_times(ours: &Config, pool: &Pool, theirs: &Config, findings: &mut Vec<Diagnostic>) {
-    let Some(first) = pool.ranges.first().map(|range| range.first) else {
-        return;
-    };
-    let (Some(here), Some(there)) = (evaluate_at(ours, first), evaluate_at(theirs, first)) else {
-        return;
-    };
-    for param in [Param::DefaultLeaseTime, Param::MaxLeaseTime, Param::MinLeaseTime] {
-        if here.secs_or_default(param) != there.secs_or_default(param) {
-            findings.push(finding(
-                here.param_origin(param).unwrap_or(pool.span),
-                format!("the partner's file has another `{}` for this pool", param.name()),
-                "clients get whichever server answers",
-            ));
-        }
-    }
-}
-
-fn finding(span: Span, message: impl Into<String>, label: impl Into<String>) -> Diagnostic {
+pub(super) fn finding(span: Span, message: impl Into<String>, label: impl Into<String>) -> Diagnostic {
     Diagnostic {
         severity: Severity::Warning,
         message: message.into(),
@@ -158,7 +79,7 @@ fn finding(span: Span, message: impl Into<String>, label: impl Into<String>) -> 
 }
 
 /// What a plain client is told at an address.
-fn evaluate_at(config: &Config, address: Ipv4Addr) -> Option<Evaluation> {
+pub(super) fn evaluate_at(config: &Config, address: Ipv4Addr) -> Option<Evaluation> {
     let subnet = config.subnet_of(address)?;
     let options = ReceivedOptions::default();
     let variables = Variables::new();
@@ -257,6 +178,13 @@ impl Linter<'_> {
             let span = pool.ranges.first().map_or(pool.span, |range| range.span);
             self.add(span, format!("with {arrivals} new clients per hour the pool is empty after {secs} s"), "");
         }
+        // An arrival costs the agent a DISCOVER, a REQUEST, and with a partner the renewal of the short first lease.
+        let per_arrival = if first_lease < lease { 3000 } else { 2000 };
+        let by_agent = arrivals.saturating_mul(per_arrival) / 3600;
+        let may_be_armed = !evaluation.depends.is_anything();
+        let by_kernel = if may_be_armed { renewals_per_sec_milli } else { 0 };
+        let all = renewals_per_sec_milli.saturating_add(by_agent);
+        let kernel_share_milli = by_kernel.saturating_mul(1000).checked_div(all);
         self.lint.forecasts.push(PoolForecast {
             pool: id,
             addresses,
@@ -264,7 +192,8 @@ impl Linter<'_> {
             lease_secs: lease,
             renewals_per_sec_milli,
             exhausted_after_secs,
-            may_be_armed: !evaluation.depends.is_anything(),
+            may_be_armed,
+            kernel_share_milli,
         });
     }
 
@@ -298,6 +227,8 @@ impl Linter<'_> {
                 .collect()
         };
         let (routers, broadcast) = (address_list(3), address_list(28));
+        let names = address_list(6);
+        let boot: Vec<Ipv4Addr> = evaluation.address(Param::NextServer).into_iter().collect();
         let servers: Vec<Ipv4Addr> = config
             .failover_peers
             .iter()
@@ -307,7 +238,13 @@ impl Linter<'_> {
             .chain(address_list(54))
             .collect();
         for range in &pool.ranges {
-            for (what, addresses) in [("router", &routers), ("server", &servers), ("broadcast address", &broadcast)] {
+            for (what, addresses) in [
+                ("router", &routers),
+                ("server", &servers),
+                ("broadcast address", &broadcast),
+                ("domain name server", &names),
+                ("next server", &boot),
+            ] {
                 if let Some(bad) = addresses.iter().find(|address| range.contains(**address)) {
                     self.add(
                         range.span,

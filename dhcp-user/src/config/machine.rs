@@ -18,6 +18,7 @@ use super::limits::{CALL_DEPTH_MAX, STEPS_MAX, VALUE_LEN_MAX};
 use super::options::{OptionRef, SpaceId};
 use super::span::Span;
 use super::statement::{Expr, ExprKind, Function, Mode, Statement, StatementKind, Target};
+use super::trail::Step;
 
 /// Bytes of a value.
 pub(super) type Bytes<'c> = Cow<'c, [u8]>;
@@ -61,7 +62,7 @@ impl<'c> Machine<'c> {
         Self {
             config,
             context,
-            out: Evaluation::default(),
+            out: Evaluation { trail: context.explains.then(Box::default), ..Evaluation::default() },
             slots: Vec::new(),
             assigned: HashSet::new(),
             locals: Vec::new(),
@@ -87,6 +88,13 @@ impl<'c> Machine<'c> {
             .collect();
         machine.out = out;
         machine
+    }
+
+    /// Notes what happens, if anybody wants to know.
+    pub(super) fn note(&mut self, step: impl FnOnce() -> Step) {
+        if let Some(trail) = &mut self.out.trail {
+            trail.steps.push(step());
+        }
     }
 
     /// Runs a list of statements.
@@ -115,11 +123,13 @@ impl<'c> Machine<'c> {
         match &statement.kind {
             StatementKind::Assign { mode, target, value, .. } => self.assign(*mode, *target, value, statement.span),
             StatementKind::If { arms, otherwise } => {
-                for (condition, body) in arms {
+                for (arm, (condition, body)) in arms.iter().enumerate() {
                     if self.boolean(condition) == Some(true) {
+                        self.note(|| Step::Chosen { arm: Some(arm), at: statement.span });
                         return self.list(body);
                     }
                 }
+                self.note(|| Step::Chosen { arm: otherwise.as_ref().map(|_| arms.len()), at: statement.span });
                 if let Some(body) = otherwise {
                     return self.list(body);
                 }
@@ -132,6 +142,8 @@ impl<'c> Machine<'c> {
                         case.value.as_ref().is_some_and(|wanted| value.is_some() && self.value(wanted) == value)
                     })
                     .or_else(|| cases.iter().find(|case| case.value.is_none()));
+                let arm = found.and_then(|found| cases.iter().position(|case| std::ptr::eq(case, found)));
+                self.note(|| Step::Chosen { arm, at: statement.span });
                 if let Some(case) = found {
                     return self.list(body.get(case.first..).unwrap_or_default());
                 }
@@ -207,6 +219,7 @@ impl<'c> Machine<'c> {
     }
 
     fn assign(&mut self, mode: Mode, target: Target, value: &'c Expr, span: Span) {
+        self.note(|| Step::Assigned { target, mode, at: span });
         let new = match value {
             Expr::Const(bytes) => Slot::Ready(Arc::clone(bytes)),
             other => Slot::Lazy(other),

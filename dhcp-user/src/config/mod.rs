@@ -13,6 +13,7 @@ pub mod classify;
 pub mod context;
 pub mod convert;
 pub mod diagnostic;
+pub mod difference;
 mod domain;
 pub mod evaluate;
 pub mod ids;
@@ -24,6 +25,7 @@ mod machine;
 pub mod model;
 mod option_table;
 pub mod options;
+mod pair;
 pub mod param;
 mod parse;
 mod pattern;
@@ -33,6 +35,7 @@ pub mod span;
 mod statement;
 #[cfg(test)]
 mod tests;
+pub mod trail;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -92,6 +95,27 @@ fn parse_hook(config: &Config, text: &str) -> Result<Hook, String> {
     match statement.map(|statement| statement.kind) {
         Some(statement::StatementKind::On(_, hook)) if diagnostics.errors_count() == 0 => Ok(hook),
         _ => Err(diagnostics.render(false)),
+    }
+}
+
+/// Reads one assignment of an option in the world of a configuration: what is assigned, and the bytes.
+fn parse_option(config: &Config, text: &str) -> Result<(OptionRef, Vec<u8>), String> {
+    let mut read = |_: &str| Ok(text.as_bytes().to_vec());
+    let mut parser = parse::Parser::new(Config::new(config.spaces.clone()), &mut read);
+    parser.run("--option");
+    let parse::Parser { config: read_config, diagnostics: list, suppressed, .. } = parser;
+    let diagnostics = Diagnostics { list, sources: read_config.sources, suppressed };
+    if diagnostics.errors_count() > 0 {
+        return Err(diagnostics.render(false));
+    }
+    let statement = read_config.scopes.into_iter().next().and_then(|scope| scope.statements.into_iter().next());
+    match statement.map(|statement| statement.kind) {
+        Some(statement::StatementKind::Assign {
+            target: statement::Target::Option(option),
+            value: statement::Expr::Const(bytes),
+            ..
+        }) => Ok((option, bytes.to_vec())),
+        _ => Err("the value must be the same for every message".to_owned()),
     }
 }
 

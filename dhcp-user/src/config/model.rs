@@ -240,6 +240,8 @@ pub struct PermitVerdict {
     pub allowed: bool,
     /// The instant (seconds since 1970) at which an `after` changes the answer; `None` = it does not.
     pub until: Option<u32>,
+    /// The entry that decided; `None` = there is no list, or nothing in it fits.
+    pub by: Option<Span>,
 }
 
 /// A pool of addresses.

@@ -170,6 +170,11 @@ fn literal_option(ty: &OptionType, value: &Expr, config: &Config) -> Option<Stri
     }
 }
 
+/// The bytes of a parameter as the configuration writes them.
+pub(super) fn param_text(param: Param, bytes: &[u8], config: &Config) -> String {
+    literal_param(param, &Expr::bytes(bytes), config).unwrap_or_else(|| bytes_text(bytes))
+}
+
 fn literal_param(param: Param, value: &Expr, config: &Config) -> Option<String> {
     if let Expr::Resolved { name, .. } = value {
         return Some(config.names.get(*name)?.0.clone());

@@ -111,6 +111,9 @@ fn forecast(config: &Config, lint: &Lint, crowd: Crowd) -> String {
             let (whole, milli) = (pool.renewals_per_sec_milli / 1000, pool.renewals_per_sec_milli % 1000);
             text.push_str(&format!(", {whole}.{milli:03} renewals/s with {} clients", crowd.clients));
         }
+        if let Some(share) = pool.kernel_share_milli {
+            text.push_str(&format!(", {}.{} % of the requests answered by the kernel", share / 10, share % 10));
+        }
         if crowd.arrivals_per_hour > 0 {
             match pool.exhausted_after_secs {
                 Some(secs) => {

@@ -161,6 +161,7 @@ fn evaluate(loaded: &Loaded) -> dhcp_user::config::Evaluation {
         lease_time: Some(600),
         variables: &variables,
         now: 1_800_000_000,
+        explains: false,
     };
     let membership = config.classify(&context);
     let subnet = config.subnet_of([10, 0, 0, 10].into());

@@ -24,6 +24,8 @@ fn the_lab_gets_its_three_second_leases_told() {
     assert_eq!(forecast.renewals_per_sec_milli, 133);
     assert_eq!(forecast.exhausted_after_secs, Some(459));
     assert!(forecast.may_be_armed);
+    // 0.133 renewals/s of 40 clients, and three requests of each of 400 arrivals per hour: 0.133 / (0.133 + 0.333).
+    assert_eq!(forecast.kernel_share_milli, Some(285));
 }
 
 #[test]
@@ -38,6 +40,11 @@ fn surprises_of_a_pool_are_found() {
             Some("2: `default-lease-time` is cut to `max-lease-time`, 600 s"),
         ),
         ("range 10.0.0.1 10.0.0.9; option routers 10.0.0.3;", Some("2: the range contains the router 10.0.0.3")),
+        (
+            "range 10.0.0.1 10.0.0.9; option domain-name-servers 10.0.0.4;",
+            Some("2: the range contains the domain name server 10.0.0.4"),
+        ),
+        ("range 10.0.0.1 10.0.0.9; next-server 10.0.0.5;", Some("2: the range contains the next server 10.0.0.5")),
         ("range 10.0.0.0 10.0.0.9;", Some("2: the range contains the network or the broadcast address of its subnet")),
         (
             "range 10.0.0.5; on commit { log(\"x\"); }",
@@ -58,7 +65,8 @@ fn a_pool_without_partner_beside_one_with_is_named() {
 fn the_two_files_of_a_pair_are_compared() {
     let primary = config(GSB);
     let pair = |text: &str| lint_pair(&primary, &config(text)).into_iter().map(|one| one.message).collect::<Vec<_>>();
-    assert_eq!(pair(GSB_SECONDARY), Vec::<String>::new());
+    let only = "only this file is authoritative for 192.168.150.0".to_owned();
+    assert_eq!(pair(GSB_SECONDARY), [only]);
     for (from, to, want) in [
         ("port 847", "port 848", "the ports of \"GSB\" do not cross over"),
         (
@@ -78,8 +86,16 @@ fn the_two_files_of_a_pair_are_compared() {
         ),
         ("max seconds 3", "max seconds 5", "`load balance max seconds` of \"GSB\" differs"),
         ("GSB", "OTHER", "the partner's file has no failover peer \"GSB\""),
+        ("172.16.0.10", "172.16.0.11", "the partner's file has another `option domain-name-servers` for this pool"),
     ] {
         assert_eq!(pair(&GSB_SECONDARY.replace(from, to)).first().map(String::as_str), Some(want), "{from} -> {to}");
     }
+    let more = pair(&format!("{} subnet 10.9.0.0 netmask 255.255.0.0 {{ }}", GSB_SECONDARY));
+    assert!(more.contains(&"the partner's file has a subnet 10.9.0.0 netmask 255.255.0.0 that is not here".to_owned()));
+    let ours = config(&format!("{GSB} host a {{ hardware ethernet 02:00:00:00:00:01; }} host b {{ }}"));
+    let hosts = lint_pair(&ours, &config(GSB_SECONDARY));
+    assert!(hosts.iter().any(|one| one.message == "the partner's file does not know host a, nor 1 more"));
+    let wider = GSB_SECONDARY.replace("192.168.150.100;", "192.168.150.100; range 192.168.150.120 192.168.150.130;");
+    assert!(pair(&wider)[0].starts_with("the partner's file shares the range 192.168.150.120"));
     assert!(pair(GSB).contains(&"both files call themselves the same side of \"GSB\"".to_owned()));
 }

@@ -104,6 +104,7 @@ impl Client {
             lease_time: Some(300),
             variables: &self.variables,
             now: 1_800_000_000,
+            explains: false,
         }
     }
 

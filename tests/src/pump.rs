@@ -86,10 +86,13 @@ impl Pump {
                     self.server.handle(Input::Revoked(token, words), self.now);
                 }
                 Effect::Probe { token, .. } => self.server.handle(Input::Probed(token, false), self.now),
+                Effect::NewGeneration { token, .. } => {
+                    self.server.handle(Input::Revoked(token, Vec::new()), self.now);
+                }
                 Effect::Extend(_)
                 | Effect::Serving(..)
                 | Effect::Balance(..)
-                | Effect::NewGeneration(_)
+                | Effect::Reloaded(_)
                 | Effect::PeerSend(..)
                 | Effect::PeerDial { .. }
                 | Effect::PeerClose(_)

@@ -1,6 +1,11 @@
 //! `e2e`: strangers agree. Real clients and the real dhcpd play against xdhcpd in namespaces of the test's own;
 //! the counters of `xdhcpd status --json` say who answered.
 
+#[path = "e2e/explain.rs"]
+mod explain;
+#[path = "e2e/reload.rs"]
+mod reload;
+
 use std::{net::Ipv4Addr, time::Duration};
 
 use dhcproto::v4::MessageType;

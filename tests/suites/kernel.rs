@@ -15,10 +15,10 @@ use std::net::Ipv4Addr;
 
 use aya::{TestRun as _, programs::TestRunOptions};
 use dhcp_ebpf::{
-    abi::{Counter, Renewal, Template},
+    abi::{Counter, Generation, Renewal, Template},
     decide::Verdict,
 };
-use dhcp_user::io::fastpath::FastPath as _;
+use dhcp_user::{engine::port::Token, io::fastpath::FastPath as _};
 use tests::{
     fastpath::{ADDRESS, CLIENT_MAC, SERVER, SERVER_MAC, renewal, template, unicast},
     frames::{self, Envelope},
@@ -298,6 +298,33 @@ fn a_full_event_ring_loses_nothing() {
     assert!(moved(Counter::EventLost) > 0, "the ring was never full");
     let found = stage.kernel.scan();
     assert_eq!(found.len(), 1, "the scan finds what the lost events would have said");
+}
+
+#[test]
+fn another_generation_brings_the_last_words_and_moves_the_places() {
+    let mut stage = need!("kernel::generation", Stage::new());
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    let good = unicast(&message);
+    stage.arm(&message, &plain(), 900);
+    let before = stage.now();
+    assert_eq!(stage.run(&good).0, Verdict::Transmit);
+    let elsewhere = Ipv4Addr::new(10, 0, 0, 0);
+    stage.kernel.new_generation(Token(1), Generation::new(2), &[(elsewhere, Ipv4Addr::new(10, 0, 3, 255))]);
+    let words = stage.wait_for_grace();
+    let [(address, renewal)] = words[..] else { panic!("{words:?}") };
+    assert_eq!(address, ADDRESS);
+    assert!(renewal.at.secs() >= before && renewal.until.secs() == renewal.at.secs() + 600, "{renewal:?}");
+    assert_eq!(stage.kernel.holds(), (0, 0));
+    assert!(stage.kernel.entry(ADDRESS).is_none(), "its block belongs to others");
+    for address in [elsewhere, Ipv4Addr::new(10, 0, 3, 255)] {
+        assert!(stage.kernel.entry(address).is_some(), "{address}");
+    }
+    // And back again: armed under the new generation it answers as before.
+    stage.kernel.new_generation(Token(1), Generation::new(3), &[(ADDRESS, LAST)]);
+    assert_eq!(stage.wait_for_grace(), []);
+    stage.model.control.generation = Generation::new(3);
+    stage.arm(&message, &plain(), 900);
+    assert_eq!(stage.run(&good).0, Verdict::Transmit);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The asking side: `xdhcpd status` and `xdhcpd leases`.
+//! The asking side: `xdhcpd status`, `xdhcpd leases` and `xdhcpd reload`.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -18,6 +18,8 @@ use super::{
 
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a reload may take: a large file is read, and names are looked up.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(130);
 /// Longest reply line, in bytes: far above what a server sends.
 const REPLY_LEN_MAX: u64 = 16 << 20;
 
@@ -90,9 +92,11 @@ impl Client {
         }
         match reply.answer {
             Answer::Error(error) => Err(AskError::Refused(error)),
-            answer @ (Answer::Status(_) | Answer::Leases(_) | Answer::Failover(_) | Answer::Done(_)) => {
-                Ok((line, answer))
-            }
+            answer @ (Answer::Status(_)
+            | Answer::Leases(_)
+            | Answer::Failover(_)
+            | Answer::Done(_)
+            | Answer::Reload(_)) => Ok((line, answer)),
         }
     }
 
@@ -118,7 +122,7 @@ pub fn status(path: &Path, json: bool, output: &mut impl io::Write) -> Result<()
     match answer {
         _ if json => write!(output, "{line}")?,
         Answer::Status(status) => write!(output, "{}", table::status(&status))?,
-        Answer::Leases(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => {
+        Answer::Leases(_) | Answer::Reload(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => {
             return Err(AskError::Reply("it answers another question".to_owned()));
         }
     }
@@ -136,7 +140,7 @@ pub fn failover(path: &Path, json: bool, now: u32, output: &mut impl io::Write) 
         _ if json => write!(output, "{line}")?,
         Answer::Failover(all) if all.is_empty() => writeln!(output, "this server has no failover peer")?,
         Answer::Failover(all) => write!(output, "{}", failover::page(&all, now))?,
-        Answer::Status(_) | Answer::Leases(_) | Answer::Done(_) | Answer::Error(_) => {
+        Answer::Status(_) | Answer::Leases(_) | Answer::Reload(_) | Answer::Done(_) | Answer::Error(_) => {
             return Err(AskError::Reply("it answers another question".to_owned()));
         }
     }
@@ -158,7 +162,30 @@ pub fn order(
     match answer {
         _ if json => write!(output, "{line}")?,
         Answer::Done(text) => writeln!(output, "{text}")?,
-        Answer::Status(_) | Answer::Leases(_) | Answer::Failover(_) | Answer::Error(_) => {
+        Answer::Status(_) | Answer::Leases(_) | Answer::Reload(_) | Answer::Failover(_) | Answer::Error(_) => {
+            return Err(AskError::Reply("it answers another question".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Lets a server read its configuration again, and prints what changed.
+///
+/// # Errors
+/// See [`AskError`]; [`AskError::Refused`] when the running configuration stays.
+pub fn reload(path: &Path, json: bool, output: &mut impl io::Write) -> Result<(), AskError> {
+    let mut client = Client::connect(path)?;
+    // Without it the patience is shorter, and nothing else is lost.
+    let _ = client.stream.get_ref().set_read_timeout(Some(RELOAD_PATIENCE));
+    let (line, answer) = client.ask(Command::Reload)?;
+    match answer {
+        _ if json => write!(output, "{line}")?,
+        Answer::Reload(report) => {
+            for line in report.warnings.iter().chain(&report.lines()) {
+                writeln!(output, "{line}")?;
+            }
+        }
+        Answer::Status(_) | Answer::Leases(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => {
             return Err(AskError::Reply("it answers another question".to_owned()));
         }
     }

@@ -28,6 +28,8 @@ const REQUEST_LEN_MAX: u64 = 4096;
 const QUESTIONS_MAX: usize = CLIENTS_MAX;
 /// How long a client may take for a line, and the event loop for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reload may take: a large file is read, and names are looked up.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A question for the event loop, and where its answer goes.
 #[derive(Debug)]
@@ -151,11 +153,12 @@ fn parse(line: &[u8]) -> Result<Command, String> {
 
 async fn ask(command: Command, questions: &mpsc::Sender<Asked>) -> Answer {
     let (answer, reply) = oneshot::channel();
+    let patience = if command == Command::Reload { RELOAD_PATIENCE } else { PATIENCE };
     let asked = async {
         questions.send(Asked { command, answer }).await.ok()?;
         reply.await.ok()
     };
-    match timeout(PATIENCE, asked).await {
+    match timeout(patience, asked).await {
         Ok(Some(answer)) => answer,
         Ok(None) => Answer::Error("the server is stopping".to_owned()),
         Err(_) => Answer::Error("the server is too busy to answer".to_owned()),

@@ -46,6 +46,8 @@ pub enum Command {
         /// What to do.
         order: Order,
     },
+    /// Read the configuration again, and let it take over if nothing is wrong with it.
+    Reload,
 }
 
 /// An answer: one of the fields besides the version.
@@ -70,6 +72,8 @@ pub enum Answer {
     Failover(Vec<Relationship>),
     /// An order is followed: how things stand now, in a sentence.
     Done(String),
+    /// To `reload`, when the new configuration answers.
+    Reload(Box<Reload>),
     /// The request was not understood, or cannot be answered.
     Error(String),
 }
@@ -79,6 +83,68 @@ impl Answer {
     #[must_use]
     pub const fn into_reply(self) -> Reply {
         Reply { version: VERSION, answer: self }
+    }
+}
+
+/// What a reload changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reload {
+    /// Number of the configuration generation that has begun.
+    pub generation: u32,
+    /// What changed, in one line; empty = nothing.
+    pub summary: String,
+    /// What changed, block by block: `+` has come, `-` has gone.
+    pub changes: Vec<String>,
+    /// What does not change before a restart, in sentences.
+    pub notes: Vec<String>,
+    /// Warnings about the configuration, line by line.
+    pub warnings: Vec<String>,
+    /// Leases that are being armed in the kernel anew.
+    pub rearming: u64,
+    /// Leases in no range any more; they are kept, and come back with their range.
+    pub orphans: u64,
+    /// The running ones among them.
+    pub orphans_active: u64,
+    /// The first of the running ones.
+    pub orphan_addresses: Vec<Ipv4Addr>,
+    /// Leases that were in no range, and are in one now.
+    pub returned: u64,
+}
+
+impl Reload {
+    /// The same for people, line by line.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.summary.is_empty() {
+            lines.push(format!("the configuration is the same; generation {}", self.generation));
+        } else {
+            lines.push(format!("the new configuration answers, generation {}: {}", self.generation, self.summary));
+        }
+        lines.extend(self.changes.iter().map(|change| format!("  {change}")));
+        lines.extend(self.notes.iter().cloned());
+        if self.orphans > 0 {
+            let mut line = format!(
+                "{} leases are in no range any more ({} of them running); they are kept until their range returns",
+                self.orphans, self.orphans_active
+            );
+            let mut named: Vec<String> = self.orphan_addresses.iter().map(ToString::to_string).collect();
+            if self.orphans_active > named.len() as u64 {
+                named.push("...".to_owned());
+            }
+            if !named.is_empty() {
+                line.push_str(": ");
+                line.push_str(&named.join(" "));
+            }
+            lines.push(line);
+        }
+        if self.returned > 0 {
+            lines.push(format!("{} leases are back in a range", self.returned));
+        }
+        if self.rearming > 0 {
+            lines.push(format!("{} leases are being armed in the kernel anew", self.rearming));
+        }
+        lines
     }
 }
 

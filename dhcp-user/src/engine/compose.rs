@@ -73,6 +73,29 @@ pub(crate) struct Composed {
     pub(crate) server: Ipv4Addr,
     /// IP source.
     pub(crate) source: Ipv4Addr,
+    /// Where the options come from, in their order, if the request asks for an explanation.
+    pub(crate) sources: Vec<(u8, Source)>,
+}
+
+/// Where the value of an option comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A statement of the configuration.
+    Configured,
+    /// What the reply is: its type.
+    MessageType,
+    /// The address that the reply is sent from, or the one that the relay wants to be named.
+    Server,
+    /// The lease time, and what is derived from it.
+    Times,
+    /// The request, sent back.
+    Echoed,
+    /// The netmask of the subnet.
+    SubnetMask,
+    /// The leased address (`use-lease-addr-for-default-route`).
+    LeasedAddress,
+    /// The name of the host declaration (`use-host-decl-names`).
+    HostName,
 }
 
 impl Composed {
@@ -118,6 +141,7 @@ pub(crate) fn context<'c>(
         lease_time: subject.lease_time,
         variables: subject.variables,
         now: now.secs(),
+        explains: request.explains,
     }
 }
 
@@ -165,6 +189,8 @@ pub(crate) fn compose(
     };
     let values = Values { config, request, evaluation, subject, kind, times, server: server.octets() };
     let (options, last) = values.collect();
+    let sources =
+        if request.explains { options.iter().map(|(code, _, source)| (*code, *source)).collect() } else { Vec::new() };
     let file_name = evaluation.text(Param::Filename).unwrap_or_default();
     let server_name = evaluation.text(Param::ServerName).unwrap_or_default();
     let configured_size =
@@ -174,7 +200,7 @@ pub(crate) fn compose(
         Kind::Lease(..) | Kind::Inform => reply::option_room(request.message_size(), configured_size),
     };
     let layout = Layout { server_name, file_name, relay_agent: request.relay_agent(), room, last, is_padded: true };
-    let tail = Tail::lay(&layout, options.iter().map(|(code, data)| (*code, &**data)));
+    let tail = Tail::lay(&layout, options.iter().map(|(code, data, _)| (*code, &**data)));
     let mut flags = u16::from_be_bytes(request.header.flags);
     if evaluation.flag_or_default(Param::AlwaysBroadcast) {
         flags |= FLAG_BROADCAST;
@@ -186,6 +212,7 @@ pub(crate) fn compose(
         flags: flags.to_be_bytes(),
         server,
         source,
+        sources,
     })
 }
 
@@ -220,13 +247,13 @@ impl<'v> Values<'v> {
         let mut options = Vec::with_capacity(24);
         for &code in order.codes() {
             // RFC 2131 4.3.1 #configured-is-sent, RFC 2131 4.3.1 #unknown-is-not-sent
-            let Some(value) = self.value(code) else { continue };
+            let Some((value, source)) = self.value(code) else { continue };
             if wants_nul && self.config.is_text_option(code) && value.last() != Some(&0) {
                 let mut text = value.into_owned();
                 text.push(0);
-                options.push((code, Cow::Owned(text)));
+                options.push((code, Cow::Owned(text), source));
             } else {
-                options.push((code, value));
+                options.push((code, value, source));
             }
         }
         (options, order.codes().last().copied())
@@ -236,39 +263,40 @@ impl<'v> Values<'v> {
         self.evaluation.flag_or_default(Param::EchoClientId) && self.kind != Kind::Bootp
     }
 
-    fn value(&self, wanted: u8) -> Option<Cow<'v, [u8]>> {
+    fn value(&self, wanted: u8) -> Option<(Cow<'v, [u8]>, Source)> {
         const ZERO_TIME: &[u8] = &[0; 4];
-        let configured = self.evaluation.option(wanted).map(Cow::Borrowed);
+        let configured = self.evaluation.option(wanted).map(|bytes| (Cow::Borrowed(bytes), Source::Configured));
+        let time = |secs: u32| (secs != 0).then_some((Cow::Borrowed(ZERO_TIME), Source::Times));
+        let echoed = |bytes: Option<&'v [u8]>| bytes.map(|bytes| (Cow::Borrowed(bytes), Source::Echoed));
         match wanted {
             code::MESSAGE_TYPE => match self.kind {
-                Kind::Lease(kind, _) => Some(Cow::Owned(vec![kind as u8])),
-                Kind::Inform => Some(Cow::Borrowed(&[MessageType::Ack as u8])),
+                Kind::Lease(kind, _) => Some((Cow::Owned(vec![kind as u8]), Source::MessageType)),
+                Kind::Inform => Some((Cow::Borrowed(&[MessageType::Ack as u8]), Source::MessageType)),
                 Kind::Bootp => None,
             },
             // RFC 2131 4.3.1 #server-identifier
             code::SERVER_IDENTIFIER => match self.kind {
                 Kind::Bootp => None,
-                Kind::Lease(..) | Kind::Inform => Some(Cow::Owned(self.server.to_vec())),
+                Kind::Lease(..) | Kind::Inform => Some((Cow::Owned(self.server.to_vec()), Source::Server)),
             },
             // RFC 2131 4.3.1 #lease-time
-            code::LEASE_TIME => (self.times.lease != 0).then_some(Cow::Borrowed(ZERO_TIME)),
-            code::RENEWAL_TIME => (self.times.renewal != 0).then_some(Cow::Borrowed(ZERO_TIME)),
-            code::REBINDING_TIME => (self.times.rebinding != 0).then_some(Cow::Borrowed(ZERO_TIME)),
-            code::SUBNET_SELECTION => self.request.options.get(wanted).map(Cow::Borrowed),
+            code::LEASE_TIME => time(self.times.lease),
+            code::RENEWAL_TIME => time(self.times.renewal),
+            code::REBINDING_TIME => time(self.times.rebinding),
+            code::SUBNET_SELECTION => echoed(self.request.options.get(wanted)),
             // RFC 6842 3 #echo-client-id, RFC 6842 3 #no-invented-client-id
-            code::CLIENT_IDENTIFIER if self.echoes_client_id() => self.request.client_id().map(Cow::Borrowed),
+            code::CLIENT_IDENTIFIER if self.echoes_client_id() => echoed(self.request.client_id()),
             code::CLIENT_IDENTIFIER => None,
             code::SUBNET_MASK => configured.or_else(|| {
                 let subnet = self.config.subnet(self.subject.subnet?);
-                Some(Cow::Owned(subnet.mask.octets().to_vec()))
+                Some((Cow::Owned(subnet.mask.octets().to_vec()), Source::SubnetMask))
             }),
-            code::ROUTERS if self.evaluation.flag_or_default(Param::UseLeaseAddrForDefaultRoute) => {
-                configured.or_else(|| Some(Cow::Owned(self.subject.address?.octets().to_vec())))
-            }
+            code::ROUTERS if self.evaluation.flag_or_default(Param::UseLeaseAddrForDefaultRoute) => configured
+                .or_else(|| Some((Cow::Owned(self.subject.address?.octets().to_vec()), Source::LeasedAddress))),
             code::HOST_NAME => configured.or_else(|| {
                 let host = self.config.host(self.subject.host?);
                 let uses_names = self.evaluation.flag_or_default(Param::UseHostDeclNames);
-                uses_names.then(|| Cow::Owned(host.name.as_bytes().to_vec()))
+                uses_names.then(|| (Cow::Owned(host.name.as_bytes().to_vec()), Source::HostName))
             }),
             // The parameter request list and the message size steer the reply; they are no part of it.
             // RFC 2131 4.3.1 #no-request-list, RFC 2131 4.3.1 #no-message-size
@@ -278,5 +306,5 @@ impl<'v> Values<'v> {
     }
 }
 
-/// An option on its way into a reply: its code and value.
-type Listed<'v> = (u8, Cow<'v, [u8]>);
+/// An option on its way into a reply: its code and value, and where that comes from.
+type Listed<'v> = (u8, Cow<'v, [u8]>, Source);

@@ -246,6 +246,8 @@ impl Server {
             Ok(composed) => composed,
             Err(reason) => return Outcome::Ignored(reason),
         };
+        self.tell(Some(target), &terms.evaluation, Some(&composed), Some((terms.want, unaltered.unwrap_or(granted))));
+        self.tell_armable(config, request, &terms.evaluation, &composed, target, terms.want, now);
         self.log(Level::Info, line);
         if found.is_reclaimed {
             let address = target.address;
@@ -515,7 +517,7 @@ impl Server {
     }
 
     /// `one-lease-per-client`: every other active lease of the client.
-    fn list_other_leases(
+    pub(super) fn list_other_leases(
         &self,
         request: &Request<'_>,
         target: &Target<'_>,
@@ -619,7 +621,7 @@ pub(super) fn spread_times(jitter: Option<Jitter>, composed: Composed) -> Compos
 }
 
 /// Rows 1 to 3: a partner's lease, or a state in which nobody is answered.
-fn partner_says_no(peer: &Peer, lease: &Lease, now: WallTime) -> Option<(Reason, &'static str)> {
+pub(super) fn partner_says_no(peer: &Peer, lease: &Lease, now: WallTime) -> Option<(Reason, &'static str)> {
     let is_mine = peer.is_mine_to_allocate(lease, now);
     match lease.state {
         BindingState::Released | BindingState::Expired if lease.rewind_state != BindingState::Active && !is_mine => {

@@ -10,6 +10,7 @@ use crate::{
 use super::{
     Outcome, Server,
     compose::{self, Kind, Subject},
+    grant::Target,
     limits::INFORM_LOG_INTERVAL,
     port::{JournalSeq, Level},
     request::{self, Request},
@@ -61,6 +62,8 @@ impl Server {
             Ok(composed) => composed,
             Err(reason) => return Outcome::Ignored(reason),
         };
+        let target = Target { address, subnet: Some(subnet), pool, host, is_known: host.is_some(), lease: None };
+        self.tell(Some(&target), &evaluation, Some(&composed), None);
         let to = route::destination_of_inform(request, address, &self.ports);
         if request.giaddr().is_some() && request.ciaddr().is_none() {
             let flags = u16::from_be_bytes(composed.flags) | dhcp_ebpf::wire::dhcp::FLAG_BROADCAST;

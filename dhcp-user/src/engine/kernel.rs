@@ -7,7 +7,7 @@
 //!   Renewed: starts, ends, cltt; a horizon that is near: record --Durable--> Extend
 //! ```
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use dhcp_ebpf::{
     abi::{Renewal, TAIL_LEN_MAX, Template},
@@ -33,10 +33,11 @@ use super::{
     compose::{self, Composed, Kind},
     grant::{Target, Terms},
     packet, peers,
-    port::{Arm, Effect, JournalSeq, Received, Token},
+    port::{Arm, Effect, Interface, JournalSeq, Received, Token},
     promise::{Answered, Armed, Parked, Place},
     request::{self, Request},
     serving_index,
+    shape::Shape,
     status::{NotArmed, Reason},
     terms,
 };
@@ -158,11 +159,15 @@ impl Server {
         if !self.options.fast_path || self.is_stopping {
             return Err(NotArmed::Off);
         }
+        // What is armed now would be disarmed in a moment, and the answer may be another one then.
+        if self.reloading.is_disarming() {
+            return Err(NotArmed::Reloading);
+        }
         self.is_armable(config, request, &terms.evaluation, composed, target, terms.want, now)?;
         let chaddr = request.hw.mac().ok_or(NotArmed::Hardware)?;
         let mut armed = match self.promises.armed(lease.address) {
             Some(armed) if armed.chaddr == chaddr => armed.clone(),
-            Some(_) | None => Armed { chaddr, questions: [None, None, None] },
+            Some(_) | None => Armed::new(chaddr),
         };
         if request.ciaddr().is_some() {
             // What really came: the answer is the one that was just made. With option 54 its way back would be another.
@@ -173,17 +178,18 @@ impl Server {
             let template = template_of(composed, terms.want, self.reach_of(config, request, lease));
             let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
             let place = if request.giaddr().is_some() { Place::Learned } else { armed.place_of_renewal(digest) };
-            armed.put(place, (digest, template));
+            let shape = self.promises.shapes.intern(Shape::of(request, lease, false));
+            armed.put(place, (digest, template), shape);
         }
         if request.ciaddr().is_none() || request.giaddr().is_some() {
             let bytes = request.option_bytes();
             let renewal = strip(bytes, &[code::REQUESTED_ADDRESS, code::SERVER_IDENTIFIER, code::RELAY_AGENT]);
-            let renewal = self.predict(config, request, lease, &renewal, Foreseen::Renewal, now)?;
-            armed.put(Place::Renewal, renewal);
+            let (renewal, shape) = self.predict(config, request, lease, &renewal, Foreseen::Renewal, now)?;
+            armed.put(Place::Renewal, renewal, shape);
             if request.ciaddr().is_none() {
                 let reboot = strip(bytes, &[code::SERVER_IDENTIFIER]);
-                let reboot = self.predict(config, request, lease, &reboot, Foreseen::Reboot, now)?;
-                armed.put(Place::Reboot, reboot);
+                let (reboot, shape) = self.predict(config, request, lease, &reboot, Foreseen::Reboot, now)?;
+                armed.put(Place::Reboot, reboot, shape);
             }
         }
         // After an ACK that altered nothing the horizon is the old one: only new questions are worth telling.
@@ -194,7 +200,7 @@ impl Server {
         Ok(())
     }
 
-    fn arm(&mut self, lease: &Lease, armed: Armed, seq: JournalSeq, now: Now) {
+    pub(super) fn arm(&mut self, lease: &Lease, armed: Armed, seq: JournalSeq, now: Now) {
         let arm = Arm {
             address: lease.address,
             chaddr: armed.chaddr,
@@ -222,6 +228,7 @@ impl Server {
         // `secs` is no part of the question, and with a partner the balance may turn.
         if !self.options.fast_path
             || self.is_stopping
+            || self.reloading.is_disarming()
             || self.promises.revocation_of(lease.address).is_some()
             || Some(armed.chaddr) != request.hw.mac()
             || !armed.takes_offers()
@@ -243,7 +250,8 @@ impl Server {
         let template =
             Template { is_offer: 1, ..template_of(&composed, terms.want, self.reach_of(config, request, lease)) };
         let Some(template) = self.promises.intern(template) else { return };
-        armed.put(Place::Learned, (digest, template));
+        let shape = self.promises.shapes.intern(Shape::of(request, lease, true));
+        armed.put(Place::Learned, (digest, template), shape);
         if self.promises.armed(lease.address).is_none_or(|present| !present.is_same(&armed)) {
             let seq = self.record_of(lease.address);
             self.arm(lease, armed, seq, now);
@@ -259,32 +267,61 @@ impl Server {
         options: &[u8],
         foreseen: Foreseen,
         now: Now,
-    ) -> Result<Answered, NotArmed> {
+    ) -> Result<(Answered, Option<Arc<Shape>>), NotArmed> {
         if options.len() > OPTIONS_LEN_MAX {
             return Err(NotArmed::LongQuestion);
         }
         let message = foresee(request, lease.address, options, foreseen);
-        let (interface, attached) = self.interface(request.interface()).ok_or(NotArmed::NoAnswer)?;
         let received = Received { message: &message, ..request.received };
-        let mut asked = Request::parse(received, &interface).map_err(|_| NotArmed::NoAnswer)?;
+        let (interface, _) = self.interface(request.interface()).ok_or(NotArmed::NoAnswer)?;
+        let asked = self.read_for(config, received, &interface, lease, now)?;
+        let answered = self.answer_to(config, &asked, lease, MessageType::Ack, now)?;
+        let shape = self.promises.shapes.intern(Shape::of(&asked, lease, false));
+        Ok((answered, shape))
+    }
+
+    /// Reads a message that the client of a lease will send.
+    pub(super) fn read_for<'m>(
+        &self,
+        config: &Config,
+        received: Received<'m>,
+        interface: &'m Interface,
+        lease: &Lease,
+        now: Now,
+    ) -> Result<Request<'m>, NotArmed> {
+        let attached = self.interface(received.interface).and_then(|(_, attached)| attached);
+        let mut asked = Request::parse(received, interface).map_err(|_| NotArmed::NoAnswer)?;
         asked.network = request::locate(config, &asked, attached);
         self.recall_for(&mut asked, lease);
         packet::classify(config, &mut asked, now.wall);
+        Ok(asked)
+    }
 
+    /// Works out what the slow path would answer to a request about a lease, and the digest of it.
+    pub(super) fn answer_to(
+        &mut self,
+        config: &Config,
+        asked: &Request<'_>,
+        lease: &Lease,
+        kind: MessageType,
+        now: Now,
+    ) -> Result<Answered, NotArmed> {
         let network = config.subnet_of(lease.address).map(|subnet| config.subnet(subnet).shared_network);
-        let hosts = self.search(config, now).hosts(&asked, network);
+        let hosts = self.search(config, now).hosts(asked, network);
         if hosts.fixed.is_some() {
             return Err(NotArmed::NoAnswer);
         }
         let target = Target::of_lease(config, lease, &hosts);
-        let terms = self.terms(config, &asked, &target, now).map_err(|_| NotArmed::NoAnswer)?;
+        let terms = self.terms(config, asked, &target, now).map_err(|_| NotArmed::NoAnswer)?;
         let subject = target.subject(&terms.variables, now.wall);
-        let kind = Kind::Lease(MessageType::Ack, terms.want);
-        let composed =
-            compose::compose(config, &asked, &terms.evaluation, &subject, kind).map_err(|_| NotArmed::NoAnswer)?;
-        self.is_armable(config, &asked, &terms.evaluation, &composed, &target, terms.want, now)?;
-        let digest = self.digest(&asked, lease.address, options).ok_or(NotArmed::LongQuestion)?;
-        let template = template_of(&composed, terms.want, self.reach_of(config, &asked, lease));
+        let composed = compose::compose(config, asked, &terms.evaluation, &subject, Kind::Lease(kind, terms.want))
+            .map_err(|_| NotArmed::NoAnswer)?;
+        self.is_armable(config, asked, &terms.evaluation, &composed, &target, terms.want, now)?;
+        let digest = self.digest(asked, lease.address, asked.option_bytes()).ok_or(NotArmed::LongQuestion)?;
+        let template = Template {
+            is_offer: u8::from(kind == MessageType::Offer),
+            ..template_of(&composed, terms.want, self.reach_of(config, asked, lease))
+        };
         let template = self.promises.intern(template).ok_or(NotArmed::TemplatesFull)?;
         Ok((digest, template))
     }
@@ -369,6 +406,9 @@ impl Server {
             {
                 self.commit(Lease { tstp: lease.tstp.max(lease.ends), ..lease });
             }
+        }
+        if let Some((armed, parked)) = self.promises.end_all(token) {
+            return self.disarmed(token, armed, &parked, now);
         }
         let Some(revocation) = self.promises.end(token) else { return };
         self.tell_changes(now);
@@ -479,6 +519,7 @@ impl Server {
     /// The agent stops: nothing is armed any more; what is armed is taken back, unless the kernel goes on alone.
     pub(super) fn stop(&mut self, leaves_kernel: bool, now: Now) {
         self.is_stopping = true;
+        self.reloading.stop();
         if leaves_kernel {
             return;
         }
@@ -511,7 +552,7 @@ impl Server {
     }
 
     /// Writes what clients were really told: with nothing armed, the promise ends where the lease does.
-    fn write_final(&mut self, addresses: &[Ipv4Addr]) {
+    pub(super) fn write_final(&mut self, addresses: &[Ipv4Addr]) {
         let mut record = Vec::new();
         for address in addresses {
             let Some(mut lease) = self.table.get(*address) else { continue };

@@ -36,6 +36,19 @@ pub const PROBES_COUNT_MAX: usize = 1024;
 /// Answers interned for the kernel; the kernel's table has 4096, of which some belong to older generations.
 pub const TEMPLATES_COUNT_MAX: usize = 4000;
 
+/// Kinds of requests remembered, to answer them anew after a reload: the options of clients of one make are the same
+/// but for their names. One is some 250 bytes.
+pub const SHAPES_COUNT_MAX: usize = 16_384;
+
+/// Leases copied per turn into a table that grows for other ranges: about a millisecond.
+pub const RELAYOUT_SLICE_COUNT: usize = 1024;
+
+/// Leases armed anew per turn after a reload, each with up to three answers: about a millisecond.
+pub const REARM_SLICE_COUNT: usize = 64;
+
+/// Time between two turns of work in slices, so that packets come in between.
+pub const SLICE_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// How long an offered address is kept for its client, in seconds (dhcpd: 120).
 pub const OFFER_HOLD_SECS: u32 = 120;
 

@@ -8,12 +8,14 @@
 //! ```
 //!
 //! - `request` reads a message, `find` chooses the address (dhcpd: find_lease), `terms` the lease time.
+//! - `explain` tells what became of a message.
 //! - `compose` evaluates the scopes and makes the reply, for the slow path and for the kernel's templates alike.
 //! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `guard` watches for clients that ask for more than their share, and refuses them where that is wanted.
 //! - `herd` tells a crowd that comes at once to come back apart; `churn` is about visitors that never come back.
 //! - `intake` puts what has arrived in order before any of it is looked at.
+//! - `reload` puts another configuration into its place; `shape` remembers how questions are asked, to arm them anew.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `storm` says what of a storm is not worth reading; whoever reads the sockets asks it first.
 //! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
@@ -25,6 +27,7 @@
 mod bills;
 mod churn;
 mod compose;
+pub mod explain;
 mod find;
 mod gate;
 mod grant;
@@ -43,9 +46,11 @@ mod peers;
 pub mod port;
 mod probe;
 mod promise;
+pub mod reload;
 mod reply;
 mod request;
 mod route;
+mod shape;
 mod shelf;
 pub mod status;
 pub mod storm;
@@ -73,6 +78,8 @@ use crate::{
 
 use bills::Bills;
 pub use churn::is_random;
+pub use compose::Source;
+use explain::Story;
 use find::Search;
 use gate::Gate;
 use guard::Guard;
@@ -82,6 +89,7 @@ use peers::Peer;
 use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
 use probe::Probes;
 use promise::Promises;
+use reload::Reloading;
 pub use request::{Urgency, urgency};
 use route::Ports;
 pub use status::Status;
@@ -148,6 +156,9 @@ pub struct Server {
     /// The last record of an address, while it may not be durable, and the exchange that it belongs to.
     records: HashMap<Ipv4Addr, (JournalSeq, Option<[u8; 4]>)>,
     promises: Promises,
+    reloading: Reloading,
+    /// What becomes of the next message, if somebody wants to know.
+    story: Option<Box<Story>>,
     probes: Probes,
     bills: Bills,
     guard: Guard,
@@ -197,6 +208,8 @@ impl Server {
             effects: VecDeque::new(),
             records: HashMap::new(),
             promises: Promises::default(),
+            reloading: Reloading::default(),
+            story: None,
             probes: Probes::default(),
             bills: Bills::default(),
             guard: Guard::default(),
@@ -242,7 +255,7 @@ impl Server {
 
     /// The configuration.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &Arc<Config> {
         &self.config
     }
 
@@ -435,9 +448,11 @@ impl Verbs for Server {
             Input::Revoked(token, words) => self.handle_revoked(token, &words, now),
             Input::Renewed(words) => self.handle_renewed(&words, now),
             Input::Probed(token, is_in_use) => self.handle_probed(token, is_in_use, now),
+            Input::Reload(reload) => self.handle_reload(*reload, now),
             Input::Timeout => {
                 self.poll_peers(now);
                 self.expire(now);
+                self.reload_slice(now);
             }
             Input::Stop { leaves_kernel } => self.stop(leaves_kernel, now),
             Input::Peer(input) => self.handle_peer(&input, now),
@@ -453,7 +468,8 @@ impl Verbs for Server {
         let is_waiting = self.is_stopping || self.gate.failure().is_some();
         let expiry = if is_waiting { None } else { self.table.next_expiry() };
         let expiry = expiry.map(|at| self.clock.boot_of(at.after(limits::EXPIRY_GRACE_SECS)));
-        self.next_peer_timeout().into_iter().chain(expiry).min()
+        let slice = self.reloading.wants_time().then(|| self.clock.boot.after(limits::SLICE_PAUSE));
+        self.next_peer_timeout().into_iter().chain(expiry).chain(slice).min()
     }
 
     fn status(&self) -> Status {
@@ -472,6 +488,7 @@ impl Verbs for Server {
             fast_path: FastPathStatus {
                 enabled: self.options.fast_path,
                 not_armed: self.not_armed.list(),
+                rearming: self.reloading.rearming_count(),
                 ..self.promises.status()
             },
             guard: self.guard_status(),
@@ -524,11 +541,15 @@ fn peer_status(peer: &Peer) -> PeerStatus {
 /// is hashed.
 #[must_use]
 pub fn layout(config: &Config, hash_key: [u64; 2]) -> crate::lease::Layout {
+    crate::lease::Layout { pools: pools_of(config), hash_key }
+}
+
+fn pools_of(config: &Config) -> Vec<crate::lease::PoolLayout> {
     let pool = |pool: &crate::config::Pool| crate::lease::PoolLayout {
         ranges: pool.ranges.iter().map(|range| (range.first, range.last)).collect(),
         is_failover: pool.failover.is_some(),
     };
-    crate::lease::Layout { pools: config.pools.iter().map(pool).collect(), hash_key }
+    config.pools.iter().map(pool).collect()
 }
 
 /// How a configuration wants records to be written; `utc_offset_secs` is for the comments of local dates.

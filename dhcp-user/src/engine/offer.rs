@@ -163,6 +163,8 @@ impl Server {
             Ok(composed) => composed,
             Err(reason) => return Outcome::Ignored(reason),
         };
+        self.tell(Some(target), &terms.evaluation, Some(&composed), Some((terms.want, time)));
+        self.tell_armable(config, request, &terms.evaluation, &composed, target, terms.want, now);
         if let Some(lease) = target.lease.filter(|_| !is_spared) {
             self.hold_for(request, lease, &terms.evaluation, now);
         }
@@ -246,6 +248,7 @@ impl Server {
             Ok(composed) => composed,
             Err(reason) => return Outcome::Ignored(reason),
         };
+        self.tell(Some(&target), &terms.evaluation, Some(&composed), Some((terms.want, terms.want)));
         let rests_on = match target.lease {
             None => {
                 // A host's own address: the next server is this one unless configured (dhcpd).

@@ -46,7 +46,12 @@ impl Server {
     fn take(&mut self, frame: Frame<'_>, probed: Option<Ipv4Addr>, is_new: bool, now: Now) {
         match self.sort(frame, probed, is_new, now) {
             Outcome::Done => {}
-            Outcome::Ignored(reason) => self.ignored.add(reason),
+            Outcome::Ignored(reason) => {
+                self.ignored.add(reason);
+                if let Some(story) = &mut self.story {
+                    story.ignored = Some(reason);
+                }
+            }
             Outcome::Await(token) => {
                 if self.promises.park(token, Parked::new(&frame, probed)).is_err() {
                     self.ignored.add(Reason::ParkingFull);
@@ -71,6 +76,7 @@ impl Server {
         if is_new {
             self.received.add(counter_of(request.kind));
         }
+        request.explains = self.story.is_some();
         request.network = request::locate(&config, &request, attached);
         if is_new && let Some(reason) = self.meter_client(&request, now) {
             return Outcome::Ignored(reason);
@@ -79,6 +85,10 @@ impl Server {
         // dhcpd: BOOTP knows no classes.
         if request.kind.is_some() {
             classify(&config, &mut request, now.wall);
+        }
+        if let Some(story) = &mut self.story {
+            (story.network, story.membership) = (request.network, request.membership.clone());
+            story.ignored = None;
         }
 
         let needs_network = match request.kind {
@@ -186,6 +196,7 @@ impl Server {
         let flags = u16::from_be_bytes(request.header.flags) | FLAG_BROADCAST;
         let fixed = Fixed { flags: flags.to_be_bytes(), ciaddr: [0; 4], yiaddr: [0; 4], siaddr: [0; 4] };
         let message = tail.write(&request.head(), &fixed, &Times::default());
+        self.tell(None, &evaluation, None, None);
         self.log(Level::Info, format!("DHCPNAK on {address} to {} via {}", request.hw, request.via()));
         let to = route::destination_of_nak(request, &self.ports);
         self.send(JournalSeq(0), to, source, message);

@@ -12,6 +12,8 @@ use crate::{
     lease::time::{BootTime, Now},
 };
 
+pub use super::reload::{Applied, Reload, Reloaded};
+
 /// A network interface, by the kernel's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceIndex(pub u32);
@@ -74,6 +76,8 @@ pub enum Input<'a> {
     Renewed(Vec<(Ipv4Addr, Renewal)>),
     /// A conflict probe has ended: `true` when somebody answered.
     Probed(Token, bool),
+    /// Another configuration is to take over; [`Effect::Reloaded`] says how it went.
+    Reload(Box<Reload>),
     /// Time has passed; the instant that `poll_timeout` asked for.
     Timeout,
     /// The agent is about to stop: take everything from the kernel and write exact times, unless the kernel is to go
@@ -143,8 +147,19 @@ pub enum Effect {
     /// Which buckets of a failover peer's clients the kernel answers when both servers hear them (index into the serving
     /// table; RFC 3074).
     Balance(u8, [u8; 32]),
-    /// Disarm everything: a new generation.
-    NewGeneration(Generation),
+    /// Disarm everything at once, a new generation begins; report [`Input::Revoked`] with what the kernel had promised
+    /// (addresses about which there is nothing new may be left out), and make places for these ranges (first and last
+    /// address, inclusive).
+    NewGeneration {
+        /// To report with.
+        token: Token,
+        /// The generation.
+        generation: Generation,
+        /// All addresses that may be armed from now on.
+        ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
+    },
+    /// How [`Input::Reload`] went.
+    Reloaded(Box<Reloaded>),
     /// Ask whether somebody uses an address; report [`Input::Probed`] at the latest after `wait`.
     Probe {
         /// To report with.

@@ -11,6 +11,7 @@ use dhcp_ebpf::abi::{QUESTION_COUNT, Template};
 use super::{
     limits::{PARKED_COUNT_MAX, REVOCATIONS_COUNT_MAX, TEMPLATES_COUNT_MAX},
     port::{Arm, Effect, InterfaceIndex, Received, Token},
+    shape::{Shape, Shapes},
     status::FastPathStatus,
 };
 
@@ -35,9 +36,16 @@ pub(crate) struct Armed {
     pub(crate) chaddr: [u8; 6],
     /// Questions and answers.
     pub(crate) questions: [Option<Answered>; QUESTION_COUNT],
+    /// How each question was asked, to answer it anew when the configuration changes; `None` = not known.
+    pub(crate) shapes: [Option<Arc<Shape>>; QUESTION_COUNT],
 }
 
 impl Armed {
+    /// Nothing is known yet.
+    pub(crate) const fn new(chaddr: [u8; 6]) -> Self {
+        Self { chaddr, questions: [const { None }; QUESTION_COUNT], shapes: [const { None }; QUESTION_COUNT] }
+    }
+
     /// Whether both answer the same questions by the same answers.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let key =
@@ -46,14 +54,16 @@ impl Armed {
     }
 
     /// Puts a question into its place; the same question does not stay in another one.
-    pub(crate) fn put(&mut self, place: Place, answered: Answered) {
-        for question in &mut self.questions {
+    pub(crate) fn put(&mut self, place: Place, answered: Answered, shape: Option<Arc<Shape>>) {
+        for (question, shape) in self.questions.iter_mut().zip(&mut self.shapes) {
             if question.as_ref().is_some_and(|(digest, _)| *digest == answered.0) {
-                *question = None;
+                (*question, *shape) = (None, None);
             }
         }
-        if let Some(question) = self.questions.get_mut(place as usize) {
-            *question = Some(answered);
+        if let (Some(question), Some(known)) =
+            (self.questions.get_mut(place as usize), self.shapes.get_mut(place as usize))
+        {
+            (*question, *known) = (Some(answered), shape);
         }
     }
 
@@ -125,7 +135,11 @@ pub(crate) struct Revocation {
 pub(crate) struct Promises {
     armed: HashMap<Ipv4Addr, Armed>,
     templates: HashSet<Arc<Template>>,
+    /// How questions are asked.
+    pub(crate) shapes: Shapes,
     revoking: HashMap<Ipv4Addr, Token>,
+    /// Everything is on its way back.
+    everything: Option<Token>,
     revocations: BTreeMap<Token, Revocation>,
     parked_count: usize,
     /// Arms handed out.
@@ -151,12 +165,13 @@ impl Promises {
 
     /// The revocation that the address is in.
     pub(crate) fn revocation_of(&self, address: Ipv4Addr) -> Option<Token> {
-        self.revoking.get(&address).copied()
+        let of_everything = || self.everything.filter(|_| self.armed.contains_key(&address));
+        self.revoking.get(&address).copied().or_else(of_everything)
     }
 
     /// An entry of an earlier agent may be armed with questions that are not known here.
     pub(crate) fn adopt(&mut self, address: Ipv4Addr, chaddr: [u8; 6]) {
-        self.armed.insert(address, Armed { chaddr, questions: [None, None, None] });
+        self.armed.insert(address, Armed::new(chaddr));
     }
 
     /// Notes what is armed from now on.
@@ -169,15 +184,13 @@ impl Promises {
     /// Whether an effect that has waited for the journal is still wanted: not an arm whose lease is being revoked, or
     /// was revoked and perhaps given to somebody else meanwhile.
     pub(crate) fn still_wants(&self, effect: &mut Effect) -> bool {
+        // The answers as well: after a reload the same question has another one.
         let is_current = |arm: &Arm| {
-            let digests = |questions: &[Option<Answered>; QUESTION_COUNT]| {
-                questions.each_ref().map(|question| question.as_ref().map(|(digest, _)| *digest))
-            };
             self.armed
                 .get(&arm.address)
-                .is_some_and(|armed| armed.chaddr == arm.chaddr && digests(&armed.questions) == digests(&arm.questions))
+                .is_some_and(|armed| armed.chaddr == arm.chaddr && armed.questions == arm.questions)
         };
-        let is_revoking = |address: &Ipv4Addr| self.revoking.contains_key(address);
+        let is_revoking = |address: &Ipv4Addr| self.revocation_of(*address).is_some();
         match effect {
             Effect::Arm(arm) => is_current(arm) && !is_revoking(&arm.address),
             Effect::Extend(horizons) => {
@@ -208,6 +221,21 @@ impl Promises {
             self.revoking.insert(*address, token);
         }
         self.revocations.insert(token, Revocation { addresses, parked: Vec::new() });
+    }
+
+    /// Begins to take everything from the kernel at once.
+    pub(crate) fn begin_all(&mut self, token: Token) {
+        self.revoked = self.revoked.wrapping_add(self.armed.len() as u64);
+        self.everything = Some(token);
+        self.revocations.insert(token, Revocation::default());
+    }
+
+    /// Ends what [`Self::begin_all`] began, if the token is its: what was armed, and the messages that waited.
+    pub(crate) fn end_all(&mut self, token: Token) -> Option<(HashMap<Ipv4Addr, Armed>, Vec<Parked>)> {
+        self.everything.take_if(|everything| *everything == token)?;
+        let parked = self.revocations.remove(&token).unwrap_or_default().parked;
+        self.parked_count = self.parked_count.saturating_sub(parked.len());
+        Some((std::mem::take(&mut self.armed), parked))
     }
 
     /// Parks a message until the revocation is complete.
@@ -253,6 +281,9 @@ impl Promises {
 
     /// Armed addresses that are not being revoked, ascending.
     pub(crate) fn armed_addresses(&self) -> Vec<Ipv4Addr> {
+        if self.everything.is_some() {
+            return Vec::new();
+        }
         let mut addresses: Vec<Ipv4Addr> =
             self.armed.keys().copied().filter(|address| !self.revoking.contains_key(address)).collect();
         addresses.sort_unstable();
@@ -261,7 +292,7 @@ impl Promises {
 
     /// Addresses whose revocation is under way.
     pub(crate) fn revoking_count(&self) -> usize {
-        self.revoking.len()
+        if self.everything.is_some() { self.armed.len().max(1) } else { self.revoking.len() }
     }
 
     /// For humans.
@@ -274,8 +305,9 @@ impl Promises {
             extensions: self.extensions,
             renewals: self.renewals,
             revoked: self.revoked,
-            revoking: self.revoking.len(),
+            revoking: self.revoking_count(),
             parked: self.parked_count,
+            rearming: 0,
             not_armed: Vec::new(),
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Request<'a> {
     pub(crate) interface_name: &'a str,
     /// Option 82 was not in the message: it is what the lease remembers, and is not sent back.
     pub(crate) is_stashed: bool,
+    /// Somebody wants to know what sets the values of the reply.
+    pub(crate) explains: bool,
 }
 
 impl<'a> Request<'a> {
@@ -91,6 +93,7 @@ impl<'a> Request<'a> {
             interface_address: interface.addresses.first().map(|(address, _)| *address),
             interface_name: &interface.name,
             is_stashed: false,
+            explains: false,
         })
     }
 

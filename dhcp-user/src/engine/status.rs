@@ -245,6 +245,10 @@ counted! {
         TemplatesFull = "templates-full",
         /// The answer to the predicted question would not be an ACK.
         NoAnswer = "no-answer",
+        /// Another configuration is about to take over.
+        Reloading = "reloading",
+        /// After a reload it is not known how the question was asked: the client has to ask once more.
+        Forgotten = "forgotten",
     }
 }
 
@@ -341,6 +345,8 @@ pub struct FastPathStatus {
     pub revoking: usize,
     /// Messages that wait for revocations.
     pub parked: usize,
+    /// Leases that a reload disarmed, and that wait to be armed anew.
+    pub rearming: usize,
     /// Why acknowledged leases were not armed.
     pub not_armed: Vec<(&'static str, u64)>,
 }

@@ -284,6 +284,7 @@ impl Server {
             lease_time: None,
             variables: &variables,
             now: now.wall.secs(),
+            explains: false,
         };
         let mut evaluation = crate::config::Evaluation::default();
         config.run_hook(hook, &context, &mut evaluation);

@@ -18,7 +18,10 @@ use crate::lease::{
 
 use super::{
     EngineOptions, Server, Status, layout,
-    port::{Arm, Datagram, Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Received, Token, Verbs},
+    port::{
+        Arm, Datagram, Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Received, Reload, Reloaded, Token,
+        Verbs,
+    },
 };
 
 /// The configuration of the visitor VLAN, without the failover peer and the ping.
@@ -232,6 +235,7 @@ pub(crate) enum Seen {
     Extend(Vec<Ipv4Addr>),
     Revoke(Vec<Ipv4Addr>),
     Probe(Ipv4Addr),
+    NewGeneration,
 }
 
 /// An engine, its clock, and everything around it.
@@ -255,6 +259,9 @@ pub(crate) struct World {
     pub(crate) pending_probes: Vec<(Token, Ipv4Addr)>,
     pub(crate) serving: BTreeMap<u8, bool>,
     pub(crate) executed: Vec<(String, Vec<Vec<u8>>)>,
+    /// Generations that have begun, and how reloads went.
+    pub(crate) generations: Vec<u32>,
+    pub(crate) reloaded: Vec<Reloaded>,
     pub(crate) key: DigestKey,
 }
 
@@ -310,6 +317,8 @@ impl World {
             pending_probes: Vec::new(),
             serving: BTreeMap::new(),
             executed: Vec::new(),
+            generations: Vec::new(),
+            reloaded: Vec::new(),
             key,
         };
         world.input(Input::Interfaces(vec![Interface {
@@ -320,6 +329,27 @@ impl World {
             is_up: true,
         }]));
         world
+    }
+
+    /// Another configuration is to take over.
+    pub(crate) fn reload(&mut self, conf: &str) {
+        let loaded = crate::config::load("dhcpd.conf", &mut |_| Ok(conf.as_bytes().to_vec()));
+        let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(false)));
+        let format = super::format(&config, 0);
+        self.input(Input::Reload(Box::new(Reload { config, format })));
+    }
+
+    /// Work in slices is done, without time that counts in seconds.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let Some(at) = self.server.poll_timeout() else { return };
+            if at.since(self.now.boot) > super::limits::SLICE_PAUSE {
+                return;
+            }
+            self.now.boot = at;
+            self.input(Input::Timeout);
+        }
+        panic!("there is always something to do");
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
@@ -373,7 +403,15 @@ impl World {
                     self.serving.insert(peer, is_on);
                 }
                 Effect::Balance(..) => {}
-                Effect::NewGeneration(_) => self.armed.clear(),
+                Effect::NewGeneration { token, generation, .. } => {
+                    self.generations.push(generation.number());
+                    self.seen.push(Seen::NewGeneration);
+                    self.pending_revokes.push((token, self.armed.keys().copied().collect()));
+                    if self.revokes {
+                        self.complete_revocation();
+                    }
+                }
+                Effect::Reloaded(reloaded) => self.reloaded.push(*reloaded),
                 Effect::Log(level, line) => self.logs.push((level, line)),
                 Effect::Execute { program, arguments } => self.executed.push((program, arguments)),
                 Effect::PeerSend(..) | Effect::PeerDial { .. } | Effect::PeerClose(_) => {}

@@ -11,31 +11,28 @@
 //! or a descriptor.
 
 use std::{
-    ffi::OsStr,
     io,
     net::Ipv4Addr,
-    os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     path::PathBuf,
-    process::Stdio,
-    sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::{Semaphore, mpsc},
+    sync::{mpsc, oneshot},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    control::{listener::Asked, message::Command},
+    control::{
+        listener::Asked,
+        message::{Answer, Command},
+    },
     engine::{
         Server,
         intake::Intake,
-        port::{Effect, Input, Interface, Level, Verbs as _},
+        port::{Effect, Input, Interface, Level, Reloaded, Verbs as _},
     },
     io::{
         clock::{self, Alarm},
@@ -47,6 +44,8 @@ use crate::{
         network::{FRAMES_PER_TURN, Network},
         peers::{PeerEvent, Peers},
         probe::Probes,
+        programs::Programs,
+        reload::{Prepared, Reloader},
         signals::{Signal, Signals},
         snapshot,
     },
@@ -68,8 +67,6 @@ const READS_PER_TURN: usize = 2;
 const RESTORE_SLICE: usize = 512;
 /// Pieces from failover partners that are taken before the others get their turn.
 const PEER_EVENTS_PER_TURN: usize = 8;
-/// Programs of `execute` statements that may run at the same time.
-const PROGRAMS_MAX: usize = 64;
 
 /// What the loop is made of.
 #[derive(Debug)]
@@ -98,6 +95,10 @@ pub struct Parts {
     pub ident: [u8; 2],
     /// Says that the kernel may have promised more than the records, until a clean stop.
     pub mark: Mark,
+    /// Reads configurations that are to take over.
+    pub reloader: Reloader,
+    /// Whether `execute` statements run their programs.
+    pub runs_programs: bool,
     /// Whether the kernel goes on answering after a stop.
     pub stays_attached: bool,
     /// What status output says about this process.
@@ -141,7 +142,7 @@ pub struct Agent {
     intake: Intake,
     /// More has arrived than the last turn handled.
     is_crowded: bool,
-    programs: Arc<Semaphore>,
+    programs: Programs,
 }
 
 impl std::fmt::Debug for Agent {
@@ -169,6 +170,7 @@ enum Happened {
     Asked(Option<Asked>),
     Peer(PeerEvent),
     Packets,
+    Prepared(Result<Box<Prepared>, String>),
 }
 
 impl Agent {
@@ -193,6 +195,7 @@ impl Agent {
         let events_fd = watch(fast_path.event_fd())?;
         let revoked_fd = watch(fast_path.revoked_fd())?;
         let probes = Probes::new(parts.ident);
+        let programs = Programs::new(parts.runs_programs);
         let now = clock::now();
         fast_path.heartbeat(now.boot);
         let mut agent = Self {
@@ -208,7 +211,7 @@ impl Agent {
             restore: None,
             intake: Intake::default(),
             is_crowded: false,
-            programs: Arc::new(Semaphore::new(PROGRAMS_MAX)),
+            programs,
         };
         agent.parts.server.handle(Input::Interfaces(interfaces), now);
         agent.run_effects();
@@ -225,18 +228,28 @@ impl Agent {
     ///
     /// # Errors
     /// What made it impossible to go on.
-    pub async fn run(mut self, mut signals: Signals, mut reload: impl FnMut()) -> Result<(), String> {
+    pub async fn run(mut self, mut signals: Signals) -> Result<(), String> {
         loop {
             self.run_effects();
             self.parts.log.flush();
             self.alarm.set(Some(self.next_alarm())).map_err(|error| format!("timer: {error}"))?;
             match self.next(&mut signals).await {
                 Happened::Signal(Signal::Stop) => break,
-                Happened::Signal(Signal::Reload) => reload(),
                 Happened::Signal(Signal::Ignored) => {}
                 // What still waits goes on, behind what is more urgent and has come meanwhile.
                 Happened::Alarm if !self.intake.is_empty() => self.on_packets(),
                 Happened::Alarm => {}
+                Happened::Signal(Signal::Reload) => self.reload(None),
+                Happened::Prepared(Ok(prepared)) => {
+                    let reload = self.parts.reloader.begin(*prepared);
+                    self.parts.format = reload.format;
+                    self.parts.server.handle(Input::Reload(reload), clock::now());
+                }
+                Happened::Prepared(Err(why)) => {
+                    if self.parts.reloader.refuse(&why) {
+                        self.reload(None);
+                    }
+                }
                 Happened::Journal(Some(event)) => self.on_journal(event),
                 Happened::Journal(None) => return Err("the journal's thread is gone".to_owned()),
                 Happened::Revoked => self.on_revoked(),
@@ -278,6 +291,7 @@ impl Agent {
             () = std::future::poll_fn(|context| probes.poll_ready(context)) => Happened::Probed,
             asked = question(parts.questions.as_mut()) => Happened::Asked(asked),
             event = parts.peers.next() => Happened::Peer(event),
+            prepared = parts.reloader.ready() => Happened::Prepared(prepared),
             () = std::future::poll_fn(|context| parts.network.poll_ready(context)) => Happened::Packets,
         }
     }
@@ -361,6 +375,10 @@ impl Agent {
         for record in others {
             dialect::write_record(record, *format, &mut text);
         }
+        // Leases outside every range are in no slice, and live in the file alone.
+        for lease in server.table().aside() {
+            dialect::write_lease(lease, *format, &mut text);
+        }
         for state in server.peer_states() {
             dialect::write_peer_state(&state, *format, &mut text);
         }
@@ -406,9 +424,25 @@ impl Agent {
         }
     }
 
+    fn reload(&mut self, asker: Option<oneshot::Sender<Answer>>) {
+        let Parts { reloader, server, .. } = &mut self.parts;
+        reloader.ask(server.config(), asker);
+    }
+
+    fn on_reloaded(&mut self, reloaded: Reloaded) {
+        if matches!(reloaded, Reloaded::Applied(_)) {
+            // Other subnets may mean other interfaces.
+            self.relist_at.get_or_insert(clock::boot_time());
+        }
+        if self.parts.reloader.finish(reloaded) {
+            self.reload(None);
+        }
+    }
+
     fn answer(&mut self, asked: Asked) {
         let now = clock::now();
         let answer = match asked.command {
+            Command::Reload => return self.reload(Some(asked.answer)),
             Command::Status => snapshot::status(&mut self.parts, self.intake.shed(), &*self.fast_path, now),
             Command::Failover => snapshot::failover(&mut self.parts.server, now),
             Command::FailoverOrder { peer, order } => {
@@ -521,7 +555,10 @@ impl Agent {
             Effect::Revoke(token, addresses) => self.fast_path.revoke(token, &addresses),
             Effect::Serving(peer, is_serving) => self.fast_path.serving(peer, is_serving),
             Effect::Balance(peer, buckets) => self.fast_path.balance(peer, &buckets),
-            Effect::NewGeneration(generation) => self.fast_path.new_generation(generation),
+            Effect::NewGeneration { token, generation, ranges } => {
+                self.fast_path.new_generation(token, generation, &ranges);
+            }
+            Effect::Reloaded(reloaded) => self.on_reloaded(*reloaded),
             Effect::Probe { token, address, interface, until } => {
                 let interface = self.parts.network.interfaces().find(|one| Some(one.index) == interface);
                 self.probes.start(token, address, interface, until);
@@ -529,27 +566,8 @@ impl Agent {
             Effect::PeerSend(link, bytes) => self.parts.peers.send(link, bytes),
             Effect::PeerDial { peer } => self.parts.peers.dial(peer),
             Effect::PeerClose(link) => self.parts.peers.close(link),
-            Effect::Execute { program, arguments } => self.execute(&program, &arguments),
+            Effect::Execute { program, arguments } => self.programs.run(&program, &arguments),
             Effect::Log(level, text) => self.parts.log.line(level, &text),
-        }
-    }
-
-    /// Runs a program of an `execute` statement beside the loop.
-    fn execute(&self, program: &str, arguments: &[Vec<u8>]) {
-        let Ok(place) = Arc::clone(&self.programs).try_acquire_owned() else {
-            return warn!(program, "not run: {PROGRAMS_MAX} programs of `execute` statements are running already");
-        };
-        let child = tokio::process::Command::new(program)
-            .args(arguments.iter().map(|argument| OsStr::from_bytes(argument)))
-            .stdin(Stdio::null())
-            .spawn();
-        match child {
-            Ok(mut child) => drop(tokio::spawn(async move {
-                // How it ends is its own affair; waiting for it keeps no zombie.
-                let _ = child.wait().await;
-                drop(place);
-            })),
-            Err(error) => warn!(program, %error, "`execute` failed"),
         }
     }
 

@@ -3,7 +3,7 @@
 //! dhcpd writes long options with one dash (`-cf FILE`). They are rewritten into the form that the argument parser
 //! knows before it sees them; the names in help and errors are dhcpd's.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, net::Ipv4Addr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dhcp_ebpf::abi::{ACCESS_PORT_COUNT, ShieldMode};
@@ -131,10 +131,13 @@ pub struct Serve {
     /// once.
     #[arg(long = "access-port", value_name = "IF")]
     pub access_ports: Vec<String>,
+    /// Never run the programs of `execute` statements; each is a line in the log instead.
+    #[arg(long)]
+    pub no_execute: bool,
     /// Directory for what the server keeps besides the leases.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Control socket, for `xdhcpd status` and `xdhcpd leases`.
+    /// Control socket, for `xdhcpd status`, `xdhcpd leases` and `xdhcpd reload`.
     #[arg(long, value_name = "SOCKET")]
     pub control: Option<PathBuf>,
     /// Make the leases file when there is none (dhcpd refuses to start).
@@ -186,6 +189,9 @@ pub enum Command {
     /// Show a running server's failover relationships, or tell one what to do.
     #[command(subcommand)]
     Failover(Failover),
+    /// Let a running server read its configuration again (as SIGHUP does), and show what changes; exit status 1 when
+    /// there is something wrong with it, and the running configuration stays.
+    Reload(Ask),
     /// Say what the DHCP messages of a packet capture say.
     Trace {
         /// A pcap file of Ethernet frames; `-` reads standard input (`tcpdump -w - ... | xdhcpd trace -`).
@@ -193,6 +199,8 @@ pub enum Command {
     },
     /// Check a configuration file, and say what it means for clients; exit status 1 when it has errors.
     Check(Check),
+    /// Say what a message would be answered, and which statement of the configuration sets what.
+    Explain(Explain),
     /// Print a configuration file in canonical form, equal in meaning.
     Convert {
         /// The file.
@@ -240,6 +248,58 @@ pub struct Order {
     /// Where to ask.
     #[command(flatten)]
     pub ask: Ask,
+}
+
+/// Which message to explain.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Explain {
+    /// Configuration file (dhcpd: -cf).
+    #[arg(long = "cf", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Ethernet address of the client.
+    #[arg(long, value_name = "MAC", required_unless_present = "packet", conflicts_with = "packet")]
+    pub mac: Option<String>,
+    /// An option that the client sends, by name or number, its value as dhcpd.conf writes it; `agent.circuit-id=...`
+    /// goes into option 82.
+    #[arg(long = "option", value_name = "NAME=VALUE", conflicts_with = "packet")]
+    pub options: Vec<String>,
+    /// The kind of message; `request` without --ciaddr is the REQUEST that follows the OFFER.
+    #[arg(long, value_name = "KIND", default_value = "discover", conflicts_with = "packet")]
+    pub message: MessageKind,
+    /// The address that the client has.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "packet")]
+    pub ciaddr: Option<Ipv4Addr>,
+    /// The relay that the message comes through.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "packet")]
+    pub giaddr: Option<Ipv4Addr>,
+    /// The interface that the message comes in through.
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// The server's address on the interface, where that is not on this machine.
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<Ipv4Addr>,
+    /// A pcap file: every client message in it is explained, one after the other.
+    #[arg(long, value_name = "FILE")]
+    pub packet: Option<PathBuf>,
+    /// Leases file to begin with (dhcpd: -lf); without it nobody has a lease yet. It is only read.
+    #[arg(long = "lf", value_name = "FILE")]
+    pub leases: Option<PathBuf>,
+    /// Print JSON, one object for each message.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `explain --message`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MessageKind {
+    /// DHCPDISCOVER.
+    Discover,
+    /// DHCPREQUEST.
+    Request,
+    /// DHCPINFORM.
+    Inform,
+    /// A BOOTP request.
+    Bootp,
 }
 
 /// How to ask a running server.

@@ -83,8 +83,11 @@ pub trait FastPath {
     /// What the shield does; `None` when there is none.
     fn guard(&self) -> Option<&Guard>;
 
-    /// Disarms everything at once: entries of another generation are not answered. Waits for the grace period.
-    fn new_generation(&mut self, generation: Generation);
+    /// Disarms everything at once: entries of another generation are not answered. [`FastPath::poll_revoked`] hands the
+    /// token out when no program that saw the old generation runs any more, with what the kernel had promised and
+    /// nobody knew; then there is a place for the addresses of `ranges` (first and last, inclusive), as far as there
+    /// is room. Nothing is armed in between.
+    fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]);
 
     /// What the kernel answered since the last scan: at most one per address. Called every few seconds and
     /// when [`FastPath::event_fd`] is readable (the ring is drained too).
@@ -165,7 +168,9 @@ impl FastPath for Off {
         None
     }
 
-    fn new_generation(&mut self, _generation: Generation) {}
+    fn new_generation(&mut self, token: Token, _generation: Generation, _ranges: &[(Ipv4Addr, Ipv4Addr)]) {
+        self.revoked.push_back((token, Vec::new()));
+    }
 
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
         Vec::new()

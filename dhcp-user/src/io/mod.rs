@@ -7,6 +7,7 @@
 //!   command.rs    the command line: dhcpd's, and ours
 //!   daemon.rs     fork, pid file
 //!   entropy.rs    randomness
+//!   explain/      what a message would be answered, and why
 //!   fastpath.rs   the kernel accelerator as the loop sees it; xdp.rs is the real one
 //!   filter.rs     classic BPF: what wakes the packet sockets
 //!   frame.rs      bytes of a packet socket -> datagram; reply -> raw frame
@@ -18,9 +19,11 @@
 //!   network.rs    all sockets together: datagrams in, replies out
 //!   peers.rs      TCP with failover partners
 //!   plan.rs       paths and settings: who wins
+//!   programs.rs   programs of `execute` statements
 //!   probe.rs      does somebody use this address already?
 //!   recovery.rs   what the leases file says, taken in at the start
 //!   signals.rs    stop, reload
+//!   reload.rs     another configuration, read and compared beside the loop
 //!   snapshot.rs   pictures for operators
 //!   socket.rs     packet sockets and the UDP socket, in batches
 //!   start.rs      from the command line to a running server
@@ -34,6 +37,7 @@ pub mod clock;
 pub mod command;
 pub mod daemon;
 pub mod entropy;
+mod explain;
 pub mod fastpath;
 pub mod filter;
 pub mod frame;
@@ -46,7 +50,9 @@ pub mod network;
 pub mod peers;
 mod plan;
 pub mod probe;
+mod programs;
 mod recovery;
+mod reload;
 pub mod signals;
 mod snapshot;
 pub mod socket;

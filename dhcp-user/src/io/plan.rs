@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Paths and settings after command line, environment and configuration have had their say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// Configuration file.
     pub(super) config: PathBuf,

@@ -366,7 +366,9 @@ mod tests {
     fn page(server: &Server, from: Option<Ipv4Addr>, limit: Option<usize>) -> Page {
         match leases(server, &Off::new("test"), from, limit, now()) {
             Answer::Leases(page) => page,
-            Answer::Status(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => panic!("no page"),
+            Answer::Status(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Reload(_) | Answer::Error(_) => {
+                panic!("no page")
+            }
         }
     }
 

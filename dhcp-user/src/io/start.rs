@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, Loaded},
+    config::Config,
     control::{
         client, failover as control,
         listener::{self, Asked, Door},
@@ -35,7 +35,7 @@ use crate::{
         check, clock,
         command::{self, Ask, Cli, Command, Failover, FastPathMode, LogLevel, Serve},
         daemon::{self, Forked, PidFile, Readiness},
-        entropy,
+        entropy, explain,
         fastpath::{FastPath, Mode, Off},
         interfaces::{self, Found, Selection},
         journal::{Journal, JournalOptions},
@@ -45,6 +45,7 @@ use crate::{
         peers::Peers,
         plan::{Plan, absolute, chosen},
         recovery::Recovery,
+        reload::Reloader,
         signals::Signals,
         socket, trace,
         xdp::{Kernel, Wanted},
@@ -78,7 +79,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Status(ask)) => question(&ask, client::status),
         Some(Command::Leases(ask)) => question(&ask, client::leases),
         Some(Command::Failover(asked)) => failover(asked),
+        Some(Command::Reload(ask)) => question(&ask, client::reload),
         Some(Command::Check(asked)) => check::check(&asked).unwrap_or_else(|error| fail(&error)),
+        Some(Command::Explain(asked)) => explain::explain(&asked).unwrap_or_else(|error| fail(&error)),
         Some(Command::Convert { file }) => check::print_converted(&file).unwrap_or_else(|error| fail(&error)),
         Some(Command::Trace { file }) => trace_capture(&file),
         None => match serve(cli.serve, ident.as_deref().unwrap_or("xdhcpd")) {
@@ -268,11 +271,13 @@ async fn run(
         others: opened.others,
         questions,
         log: log.clone(),
-        named: serve.interfaces,
+        named: serve.interfaces.clone(),
+        reloader: Reloader::new(serve.clone(), plan.clone()),
         ident: [ident_high, ident_low],
         mark,
+        runs_programs: !serve.no_execute,
         stays_attached: serve.stay_attached,
-        about: About { config: plan.config.clone(), leases: plan.leases, started: now.boot },
+        about: About { config: plan.config, leases: plan.leases, started: now.boot },
     };
     let agent = Agent::new(parts, fast_path, selection.served, found)?;
     if matches!(serve.fast_path, FastPathMode::Native | FastPathMode::Generic) {
@@ -293,7 +298,7 @@ async fn run(
     }
     readiness.report().map_err(|error| format!("cannot leave the terminal: {error}"))?;
     notify_ready();
-    agent.run(signals, move || recheck(&plan.config)).await
+    agent.run(signals).await
 }
 
 fn level(level: LogLevel) -> Level {
@@ -313,7 +318,7 @@ fn ignored_reason(option: &str) -> &'static str {
 }
 
 /// Looks up the names that stand in the configuration where addresses may.
-fn resolve(config: &mut Config) {
+pub(super) fn resolve(config: &mut Config) {
     let names: Vec<String> = config.host_names().map(str::to_owned).collect();
     for name in names {
         match (name.as_str(), 0).to_socket_addrs() {
@@ -484,27 +489,6 @@ fn announce(log: &Log, config: &Config, interface: &engine::port::Interface) {
     let mac = dhcp_ebpf::wire::dhcp::HwAddr::ethernet(interface.mac);
     log.line(Level::Info, &format!("Listening on LPF/{}/{mac}/{network}", interface.name));
     log.line(Level::Info, &format!("Sending on   LPF/{}/{mac}/{network}", interface.name));
-}
-
-/// SIGHUP: the configuration is read and checked; the running one stays.
-fn recheck(file: &Path) {
-    let file = file.to_owned();
-    // Beside the loop: a large configuration takes its time.
-    std::thread::spawn(move || {
-        let Loaded { config, diagnostics } = check::read(&file);
-        for line in diagnostics.render(false).lines() {
-            warn!("{line}");
-        }
-        if config.is_some() && diagnostics.errors_count() == 0 {
-            info!("{}: no errors. Restart the server to use it; the running configuration stays.", file.display());
-        } else {
-            warn!(
-                "{}: {}; the running configuration stays.",
-                file.display(),
-                check::count(diagnostics.errors_count(), "error")
-            );
-        }
-    });
 }
 
 /// A failed assertion is a line in the log before it stops the server.

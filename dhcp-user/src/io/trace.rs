@@ -41,7 +41,28 @@ pub enum Error {
 /// # Errors
 ///
 /// [`Error`]; what was read before has been said. A capture that ends in the middle of a frame ends there.
-pub fn trace(mut capture: impl Read, mut say: impl FnMut(&str)) -> Result<(), Error> {
+pub fn trace(capture: impl Read, mut say: impl FnMut(&str)) -> Result<(), Error> {
+    frames(capture, |frame| {
+        if let Some(text) = describe(frame.bytes) {
+            say(&format!("frame {}, {}.{:06}\n{text}", frame.number, frame.secs, frame.micros));
+        }
+    })
+}
+
+/// A frame of a capture.
+pub(super) struct Captured<'a> {
+    pub(super) number: u64,
+    pub(super) secs: u32,
+    pub(super) micros: u64,
+    pub(super) bytes: &'a [u8],
+}
+
+/// Reads the frames of a capture.
+///
+/// # Errors
+///
+/// [`Error`]; the frames before it were taken.
+pub(super) fn frames(mut capture: impl Read, mut take: impl FnMut(Captured<'_>)) -> Result<(), Error> {
     let mut header = [0; 24];
     capture.read_exact(&mut header).map_err(|_| Error::NotPcap)?;
     let [m0, m1, m2, m3, .., l0, l1, l2, l3] = header;
@@ -71,9 +92,7 @@ pub fn trace(mut capture: impl Read, mut say: impl FnMut(&str)) -> Result<(), Er
             return Ok(());
         }
         let micros = u64::from(word([f0, f1, f2, f3])) * 1_000_000 / u64::from(per_second);
-        if let Some(text) = describe(&bytes) {
-            say(&format!("frame {number}, {}.{micros:06}\n{text}", word([s0, s1, s2, s3])));
-        }
+        take(Captured { number, secs: word([s0, s1, s2, s3]), micros, bytes: &bytes });
     }
     Ok(())
 }
@@ -90,16 +109,24 @@ fn describe(bytes: &[u8]) -> Option<String> {
     for tag in parsed.vlan.into_iter().filter(|tag| *tag != 0) {
         let _ = write!(text, ", VLAN {}", tag & 0x0fff);
     }
-    let message = match Message::decode(&mut Decoder::new(parsed.message)) {
+    text.push('\n');
+    text.push_str(&describe_message(parsed.message));
+    Some(text)
+}
+
+/// What one message says.
+pub(super) fn describe_message(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let message = match Message::decode(&mut Decoder::new(bytes)) {
         Ok(message) => message,
         Err(error) => {
-            let _ = writeln!(text, "\n  {} bytes that are no DHCP message: {error}", parsed.message.len());
-            return Some(text);
+            let _ = writeln!(text, "  {} bytes that are no DHCP message: {error}", bytes.len());
+            return text;
         }
     };
     let _ = writeln!(
         text,
-        "\n  {} xid {:#010x} secs {} flags {:#06x} hops {}",
+        "  {} xid {:#010x} secs {} flags {:#06x} hops {}",
         message.opts().msg_type().map_or_else(|| "BOOTP".to_owned(), |kind| format!("{kind:?}")),
         message.xid(),
         message.secs(),
@@ -120,10 +147,10 @@ fn describe(bytes: &[u8]) -> Option<String> {
     for (code, option) in options {
         let _ = writeln!(text, "    {:>3} {option:?}", u8::from(*code));
     }
-    Some(text)
+    text
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 

@@ -9,6 +9,7 @@ use dhcp_ebpf::{
     frame::Buffer,
 };
 use dhcp_user::{
+    engine::port::Token,
     io::{clock, fastpath::FastPath as _},
     lease::time::BootTime,
 };
@@ -144,10 +145,12 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     stage.guard(ShieldMode::Off, 1, 1, true);
 
     armed(&mut stage);
-    stage.kernel.new_generation(Generation::new(2));
+    stage.kernel.new_generation(Token(1), Generation::new(2), &[(ADDRESS, LAST)]);
     stage.model.control.generation = Generation::new(2);
+    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NotArmed), "a new generation disarms everything at once");
+    stage.wait_for_grace();
     stage.model.entries.borrow_mut()[50] = Entry::default();
-    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NoEntry), "a new generation disarms everything");
+    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NoEntry), "and then forgets it");
 
     stage.kernel.detach();
     stage.model.control.enabled = 0;

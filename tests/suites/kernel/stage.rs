@@ -55,6 +55,11 @@ impl Stage {
     /// Revokes, and waits for the grace period.
     pub(crate) fn revoke(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
         self.kernel.revoke(Token(1), addresses);
+        self.wait_for_grace()
+    }
+
+    /// Waits until what was begun with token 1 is complete.
+    pub(crate) fn wait_for_grace(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
         for _ in 0..10_000 {
             if let Some((token, words)) = self.kernel.poll_revoked() {
                 assert_eq!(token, Token(1));

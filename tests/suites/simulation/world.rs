@@ -369,7 +369,13 @@ impl World {
                 }
                 Effect::Serving(peer, is_on) => drop(self.nodes[node].kernel.serving.insert(peer, is_on)),
                 Effect::Balance(peer, buckets) => drop(self.nodes[node].kernel.buckets.insert(peer, buckets)),
-                Effect::NewGeneration(_) => self.nodes[node].kernel.entries.clear(),
+                Effect::NewGeneration { token, .. } => {
+                    let mut addresses: Vec<Ipv4Addr> = self.nodes[node].kernel.entries.keys().copied().collect();
+                    addresses.sort_unstable();
+                    let delay = 1 + self.rng.below(self.weather.revoke_ms);
+                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
+                }
+                Effect::Reloaded(_) => {}
                 Effect::Probe { token, .. } => self.plan(self.now_ms + 1, Event::Probed { node, life, token }),
                 Effect::PeerSend(Token(connection), bytes) => {
                     self.seen.push_back(Seen::Sent { from: node, connection, bytes: bytes.clone() });

@@ -14,7 +14,7 @@ use super::super::{
 use crate::lease::time::BootTime;
 
 /// The digest the kernel computes of a message that names its address.
-fn digest(world: &World, message: &Message) -> u64 {
+pub(super) fn digest(world: &World, message: &Message) -> u64 {
     let requested = message.options.iter().find(|(code, _)| *code == 50);
     let address = requested
         .map_or(message.ciaddr, |(_, address)| std::net::Ipv4Addr::from(<[u8; 4]>::try_from(&address[..]).unwrap()));
@@ -36,7 +36,7 @@ fn digest_of(world: &World, message: &Message, address: std::net::Ipv4Addr) -> u
 }
 
 /// What the kernel would answer, byte for byte.
-fn kernel_answer(arm: &Arm, message: &Message, digest: u64, granted: u32) -> Vec<u8> {
+pub(super) fn kernel_answer(arm: &Arm, message: &Message, digest: u64, granted: u32) -> Vec<u8> {
     let (_, template) = arm.questions.iter().flatten().find(|(known, _)| *known == digest).expect("a known question");
     let mut reply = message.bytes()[..44].to_vec();
     let len = 44 + template.tail_len as usize;

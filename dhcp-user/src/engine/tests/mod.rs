@@ -10,5 +10,6 @@ mod joining;
 mod leasequery;
 mod leaving;
 mod policies;
+mod reloading;
 mod requests;
 mod rfc;

@@ -3,6 +3,7 @@
 //! ```text
 //!   arm     intern the templates -> write them -> write the entry (sequence odd, words, sequence even + generation)
 //!   revoke  disarm (one store each) -> grace period -> read what the kernel had granted
+//!   reload  another generation (one store) -> grace period -> read all words -> other places
 //!   scan    read the kernel's word of every armed entry, report those that moved
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod clients;
 mod driver;
+mod generation;
 mod grace;
 mod guard;
 mod pins;
@@ -44,6 +46,7 @@ use tracing::{info, warn};
 
 pub use self::guard::Guard;
 use self::{
+    generation::NextGeneration,
     grace::Grace,
     places::Places,
     shared::{Maps, Shared},
@@ -114,6 +117,8 @@ pub struct Kernel {
     grace: Grace,
     /// Revocations whose grace period has been asked for.
     pending: HashMap<Token, Vec<Ipv4Addr>>,
+    /// The generation that begins when its grace period is over.
+    next_generation: Option<NextGeneration>,
     /// Revocations that are complete.
     revoked: VecDeque<(Token, Vec<(Ipv4Addr, Renewal)>)>,
     places: Places,
@@ -209,6 +214,7 @@ impl Kernel {
             lines,
             grace,
             pending: HashMap::new(),
+            next_generation: None,
             revoked: VecDeque::new(),
             places,
             templates: Templates::default(),
@@ -463,7 +469,7 @@ impl FastPath for Kernel {
             }
         }
         // An address may be under revocation already: its second revocation must not overtake the first.
-        if is_any_armed || !self.pending.is_empty() {
+        if is_any_armed || !self.pending.is_empty() || self.next_generation.is_some() {
             self.pending.insert(token, addresses.to_vec());
             self.grace.ask(token);
         } else {
@@ -473,7 +479,7 @@ impl FastPath for Kernel {
     }
 
     fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
-        if self.revoked.is_empty() && !self.pending.is_empty() {
+        if self.revoked.is_empty() && (!self.pending.is_empty() || self.next_generation.is_some()) {
             for (token, outcome) in self.grace.take_finished() {
                 if let Err(error) = outcome {
                     // It worked at the start; without it nothing may be taken away, so nothing may be answered any
@@ -481,8 +487,13 @@ impl FastPath for Kernel {
                     warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
                     self.detach();
                 }
-                let addresses = self.pending.remove(&token).unwrap_or_default();
-                let words = self.words(&addresses);
+                let words = match self.next_generation.take_if(|next| next.token == token) {
+                    Some(next) => self.end_generation(&next),
+                    None => {
+                        let addresses = self.pending.remove(&token).unwrap_or_default();
+                        self.words(&addresses)
+                    }
+                };
                 self.revoked.push_back((token, words));
             }
         }
@@ -505,18 +516,8 @@ impl FastPath for Kernel {
         Some(&self.guard)
     }
 
-    fn new_generation(&mut self, generation: Generation) {
-        self.generation = generation;
-        self.shared.set_generation(generation);
-        if let Err(error) = grace::period() {
-            warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
-            self.detach();
-        }
-        for index in std::mem::take(&mut self.armed).into_keys() {
-            self.release_templates(index);
-            self.shared.write_entry(index, &Entry::zeroed());
-        }
-        self.templates.recycle();
+    fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]) {
+        self.begin_generation(token, generation, ranges);
     }
 
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {

@@ -124,6 +124,18 @@ impl Shared {
         }
     }
 
+    /// Writes one bucket of the directory while programs may run.
+    pub(super) fn write_bucket(&self, index: usize, bucket: &Bucket) {
+        const WORDS: usize = size_of::<Bucket>() / 4;
+        let Some(place) = self.directory.at(index) else { return };
+        let words: [u32; WORDS] = bytemuck::cast(*bucket);
+        for (number, value) in words.iter().enumerate() {
+            // SAFETY: an aligned word of a bucket inside the mapping, stored by the agent only.
+            let word = unsafe { AtomicU32::from_ptr(place.as_ptr().cast::<u32>().add(number)) };
+            word.store(*value, Ordering::Release);
+        }
+    }
+
     fn control_word(&self, offset: usize) -> &AtomicU32 {
         debug_assert!(offset.is_multiple_of(4) && offset < size_of::<Control>());
         // SAFETY: an aligned word of the control value, written by the agent only, read by the kernel.

@@ -1,0 +1,277 @@
+//! Another configuration under a running server.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    super::{
+        port::{Input, Reloaded},
+        testing::{GSB, Message, Reading, Seen, VISITORS, World, ip, mac},
+    },
+    arming::{digest, kernel_answer},
+};
+use crate::lease::BindingState;
+
+fn applied(world: &World) -> &super::super::port::Applied {
+    match world.reloaded.last() {
+        Some(Reloaded::Applied(applied)) => applied,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The kernel's answer to each of these is the slow path's, byte for byte.
+fn both_say_the_same(world: &mut World, address: Ipv4Addr, messages: &[Message]) {
+    let arm =
+        world.armed.get(&address).cloned().unwrap_or_else(|| panic!("{address} is not armed: {:?}", world.status()));
+    for message in messages {
+        let fast = kernel_answer(&arm, message, digest(world, message), 600);
+        let slow = world.ask(message);
+        assert_eq!((slow.lease_time(), &slow.message), (600, &fast), "{message:?}");
+    }
+}
+
+#[test]
+fn the_new_configuration_answers_and_leases_are_armed_with_its_answers() {
+    let mut world = World::new(VISITORS);
+    for client in 1..=3 {
+        world.join(client);
+    }
+    world.pass(300);
+    world.take_journal();
+    let other = VISITORS.replace("gsb.local", "elsewhere.example").replace("172.16.0.10", "172.16.0.10, 172.16.0.11");
+    world.reload(&other);
+    assert_eq!(world.generations, [2]);
+    assert_eq!((applied(&world).generation, applied(&world).rearming), (2, 3));
+    world.settle();
+    assert_eq!(world.take_journal(), "", "a lease is what it was");
+    assert_eq!(world.armed.keys().copied().collect::<Vec<_>>(), [ip(50), ip(51), ip(52)]);
+    both_say_the_same(&mut world, ip(50), &[Message::renew(1, ip(50)), Message::reboot(1, ip(50))]);
+    let ack = world.ask(&Message::renew(2, ip(51)));
+    assert_eq!(ack.option(15).unwrap(), b"elsewhere.example");
+    assert_eq!(ack.option(6).unwrap().len(), 8);
+    // And once more, back again.
+    world.pass(200);
+    world.reload(VISITORS);
+    world.settle();
+    assert_eq!(world.generations, [2, 3]);
+    both_say_the_same(&mut world, ip(52), &[Message::renew(3, ip(52))]);
+}
+
+#[test]
+fn every_way_of_asking_is_remembered() {
+    let mut world = World::new(VISITORS);
+    let odd = |message: Message| {
+        let id = [&[255][..], &[7; 30]].concat();
+        Message {
+            padded_to: 0,
+            ..message.with(61, &id).with(12, b"alice\0").with(81, b"\x01\0\0alice.example.org").with(60, b"MSFT 5.0")
+        }
+    };
+    world.ask(&odd(Message::discover(1)));
+    world.ask(&odd(Message::select(1, ip(50))));
+    // A relayed client, whose circuit only its lease knows.
+    let relayed = |message: Message| message.via(ip(2)).with(82, &[1, 4, b'p', b'1', b'/', b'3']);
+    world.ask(&relayed(Message::discover(2)));
+    world.ask(&relayed(Message::select(2, ip(51))));
+    // A client whose renewal is not the foreseen one.
+    world.join(3);
+    world.pass(300);
+    let unlike = Message::renew(3, ip(52)).with(60, b"renewing");
+    world.ask(&unlike);
+    world.ask(&odd(Message::renew(1, ip(50))));
+    world.ask(&Message::renew(2, ip(51)));
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    world.settle();
+    world.pass(300);
+    both_say_the_same(&mut world, ip(50), &[odd(Message::renew(1, ip(50))), odd(Message::reboot(1, ip(50)))]);
+    both_say_the_same(&mut world, ip(51), &[Message::renew(2, ip(51))]);
+    both_say_the_same(&mut world, ip(52), &[unlike, Message::renew(3, ip(52))]);
+}
+
+#[test]
+fn until_the_kernel_is_silent_renewals_wait_and_the_old_configuration_answers_the_others() {
+    let mut world = World::new(VISITORS);
+    world.join(1);
+    world.pass(300);
+    world.revokes = false;
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    assert!(world.reloaded.is_empty());
+    world.silent(&Message::renew(1, ip(50)));
+    let stranger = world.join(2);
+    let ack = world.sent.last().unwrap();
+    assert_eq!((ack.kind(), ack.option(15).unwrap()), (5, b"gsb.local".to_vec()));
+    assert_eq!(world.armed.keys().copied().collect::<Vec<_>>(), [ip(50)], "{stranger} is not armed for the past");
+    let before = world.sent.len();
+    world.complete_revocation();
+    assert_eq!(applied(&world).rearming, 1);
+    let replies = &world.sent[before..];
+    assert_eq!(replies.len(), 1, "the renewal that waited");
+    assert_eq!(replies[0].option(15).unwrap(), b"elsewhere.example");
+    world.revokes = true;
+    world.settle();
+    both_say_the_same(&mut world, ip(50), &[Message::renew(1, ip(50))]);
+}
+
+#[test]
+fn what_the_kernel_said_to_the_last_is_known() {
+    let mut world = World::new(VISITORS);
+    world.join(1);
+    world.pass(300);
+    world.revokes = false;
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    world.kernel_renews(ip(50), 600);
+    world.complete_revocation();
+    let lease = world.server.leases().find(|lease| lease.address == ip(50)).unwrap();
+    assert_eq!(lease.ends, world.now.wall.after(600));
+    assert_eq!(lease.cltt, world.now.wall);
+}
+
+#[test]
+fn an_answer_of_the_old_configuration_that_waited_for_the_disk_is_never_armed() {
+    let mut world = World::new(VISITORS);
+    world.ask(&Message::discover(1));
+    world.syncs = false;
+    world.silent(&Message::select(1, ip(50)));
+    assert!(!world.take_seen().contains(&Seen::Arm(ip(50))));
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    world.settle();
+    world.sync();
+    let arm = &world.armed[&ip(50)];
+    let renew = Message::renew(1, ip(50));
+    let reply = kernel_answer(arm, &renew, digest(&world, &renew), 600);
+    assert!(reply.windows(17).any(|window| window == b"elsewhere.example"), "{reply:?}");
+    assert_eq!(world.take_seen().iter().filter(|seen| **seen == Seen::Arm(ip(50))).count(), 1);
+}
+
+#[test]
+fn a_lease_whose_range_is_gone_is_kept_for_its_return() {
+    let mut world = World::new(VISITORS);
+    for client in 1..=3 {
+        world.join(client);
+    }
+    world.pass(300);
+    world.take_journal();
+    let less = VISITORS.replace("range 192.168.150.50 ", "range 192.168.150.52 ");
+    world.reload(&less);
+    world.settle();
+    let leases = &applied(&world).leases;
+    assert_eq!((leases.orphans, leases.running_count, &leases.running[..]), (2, 2, &[ip(50), ip(51)][..]));
+    assert_eq!(world.armed.keys().copied().collect::<Vec<_>>(), [ip(52)]);
+    world.silent(&Message::renew(1, ip(50)));
+    assert_eq!(world.join(9), ip(53), "nobody gets an address without a range");
+    world.reload(VISITORS);
+    world.settle();
+    assert_eq!(applied(&world).leases.returned, 2);
+    assert!(!world.take_journal().contains("lease 192.168.150.50 "), "nothing was written about it");
+    let ack = world.ask(&Message::renew(2, ip(51)));
+    assert_eq!((ack.kind(), ack.yiaddr()), (5, ip(51)));
+    // The other one runs out as it would have.
+    world.pass(400);
+    let lease = world.server.leases().find(|lease| lease.address == ip(50)).unwrap();
+    assert_eq!(lease.state, BindingState::Free);
+}
+
+#[test]
+fn whom_the_new_configuration_refuses_is_not_armed() {
+    let pool = "pool { range 192.168.150.50 192.168.150.100; }";
+    let refusals = [
+        VISITORS.replace(pool, "pool { deny all clients; range 192.168.150.50 192.168.150.100; }"),
+        format!("deny unknown-clients; {VISITORS}"),
+        format!("host a {{ hardware ethernet 02:00:00:00:00:01; fixed-address 192.168.150.9; }} {VISITORS}"),
+        format!("class \"a\" {{ match if hardware = 1:02:00:00:00:00:01; deny booting; }} {VISITORS}"),
+        format!("on commit {{ execute(\"/bin/true\"); }} {VISITORS}"),
+    ];
+    for conf in refusals {
+        let mut world = World::new(VISITORS);
+        world.join(1);
+        world.reload(&conf);
+        world.settle();
+        assert_eq!(applied(&world).rearming, 1);
+        assert!(world.armed.is_empty(), "{conf}");
+    }
+}
+
+#[test]
+fn a_client_that_asks_before_its_turn_is_armed_once() {
+    let mut world = World::new(VISITORS);
+    let clients = 40;
+    for client in 1..=clients {
+        world.join(client);
+    }
+    world.pass(300);
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    world.ask(&Message::renew(clients, ip(49 + clients)));
+    world.take_seen();
+    world.settle();
+    let arms = world.take_seen().into_iter().filter(|seen| matches!(seen, Seen::Arm(_))).count();
+    assert_eq!(arms, usize::from(clients) - 1);
+    assert_eq!(world.armed.len(), usize::from(clients));
+    assert_eq!(world.armed[&ip(50)].chaddr, mac(1));
+}
+
+#[test]
+fn partners_come_and_go_only_with_a_restart() {
+    let mut world = World::new(GSB);
+    world.join(1);
+    let without = VISITORS.to_owned();
+    let other_side = GSB.replace("primary;", "secondary;").replace("mclt 3; split 128;", "");
+    for conf in [without, other_side] {
+        world.reload(&conf);
+        let Some(Reloaded::Refused(why)) = world.reloaded.pop() else { panic!("it was applied") };
+        assert!(why.contains("\"gsb\" (primary)") && why.contains("restart"), "{why}");
+    }
+    assert!(world.generations.is_empty());
+    world.pass(300);
+    both_say_the_same(&mut world, ip(50), &[Message::renew(1, ip(50))]);
+    // What the partner knows stays as it was.
+    world.reload(&GSB.replace("mclt 3", "mclt 300").replace("gsb.local", "elsewhere.example"));
+    world.settle();
+    assert_eq!(world.server.config().failover_peers[0].mclt, 3);
+    both_say_the_same(&mut world, ip(50), &[Message::renew(1, ip(50))]);
+}
+
+#[test]
+fn a_second_reload_has_to_wait_for_the_first_and_a_stop_for_none() {
+    let mut world = World::new(VISITORS);
+    world.join(1);
+    world.pass(100);
+    world.revokes = false;
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    world.reload(VISITORS);
+    assert!(matches!(world.reloaded.pop(), Some(Reloaded::Refused(why)) if why.contains("under way")));
+    world.kernel_renews(ip(50), 600);
+    world.take_journal();
+    world.input(Input::Stop { leaves_kernel: false });
+    assert!(!world.server.is_idle());
+    world.complete_revocation();
+    assert!(world.reloaded.is_empty(), "nothing takes over any more");
+    let ends = crate::lease::journal::read(world.take_journal().as_bytes(), world.now.wall, &mut Vec::new());
+    let [crate::lease::journal::Record::Lease(lease)] = &ends[..] else { panic!("{ends:?}") };
+    assert_eq!(lease.ends, world.now.wall.after(600), "a clean stop writes exact times");
+    assert!(world.server.is_idle());
+}
+
+#[test]
+fn ranges_change_in_slices_and_what_happens_meanwhile_counts() {
+    let big = "ping-check false; authoritative; subnet 10.0.0.0 netmask 255.255.0.0 { range 10.0.0.10 10.0.20.255; }
+        subnet 192.168.150.0 netmask 255.255.255.0 { range 192.168.150.50 192.168.150.100; }";
+    let mut leases = String::new();
+    for number in 0..5000_u32 {
+        let address = Ipv4Addr::from(0x0a00_000a + number);
+        leases.push_str(&format!(
+            "lease {address} {{\n  starts 0 2026/11/22 11:59:00;\n  ends 0 2026/11/22 13:00:00;\n  binding state active;\n  \
+             hardware ethernet 02:01:00:00:{:02x}:{:02x};\n}}\n",
+            number >> 8,
+            number & 255
+        ));
+    }
+    let mut world = World::with(big, &leases, |_| {});
+    world.reload(&big.replace("10.0.20.255", "10.0.10.255"));
+    assert!(world.reloaded.is_empty(), "5000 leases are more than one slice");
+    let address = world.join(1);
+    world.settle();
+    let leases = &applied(&world).leases;
+    // 10.0.11.0 to 10.0.19.145.
+    assert_eq!((leases.orphans, leases.running_count), (2194, 2194));
+    assert_eq!(world.status().pools[0].active, 5000 - 2194);
+    assert!(world.server.leases().any(|lease| lease.address == address && lease.state == BindingState::Active));
+}

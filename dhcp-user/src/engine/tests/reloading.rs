@@ -167,6 +167,9 @@ fn a_lease_whose_range_is_gone_is_kept_for_its_return() {
     // The other one runs out as it would have.
     world.pass(400);
     let lease = world.server.leases().find(|lease| lease.address == ip(50)).unwrap();
+    assert_eq!(lease.state, BindingState::Active, "its horizon is the truth");
+    world.pass(400);
+    let lease = world.server.leases().find(|lease| lease.address == ip(50)).unwrap();
     assert_eq!(lease.state, BindingState::Free);
 }
 

@@ -88,6 +88,10 @@ impl Table {
         for lease in self.aside.values() {
             if growing.to.put(lease.clone()) != Place::Aside {
                 relaid.returned += 1;
+                // What was known of its promise besides the record is forgotten: the record's limit is the safe one.
+                if lease.state == BindingState::Active && lease.tstp > lease.ends {
+                    growing.to.set_limit(lease.address, lease.tstp);
+                }
             }
         }
         for lease in growing.to.aside.values().filter(|lease| !self.aside.contains_key(&lease.address)) {

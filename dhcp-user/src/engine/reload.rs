@@ -28,6 +28,7 @@ use super::{
     find::Choice,
     grant,
     grant::Target,
+    herd::Window,
     limits::{REARM_SLICE_COUNT, RELAYOUT_SLICE_COUNT},
     peers, pools_of,
     port::{Effect, Token},
@@ -152,7 +153,7 @@ impl Server {
         keep_peers(&self.config, &mut reload.config);
         let pools = pools_of(&reload.config);
         if self.table.has_layout(&pools) {
-            return self.disarm_all(Box::new(reload));
+            return self.begin_generation(Box::new(reload));
         }
         self.table.begin_relayout(&pools);
         self.reloading.stage = Stage::Growing(Box::new(reload));
@@ -165,7 +166,7 @@ impl Server {
             if self.table.step_relayout(RELAYOUT_SLICE_COUNT)
                 && let Stage::Growing(reload) = std::mem::take(&mut self.reloading.stage)
             {
-                self.disarm_all(reload);
+                self.begin_generation(reload);
             }
             return;
         }
@@ -179,7 +180,7 @@ impl Server {
     }
 
     /// Takes everything from the kernel, with one store.
-    fn disarm_all(&mut self, reload: Box<Reload>) {
+    fn begin_generation(&mut self, reload: Box<Reload>) {
         let token: Token = self.draw_token();
         self.promises.begin_all(token);
         self.options.generation = self.options.generation.next();
@@ -206,6 +207,7 @@ impl Server {
         self.options.format = format;
         self.ports = Ports::of(&self.config.process);
         self.thresholds = vec![false; self.config.pools.len()];
+        self.herds = vec![Window::default(); self.config.pools.len()];
         let interfaces = std::mem::take(&mut self.interfaces);
         self.set_interfaces(interfaces.into_iter().map(|(interface, _)| Arc::unwrap_or_clone(interface)).collect());
         for (number, peer) in self.peers.iter_mut().enumerate() {

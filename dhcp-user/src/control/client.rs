@@ -92,11 +92,7 @@ impl Client {
         }
         match reply.answer {
             Answer::Error(error) => Err(AskError::Refused(error)),
-            answer @ (Answer::Status(_)
-            | Answer::Leases(_)
-            | Answer::Failover(_)
-            | Answer::Done(_)
-            | Answer::Reload(_)) => Ok((line, answer)),
+            answer => Ok((line, answer)),
         }
     }
 
@@ -104,6 +100,10 @@ impl Client {
         let mut request = serde_json::to_vec(&Request { version: VERSION, command })?;
         request.push(b'\n');
         self.stream.get_mut().write_all(&request)?;
+        self.line()
+    }
+
+    fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         (&mut self.stream).take(REPLY_LEN_MAX).read_line(&mut line)?;
         if line.is_empty() {
@@ -111,6 +111,55 @@ impl Client {
         }
         Ok(line)
     }
+}
+
+/// Prints all leases of a server as they are on disk, then every change, until the server or the reader goes: a line of the
+/// table each, or the reply as it came.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn follow(path: &Path, json: bool, output: &mut impl io::Write) -> Result<(), AskError> {
+    let mut client = Client::connect(path)?;
+    let broken = |error| AskError::Broken { path: path.display().to_string(), error };
+    let mut line = client.exchange(Command::Follow { from: None }).map_err(broken)?;
+    if !json {
+        writeln!(output, "{}", table::LEASES_HEAD)?;
+    }
+    loop {
+        let reply: Reply = serde_json::from_str(&line).map_err(|error| AskError::Reply(error.to_string()))?;
+        match reply.answer {
+            Answer::Error(error) => return Err(AskError::Refused(error)),
+            _ if json => write!(output, "{line}")?,
+            Answer::Lease(row) => writeln!(output, "{}", table::lease(&row))?,
+            // A pause: what was written so far can be read.
+            Answer::Position(_) => output.flush()?,
+            _ => return Err(another()),
+        }
+        line = client.line().map_err(broken)?;
+    }
+}
+
+/// Lets a server rewrite its leases file, and prints what it says.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn compact(path: &Path, json: bool, output: &mut impl io::Write) -> Result<(), AskError> {
+    let (line, answer) = Client::connect(path)?.ask(Command::Compact)?;
+    done(json, &line, answer, output)
+}
+
+fn done(json: bool, line: &str, answer: Answer, output: &mut impl io::Write) -> Result<(), AskError> {
+    match answer {
+        _ if json => write!(output, "{line}")?,
+        Answer::Done(text) => writeln!(output, "{text}")?,
+        _ => return Err(another()),
+    }
+    Ok(())
+}
+
+/// What to say of an answer to another question than was asked.
+fn another() -> AskError {
+    AskError::Reply("it answers another question".to_owned())
 }
 
 /// Prints what a server does: as a table, or the reply as it came.
@@ -122,9 +171,7 @@ pub fn status(path: &Path, json: bool, output: &mut impl io::Write) -> Result<()
     match answer {
         _ if json => write!(output, "{line}")?,
         Answer::Status(status) => write!(output, "{}", table::status(&status))?,
-        Answer::Leases(_) | Answer::Reload(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => {
-            return Err(AskError::Reply("it answers another question".to_owned()));
-        }
+        _ => return Err(another()),
     }
     Ok(())
 }
@@ -140,9 +187,7 @@ pub fn failover(path: &Path, json: bool, now: u32, output: &mut impl io::Write) 
         _ if json => write!(output, "{line}")?,
         Answer::Failover(all) if all.is_empty() => writeln!(output, "this server has no failover peer")?,
         Answer::Failover(all) => write!(output, "{}", failover::page(&all, now))?,
-        Answer::Status(_) | Answer::Leases(_) | Answer::Reload(_) | Answer::Done(_) | Answer::Error(_) => {
-            return Err(AskError::Reply("it answers another question".to_owned()));
-        }
+        _ => return Err(another()),
     }
     Ok(())
 }
@@ -159,14 +204,7 @@ pub fn order(
     output: &mut impl io::Write,
 ) -> Result<(), AskError> {
     let (line, answer) = Client::connect(path)?.ask(Command::FailoverOrder { peer, order })?;
-    match answer {
-        _ if json => write!(output, "{line}")?,
-        Answer::Done(text) => writeln!(output, "{text}")?,
-        Answer::Status(_) | Answer::Leases(_) | Answer::Reload(_) | Answer::Failover(_) | Answer::Error(_) => {
-            return Err(AskError::Reply("it answers another question".to_owned()));
-        }
-    }
-    Ok(())
+    done(json, &line, answer, output)
 }
 
 /// Lets a server read its configuration again, and prints what changed.
@@ -185,9 +223,7 @@ pub fn reload(path: &Path, json: bool, output: &mut impl io::Write) -> Result<()
                 writeln!(output, "{line}")?;
             }
         }
-        Answer::Status(_) | Answer::Leases(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Error(_) => {
-            return Err(AskError::Reply("it answers another question".to_owned()));
-        }
+        _ => return Err(another()),
     }
     Ok(())
 }
@@ -208,7 +244,7 @@ pub fn leases(path: &Path, json: bool, output: &mut impl io::Write) -> Result<()
     loop {
         let (line, answer) = client.ask(Command::Leases { from, limit: None })?;
         let Answer::Leases(page) = answer else {
-            return Err(AskError::Reply("it answers another question".to_owned()));
+            return Err(another());
         };
         if json {
             // Rows are passed on with fields that this program does not know.

@@ -1,13 +1,13 @@
 //! The listening side: accepts operators, reads a line, asks the event loop, writes a line.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     os::unix::{
         fs::{FileTypeExt as _, PermissionsExt as _},
         net::UnixStream as StdStream,
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -40,10 +40,27 @@ pub struct Asked {
     pub answer: oneshot::Sender<Answer>,
 }
 
+/// Writes reply lines to somebody who follows the leases, from a position on, until that one is gone.
+pub type Tail = dyn Fn(Option<u64>, &mut dyn io::Write) -> io::Result<()> + Send + Sync;
+
 /// The socket, removed when it is dropped.
-#[derive(Debug)]
 pub struct Door {
     path: PathBuf,
+    tail: Arc<OnceLock<Box<Tail>>>,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Sets what those get who follow; until then they are told that it is too early.
+    pub fn set_tail(&self, tail: Box<Tail>) {
+        // A second one would be a second journal.
+        let _ = self.tail.set(tail);
+    }
 }
 
 impl Drop for Door {
@@ -60,8 +77,9 @@ impl Drop for Door {
 pub fn open(path: &Path) -> Result<(Door, mpsc::Receiver<Asked>), String> {
     let listener = bind(path).map_err(|error| format!("control socket {}: {error}", path.display()))?;
     let (sender, receiver) = mpsc::channel(QUESTIONS_MAX);
-    tokio::spawn(accept(listener, sender));
-    Ok((Door { path: path.to_owned() }, receiver))
+    let tail = Arc::new(OnceLock::new());
+    tokio::spawn(accept(listener, sender, Arc::clone(&tail)));
+    Ok((Door { path: path.to_owned(), tail }, receiver))
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -82,7 +100,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: UnixListener, questions: mpsc::Sender<Asked>) {
+async fn accept(listener: UnixListener, questions: mpsc::Sender<Asked>, tail: Arc<OnceLock<Box<Tail>>>) {
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -93,25 +111,48 @@ async fn accept(listener: UnixListener, questions: mpsc::Sender<Asked>) {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
         };
-        let questions = questions.clone();
+        let (questions, tail) = (questions.clone(), Arc::clone(&tail));
         tokio::spawn(async move {
             // A client that breaks off is its own affair.
-            let _ = converse(stream, &questions).await;
-            drop(place);
+            if let Ok(Some(follower)) = converse(stream, &questions).await {
+                // It may take long, and must not keep a stop of the server waiting: a thread that nobody joins.
+                std::thread::spawn(move || {
+                    let _ = serve(follower, &tail);
+                    drop(place);
+                });
+            }
         });
     }
 }
 
-async fn converse(stream: UnixStream, questions: &mpsc::Sender<Asked>) -> io::Result<()> {
+/// Somebody who follows, and from where.
+struct Follower {
+    stream: StdStream,
+    from: Option<u64>,
+}
+
+fn serve(mut follower: Follower, tail: &OnceLock<Box<Tail>>) -> io::Result<()> {
+    follower.stream.set_nonblocking(false)?;
+    follower.stream.set_write_timeout(Some(PATIENCE))?;
+    match tail.get() {
+        Some(tail) => tail(follower.from, &mut follower.stream),
+        None => {
+            let answer = Answer::Error("the server is still reading its leases".to_owned());
+            let mut line = serde_json::to_vec(&answer.into_reply())?;
+            line.push(b'\n');
+            io::Write::write_all(&mut follower.stream, &line)
+        }
+    }
+}
+
+/// Answers one operator until that one goes, or wants to follow.
+async fn converse(stream: UnixStream, questions: &mpsc::Sender<Asked>) -> io::Result<Option<Follower>> {
     let peer = stream.peer_cred()?.uid();
     let (reader, mut writer) = stream.into_split();
     // The socket's mode says the same; this holds where its directory is shared.
     if peer != 0 && peer != own_uid()? {
-        return write(
-            &mut writer,
-            &Answer::Error("only root and the server's own user may ask".to_owned()).into_reply(),
-        )
-        .await;
+        let answer = Answer::Error("only root and the server's own user may ask".to_owned());
+        return write(&mut writer, &answer.into_reply()).await.map(|()| None);
     }
     let mut reader = BufReader::new(reader);
     loop {
@@ -119,13 +160,17 @@ async fn converse(stream: UnixStream, questions: &mpsc::Sender<Asked>) -> io::Re
         let mut bounded = (&mut reader).take(REQUEST_LEN_MAX);
         let len = timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await??;
         if len == 0 {
-            return Ok(());
+            return Ok(None);
         }
         if line.last() != Some(&b'\n') && len as u64 == REQUEST_LEN_MAX {
             let answer = Answer::Error(format!("a request has at most {REQUEST_LEN_MAX} bytes"));
-            return write(&mut writer, &answer.into_reply()).await;
+            return write(&mut writer, &answer.into_reply()).await.map(|()| None);
         }
         let answer = match parse(&line) {
+            Ok(Command::Follow { from }) => {
+                let stream = reader.into_inner().reunite(writer).map_err(io::Error::other)?.into_std()?;
+                return Ok(Some(Follower { stream, from }));
+            }
             Ok(command) => ask(command, questions).await,
             Err(error) => Answer::Error(error),
         };

@@ -48,6 +48,16 @@ pub enum Command {
     },
     /// Read the configuration again, and let it take over if nothing is wrong with it.
     Reload,
+    /// All leases as they are on disk, then every change of one as it becomes durable: a [`Answer::Lease`] each, and now and
+    /// then a [`Answer::Position`]; ends when the connection does.
+    Follow {
+        /// Go on behind this position instead of beginning with all leases. It is of this run of the server, and lasts for
+        /// two rewrites of the leases file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+    },
+    /// Rewrite the leases file now, without what has been overtaken.
+    Compact,
 }
 
 /// An answer: one of the fields besides the version.
@@ -70,6 +80,10 @@ pub enum Answer {
     Leases(Page),
     /// To `failover`.
     Failover(Vec<Relationship>),
+    /// To `follow`: one lease.
+    Lease(Box<Row>),
+    /// To `follow`: everything before this has been said.
+    Position(u64),
     /// An order is followed: how things stand now, in a sentence.
     Done(String),
     /// To `reload`, when the new configuration answers.
@@ -359,6 +373,18 @@ pub struct Journal {
     pub durable: u64,
     /// Replies and arms that wait for the disk.
     pub waiting: u64,
+    /// Commits since the start.
+    #[serde(default)]
+    pub commits: u64,
+    /// Bytes of records in the leases file.
+    #[serde(default)]
+    pub file_len: u64,
+    /// Rewrites of the leases file since the start.
+    #[serde(default)]
+    pub compactions: u64,
+    /// The longest that a commit or the switch to a rewritten file took, in microseconds.
+    #[serde(default)]
+    pub longest_stall_us: u64,
     /// Why nothing can be written, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

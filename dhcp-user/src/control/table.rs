@@ -85,6 +85,8 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
     writeln!(page, "  records        {:>12}", journal.appended)?;
     writeln!(page, "  durable        {:>12}", journal.durable)?;
     writeln!(page, "  waiting        {:>12}", journal.waiting)?;
+    writeln!(page, "  commits        {:>12}   the longest took {} us", journal.commits, journal.longest_stall_us)?;
+    writeln!(page, "  bytes          {:>12}   rewritten {} times", journal.file_len, journal.compactions)?;
 
     writeln!(page, "\nPOOLS               total     free   backup   active  expired abandoned")?;
     for pool in &status.pools {

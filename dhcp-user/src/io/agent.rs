@@ -449,6 +449,9 @@ impl Agent {
                 snapshot::order(&mut self.parts.server, peer.as_deref(), order, now)
             }
             Command::Leases { from, limit } => snapshot::leases(&self.parts.server, &*self.fast_path, from, limit, now),
+            Command::Compact => snapshot::compact(&self.parts.journal),
+            // The listener has answered it.
+            Command::Follow { .. } => Answer::Error("not a question for the event loop".to_owned()),
         };
         // The operator may have gone away.
         let _ = asked.answer.send(answer);

@@ -143,6 +143,13 @@ pub struct Serve {
     /// Make the leases file when there is none (dhcpd refuses to start).
     #[arg(long)]
     pub create_leases: bool,
+    /// Most records that are made durable together; `delayed-ack` can only lower it.
+    #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    pub commit_records: u32,
+    /// How long a commit may wait for company while there is some, in microseconds; `max-ack-delay` can only lower it. A
+    /// lone client never waits.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    pub commit_wait: u32,
     /// Least severity that is logged.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
@@ -185,7 +192,16 @@ pub enum Command {
     /// Show what a running server does.
     Status(Ask),
     /// Show the leases of a running server.
-    Leases(Ask),
+    Leases {
+        /// All leases as they are on disk at one moment, then every change as it becomes durable, until interrupted.
+        #[arg(long)]
+        follow: bool,
+        /// Whom to ask, and how to print.
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Let a running server rewrite its leases file now, without what has been overtaken.
+    Compact(Ask),
     /// Show a running server's failover relationships, or tell one what to do.
     #[command(subcommand)]
     Failover(Failover),
@@ -495,7 +511,7 @@ mod tests {
         };
         assert!(ask.json);
         assert_eq!(control_path(ask.control.as_ref(), ask.state_dir.as_ref()), PathBuf::from("/c"));
-        let Some(Command::Leases(ask)) = parse("xdhcpd leases --state-dir /s").command else {
+        let Some(Command::Leases { follow: false, ask }) = parse("xdhcpd leases --state-dir /s").command else {
             panic!("no leases");
         };
         assert_eq!(control_path(ask.control.as_ref(), ask.state_dir.as_ref()), PathBuf::from("/s/control.sock"));

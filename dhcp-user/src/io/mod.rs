@@ -27,6 +27,7 @@
 //!   snapshot.rs   pictures for operators
 //!   socket.rs     packet sockets and the UDP socket, in batches
 //!   start.rs      from the command line to a running server
+//!   tail.rs       committed changes for whoever follows
 //!   xdp/          the kernel program: load, attach, arm, revoke
 //! ```
 #![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
@@ -57,5 +58,6 @@ pub mod signals;
 mod snapshot;
 pub mod socket;
 pub mod start;
+mod tail;
 pub mod trace;
 pub mod xdp;

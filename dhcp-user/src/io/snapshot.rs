@@ -33,6 +33,7 @@ use crate::{
 /// What the server does.
 pub(super) fn status(parts: &mut Parts, shed: u64, fast_path: &dyn FastPath, now: Now) -> Answer {
     let engine = parts.server.status();
+    let journal = parts.journal.status();
     let counters = fast_path.counters();
     let sockets = parts.network.counts();
     let kernel: BTreeMap<String, u64> =
@@ -92,6 +93,10 @@ pub(super) fn status(parts: &mut Parts, shed: u64, fast_path: &dyn FastPath, now
             appended: engine.journal.appended.0,
             durable: engine.journal.durable.0,
             waiting: engine.journal.waiting as u64,
+            commits: journal.commits,
+            file_len: journal.live_len,
+            compactions: journal.compactions,
+            longest_stall_us: journal.longest_stall_us,
             failure: engine.journal.failure,
         },
         pools: engine
@@ -282,8 +287,17 @@ pub(super) fn leases(
     })
 }
 
+/// Begins a rewrite of the leases file.
+pub(super) fn compact(journal: &crate::io::journal::Journal) -> Answer {
+    if journal.status().is_failed {
+        return Answer::Error("the leases file cannot be written at present: see `xdhcpd status`".to_owned());
+    }
+    journal.compact();
+    Answer::Done("the leases file is being rewritten in the background".to_owned())
+}
+
 /// A lease with what the kernel did last for it.
-fn with_kernel(lease: &Lease, renewal: Option<Renewal>, now: Now) -> Row {
+pub(super) fn with_kernel(lease: &Lease, renewal: Option<Renewal>, now: Now) -> Row {
     let mut ends = lease.ends;
     let mut contact = lease.cltt;
     let mut starts = lease.starts;
@@ -366,9 +380,7 @@ mod tests {
     fn page(server: &Server, from: Option<Ipv4Addr>, limit: Option<usize>) -> Page {
         match leases(server, &Off::new("test"), from, limit, now()) {
             Answer::Leases(page) => page,
-            Answer::Status(_) | Answer::Failover(_) | Answer::Done(_) | Answer::Reload(_) | Answer::Error(_) => {
-                panic!("no page")
-            }
+            other => panic!("no page: {other:?}"),
         }
     }
 

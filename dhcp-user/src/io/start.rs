@@ -16,6 +16,8 @@ use std::{
     os::unix::net::UnixDatagram,
     path::Path,
     process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
 use clap::Parser as _;
@@ -47,7 +49,7 @@ use crate::{
         recovery::Recovery,
         reload::Reloader,
         signals::Signals,
-        socket, trace,
+        socket, tail, trace,
         xdp::{Kernel, Wanted},
     },
     lease::{
@@ -77,7 +79,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Some(Command::Status(ask)) => question(&ask, client::status),
-        Some(Command::Leases(ask)) => question(&ask, client::leases),
+        Some(Command::Leases { follow: false, ask }) => question(&ask, client::leases),
+        Some(Command::Leases { follow: true, ask }) => question(&ask, client::follow),
+        Some(Command::Compact(ask)) => question(&ask, client::compact),
         Some(Command::Failover(asked)) => failover(asked),
         Some(Command::Reload(ask)) => question(&ask, client::reload),
         Some(Command::Check(asked)) => check::check(&asked).unwrap_or_else(|error| fail(&error)),
@@ -218,7 +222,7 @@ async fn run(
     let udp = socket::open_udp(local, plan.port).map_err(|error| port_error(local, plan.port, &error))?;
     let network = Network::new(udp, plan.port);
     let _pid_file = plan.pid.as_deref().map(PidFile::write).transpose()?;
-    let (_door, questions) = open_control(&serve, &plan.control)?.unzip();
+    let (door, questions) = open_control(&serve, &plan.control)?.unzip();
     let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
 
     let now = clock::now();
@@ -239,6 +243,10 @@ async fn run(
     let generation = Generation::new(1);
     let mark = Mark::of(&plan.leases);
     let mut opened = open_journal(&plan, &config, &serve, &mark, [random()?, random()?])?;
+    if let Some(door) = &door {
+        let feed = Arc::clone(opened.journal.feed());
+        door.set_tail(Box::new(move |from, out| tail::tail(&feed, from, out)));
+    }
     let fast_path = fast_path(&serve, &config, &key, generation)?;
     let is_fast = fast_path.is_ok();
     let fast_path: Box<dyn FastPath> = match fast_path {
@@ -414,11 +422,12 @@ fn open_journal(
     let report = Box::new(move |event| drop(sender.send(event)));
     let usual = JournalOptions::default();
     let options = JournalOptions {
-        // `delayed-ack` and `max-ack-delay` are upper bounds: a commit never waits for company here.
+        // `delayed-ack` and `max-ack-delay` are upper bounds.
         batch_records_max: match config.process.delayed_ack {
-            0 => usual.batch_records_max,
-            count => usize::from(count),
+            0 => serve.commit_records as usize,
+            count => usize::from(count).min(serve.commit_records as usize),
         },
+        latency_budget: Duration::from_micros(serve.commit_wait.min(config.process.max_ack_delay_us).into()),
         create: serve.create_leases,
         format: plan.format,
         now: clock::now().wall,

@@ -133,7 +133,7 @@ impl Compaction {
 
 /// The last record of everything.
 #[derive(Debug, Default)]
-struct Index {
+pub(super) struct Index {
     /// Address, then offset (40 bits) and length (24 bits) of a record; length zero when it says nothing.
     leases: Vec<(u32, u64)>,
     /// How many to collect before those that were overtaken are dropped.
@@ -148,7 +148,7 @@ struct Index {
 const SETTLE_COUNT_MIN: usize = 64 * 1024;
 
 impl Index {
-    fn add(&mut self, record: Record, span: Span) {
+    pub(super) fn add(&mut self, record: Record, span: Span) {
         match record {
             Record::Lease(lease) => {
                 self.has_giant |= span.offset >= 1 << 40 || span.len >= 1 << 24;
@@ -178,7 +178,7 @@ impl Index {
 
     /// Everything in the order it is written, and whether an empty line goes before it: other declarations first, as
     /// dhcpd does, leases as they follow each other in the source.
-    fn spans(mut self) -> io::Result<impl Iterator<Item = (Span, bool)>> {
+    pub(super) fn spans(mut self) -> io::Result<impl Iterator<Item = (Span, bool)>> {
         if self.has_giant {
             return Err(io::Error::other("a record is too long, or the file is, to be compacted"));
         }
@@ -194,7 +194,7 @@ impl Index {
 }
 
 /// Reads stretches of a file that mostly follow each other.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     file: &'a dyn DiskFile,
     start: u64,
     bytes: Vec<u8>,
@@ -202,11 +202,11 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(file: &'a dyn DiskFile) -> Self {
+    pub(super) fn new(file: &'a dyn DiskFile) -> Self {
         Self { file, start: 0, bytes: vec![0; STRETCH_LEN], len: 0 }
     }
 
-    fn read(&mut self, span: Span, out: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn read(&mut self, span: Span, out: &mut Vec<u8>) -> io::Result<()> {
         let len = usize::try_from(span.len).map_err(io::Error::other)?;
         let is_inside = span.offset >= self.start && span.offset + span.len <= self.start + self.len as u64;
         if !is_inside {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::disk::{DiskFile, read_full};
+use super::snapshot::Snapshot;
 use crate::lease::journal::{Found, Reader, Record};
 use crate::lease::time::WallTime;
 
@@ -93,6 +94,20 @@ impl Feed {
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.state().end)
+    }
+
+    /// Everything that is durable, as it is now.
+    ///
+    /// # Panics
+    ///
+    /// Never: the current file is always there.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state();
+        #[expect(clippy::expect_used, reason = "made with one segment, and the last one is never taken out")]
+        let segment = state.segments.back().expect("the current file");
+        let end = segment.file_start + (state.end - segment.start);
+        Snapshot { file: Arc::clone(&segment.file), end, position: Position(state.end) }
     }
 
     /// Follows from a position on.

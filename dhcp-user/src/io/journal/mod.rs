@@ -13,6 +13,7 @@ mod compact;
 mod disk;
 mod follow;
 mod replay;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use self::compact::Compaction;
 pub use self::disk::{Disk, DiskFile, RealDisk};
 pub use self::follow::{Feed, FollowError, Follower, Position};
 pub use self::replay::Intake;
+pub use self::snapshot::Snapshot;
 pub use self::store::{Rewrite, Store};
 use self::writer::{Mode, Shared, Writer};
 

@@ -291,6 +291,46 @@ fn a_compaction_keeps_the_last_of_each_and_what_nobody_knows() {
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 2, "no other file is left");
 }
 
+/// Address and end of the leases that a snapshot has.
+fn read_snapshot(snapshot: &Snapshot) -> Vec<(Ipv4Addr, u32)> {
+    let mut seen = Vec::new();
+    let take = &mut |record| {
+        if let Record::Lease(lease) = record {
+            seen.push((lease.address, lease.ends.secs()));
+        }
+        Ok(())
+    };
+    snapshot.read(take).unwrap();
+    seen.sort();
+    seen
+}
+
+#[test]
+fn a_snapshot_and_what_follows_its_position_are_everything_and_nothing_twice() {
+    let folder = Folder::new("snapshot");
+    let opened = open(&folder);
+    for seq in 0..100_u32 {
+        opened.append(seq.into(), &lease(seq % 10, seq + 1));
+    }
+    opened.wait_for(&JournalEvent::Durable(JournalSeq(99)));
+    let snapshot = opened.journal.feed().snapshot();
+    // The writer goes on, and the file is replaced, before anybody reads.
+    opened.append(100, &lease(3, 500));
+    opened.append(101, &lease(11, 600));
+    opened.wait_for(&JournalEvent::Durable(JournalSeq(101)));
+    opened.journal.compact();
+    while !matches!(opened.next_event(), JournalEvent::Compacted { .. }) {}
+    let expected: Vec<(Ipv4Addr, u32)> = (0..10).map(|number| (lease(number, 0).address, 91 + number)).collect();
+    assert_eq!(read_snapshot(&snapshot), expected);
+    let changes = opened.journal.feed().follow(snapshot.position()).poll().unwrap();
+    assert_eq!(changes, [Record::Lease(lease(3, 500)), Record::Lease(lease(11, 600))]);
+    // One of the new file says the same with the changes in it.
+    let mut expected = expected;
+    expected[3].1 = 500;
+    expected.push((lease(11, 0).address, 600));
+    assert_eq!(read_snapshot(&opened.journal.feed().snapshot()), expected);
+}
+
 #[test]
 fn a_follower_sees_every_change_once_and_in_order_across_compactions() {
     let folder = Folder::new("follow");

@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the client asks until it is answered.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 
-fn table(count: u32) -> Table {
+/// A table of one pool with so many addresses.
+pub(crate) fn table(count: u32) -> Table {
     let last = Ipv4Addr::from(u32::from(FIRST) + count - 1);
     Table::new(&Layout {
         pools: vec![PoolLayout { ranges: vec![(FIRST, last)], is_failover: false }],

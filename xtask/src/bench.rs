@@ -15,8 +15,9 @@ pub(crate) struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The XDP program alone (BPF_PROG_TEST_RUN, needs root): nanoseconds per armed renewal above making the same
-    /// frame, beside XDP_DROP and a frame that is not DHCP.
+    /// The XDP program (needs root): nanoseconds per armed renewal above making and dropping the same frame, and of a
+    /// frame that is not DHCP (BPF_PROG_TEST_RUN); then replies a second over a veth beside a reflector's (live frames).
+    /// XDHCPD_BENCH_PART=cycles or cable measures one of the two.
     Fastpath,
     /// The configuration: `check` on 100,000 hosts beside `dhcpd -t`, and one packet against many hosts and classes
     /// beside none.

@@ -39,7 +39,7 @@ const LIMIT_SECS: u32 = 900;
 
 /// Run the suite `kernel` on Debian 12's own kernel, the oldest that the README claims, under qemu.
 ///
-/// Takes a minute or two where there is /dev/kvm, some minutes without. The kernel comes from the mirror this machine
+/// Takes some minutes, since all is emulated. The kernel comes from the mirror this machine
 /// already uses, qemu from its packages; what is fetched stays in the target folder.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -166,11 +166,8 @@ fn boot(qemu: &Path, kernel: &Path, initramfs: &Path) -> Result<()> {
     shed::say(&format!("booting {}", kernel.display()));
     let mut command = Command::new("timeout");
     command.arg(LIMIT_SECS.to_string()).arg(qemu);
-    if Path::new("/dev/kvm").exists() {
-        command.args(["-enable-kvm", "-cpu", "host"]);
-    } else {
-        command.args(["-cpu", "max"]);
-    }
+    // Emulated, even where /dev/kvm is: a guest inside a guest ends qemu on some hosts, and the verifier is the same.
+    command.args(["-accel", "tcg", "-cpu", "max"]);
     command.args(["-m", "1024", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"]);
     command.args(["-nic", "none", "-append", "console=ttyS0 quiet panic=-1"]);
     let mut child = command

@@ -5,12 +5,14 @@
 //!   client   a model client over packet sockets or over frames in memory; reads replies with dhcproto
 //!   lab      network namespaces, veth, bridges, processes, all gone when the value is dropped
 //!   agent    xdhcpd as a process, and its control socket
+//!   failover what the failover suites keep leases in, the pair's settings, real sessions
 //!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
 //!   dhcpd    the real ISC dhcpd as an oracle
 //!   duo      two servers of one service, each xdhcpd or dhcpd
 //!   peers    real clients: udhcpc, dhclient, dhcpcd
 //!   oracle   cases that dhcpd and xdhcpd play, and how what they say and write is compared
 //!   load     a herd of clients that keeps a server busy, for the benchmarks
+//!   fuzz     entry points for bytes of strangers, shared by a bounded suite and libFuzzer
 //!   leases   reads a leases file as a person does
 //!   skip     how a test says that it could not run
 //! ```
@@ -22,12 +24,15 @@ pub mod agent;
 pub mod client;
 pub mod dhcpd;
 pub mod duo;
+pub mod failover;
 pub mod fastpath;
 pub mod frames;
+pub mod fuzz;
 pub mod lab;
 pub mod leases;
 pub mod load;
 pub mod oracle;
+pub mod pcap;
 pub mod peers;
 pub mod pump;
 pub mod skip;

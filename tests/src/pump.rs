@@ -8,7 +8,7 @@ use std::{
 
 use dhcp_ebpf::abi::{DigestKey, Renewal};
 use dhcp_user::{
-    config,
+    config::{self, Config},
     engine::{
         self, EngineOptions, Server,
         port::{Arm, Datagram, Effect, Input, Interface, InterfaceIndex, Received, Verbs as _},
@@ -54,6 +54,12 @@ impl Pump {
         let loaded = config::load("test.conf", &mut |_| Ok(text.as_bytes().to_vec()));
         let rendered = loaded.diagnostics.render(false);
         let config = loaded.config.unwrap_or_else(|| panic!("{rendered}"));
+        Self::of(config, address, prefix_len, key)
+    }
+
+    /// The same, on a configuration that has been read already.
+    #[must_use]
+    pub fn of(config: Config, address: Ipv4Addr, prefix_len: u8, key: &DigestKey) -> Self {
         let table = Table::new(&engine::layout(&config, [1, 2]));
         let now = Now { boot: BootTime::from_secs(1000), wall: WallTime::from_secs(u64::from(START)) };
         let server = Server::new(config, table, EngineOptions::new(7, *key), now);
@@ -104,14 +110,19 @@ impl Pump {
 
     /// A message from a client, as it arrives from the wire.
     pub fn packet(&mut self, message: &Message, source: Ipv4Addr, destination: Ipv4Addr) {
-        let bytes = message.bytes();
-        let port = if message.giaddr.is_unspecified() { 68 } else { 67 };
+        self.bytes(&message.bytes(), source, destination);
+    }
+
+    /// Any bytes, as they arrive from the wire.
+    pub fn bytes(&mut self, message: &[u8], source: Ipv4Addr, destination: Ipv4Addr) {
+        let is_relayed = message.get(24..28).is_some_and(|giaddr| giaddr != [0; 4]);
+        let port = if is_relayed { 67 } else { 68 };
         self.input(Input::Packet(Received {
             interface: INTERFACE,
             vlan: [0; 2],
             source: SocketAddrV4::new(source, port),
             destination,
-            message: &bytes,
+            message,
         }));
     }
 

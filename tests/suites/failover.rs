@@ -13,11 +13,7 @@ mod fuzz;
 mod isc;
 #[path = "failover/pair.rs"]
 mod pair;
-#[path = "failover/pcap.rs"]
-mod pcap;
 #[path = "failover/simulation.rs"]
 mod simulation;
-#[path = "failover/store.rs"]
-mod store;
 #[path = "failover/watch.rs"]
 mod watch;

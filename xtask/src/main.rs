@@ -7,6 +7,7 @@ mod bench;
 mod bpf;
 mod check;
 mod demo;
+mod fuzz;
 mod load;
 mod oldest;
 mod shed;
@@ -37,6 +38,7 @@ enum Command {
     Load(load::Options),
     Bench(bench::Options),
     Oldest(oldest::Options),
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> std::process::ExitCode {
@@ -49,6 +51,7 @@ fn main() -> std::process::ExitCode {
         Command::Load(options) => load::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Oldest(options) => oldest::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -1,28 +1,11 @@
 //! Real sessions of dhcpd, message by message.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use dhcp_user::failover::codec::{Decoder, Message, write_message};
 
-use crate::pcap::{Direction, read_streams, write_capture};
-
-/// Every TCP direction of the captures that belongs to failover, with the file it is from.
-pub(crate) fn streams() -> Vec<(String, Direction, Vec<u8>)> {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("captures/failover");
-    let mut names: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.sort();
-    let mut all = Vec::new();
-    for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "pcap")) {
-        for (direction, bytes) in read_streams(&std::fs::read(path).unwrap()) {
-            let is_failover = [direction.1, direction.3].iter().any(|port| *port == 647 || *port == 847);
-            if is_failover && !bytes.is_empty() {
-                all.push((path.file_name().unwrap().to_string_lossy().into_owned(), direction, bytes));
-            }
-        }
-    }
-    all
-}
+use tests::failover::streams;
+use tests::pcap::{Direction, write_capture};
 
 /// Whether these bytes were written by a script rather than by dhcpd.
 fn is_scripted(file: &str, direction: Direction) -> bool {

@@ -2,23 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use dhcp_user::failover::{BindingState, Buckets, Command, Input, Leases, Role, Settings, State, StateRecord};
+use dhcp_user::failover::{BindingState, Command, Input, Leases, State, StateRecord};
 use dhcp_user::lease::time::WallTime;
 
 use crate::pair::{P, S, World};
 
-pub(crate) const FIRST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
-pub(crate) const MCLT: u32 = 40;
-
-pub(crate) fn settings() -> [Settings; 2] {
-    let common = |role| Settings {
-        receive_timer_secs: 15,
-        updates_unacked_max: 10,
-        load_balance_secs_max: 3,
-        ..Settings::new("lab-fo", role)
-    };
-    [Settings { mclt_secs: MCLT, buckets: Some(Buckets::split(128)), ..common(Role::Primary) }, common(Role::Secondary)]
-}
+pub(crate) use tests::failover::{FIRST, MCLT, settings};
 
 pub(crate) fn world(count: u32) -> World {
     World::new(settings(), &[(FIRST, count)], 7)

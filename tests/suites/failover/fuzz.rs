@@ -1,108 +1,15 @@
-//! Any bytes at an endpoint: no panic, bounded memory, a database that is either untouched or follows the rules.
+//! Any conversation at an endpoint: no panic, bounded memory, a database that is either untouched or follows the rules.
+//! Mutated sessions are fed by the `fuzz` suite, through the same entry points.
 
 use dhcp_user::failover::codec::{Body, Message, StateMessage, parse_message, write_message};
-use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Link, Role, Seq, State};
+use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Link, Role, State};
 use proptest::prelude::*;
+use std::time::Duration;
+use tests::fuzz::failover::{connected, feed};
 
-use crate::captures::streams;
 use crate::flows::{FIRST, settings};
-use crate::pair::{P, Rng, S, World};
-use crate::store::Store;
-
-/// An endpoint with a connection, and the messages a real partner would greet it with.
-fn connected(role: usize) -> (Endpoint, Store, World, Vec<u8>) {
-    let world = World::new(settings(), &[(FIRST, 20)], 3);
-    let mut store = Store::new(&[(FIRST, 20)]);
-    let mut endpoint = Endpoint::new(settings()[role].clone(), None, world.now(role));
-    endpoint.handle(Input::Connected { link: Link(1), dialled: false }, &mut store, world.now(role));
-    let mut other = Endpoint::new(settings()[1 - role].clone(), None, world.now(role));
-    let mut others = Store::new(&[(FIRST, 20)]);
-    other.handle(Input::Connected { link: Link(1), dialled: true }, &mut others, world.now(role));
-    let mut greeting = Vec::new();
-    if role == P {
-        let mut connect = Vec::new();
-        while let Some(effect) = endpoint.poll_effect() {
-            if let Effect::Send { bytes, .. } = effect {
-                connect.extend(bytes);
-            }
-        }
-        other.handle(Input::Bytes { link: Link(1), bytes: &connect }, &mut others, world.now(role));
-    }
-    while let Some(effect) = other.poll_effect() {
-        if let Effect::Send { bytes, .. } = effect {
-            greeting.extend(bytes);
-        }
-    }
-    assert!(!greeting.is_empty());
-    (endpoint, store, world, greeting)
-}
-
-/// Feeds pieces with time passing between them, and gives every effect its answer.
-fn feed(endpoint: &mut Endpoint, store: &mut Store, world: &mut World, role: usize, pieces: &[Vec<u8>]) {
-    for piece in pieces {
-        world.now_ms += 1700;
-        let now = world.now(role);
-        endpoint.handle(Input::Bytes { link: Link(1), bytes: piece }, store, now);
-        endpoint.handle(Input::Durable(Seq(store.journal.len() as u64)), store, now);
-        endpoint.handle(Input::Timeout, store, now);
-        let mut tokens = Vec::new();
-        while let Some(effect) = endpoint.poll_effect() {
-            match effect {
-                Effect::Revoke { token, .. } => tokens.push(token),
-                Effect::Send { bytes, .. } => assert!(bytes.len() <= 128 * 1024),
-                Effect::Dial | Effect::Close { .. } | Effect::Service(_) | Effect::Moved(_) | Effect::Log(..) => {}
-            }
-        }
-        for token in tokens {
-            endpoint.handle(Input::Revoked(token), store, now);
-        }
-        let status = endpoint.status(store, now);
-        assert!(status.updates_held <= 8192 && status.updates_in_flight <= 4096 && status.updates_queued <= 20);
-        assert_eq!(store.all().count(), 20);
-    }
-}
-
-fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
-    for _ in 0..rng.below(6) {
-        if bytes.is_empty() {
-            return;
-        }
-        let at = rng.below(bytes.len() as u64) as usize;
-        match rng.below(4) {
-            0 => bytes[at] ^= 1 << rng.below(8),
-            1 => bytes[at] = rng.below(256) as u8,
-            2 => {
-                bytes.remove(at);
-            }
-            _ => {
-                let end = (at + 40).min(bytes.len());
-                let copy = bytes[at..end].to_vec();
-                bytes.splice(at..at, copy);
-            }
-        }
-    }
-}
-
-#[test]
-fn mutated_real_sessions_never_hurt() {
-    let streams = streams();
-    let mut rng = Rng::new(20);
-    for round in 0..1500 {
-        let role = [P, S][round % 2];
-        let (mut endpoint, mut store, mut world, greeting) = connected(role);
-        let (_, _, bytes) = &streams[rng.below(streams.len() as u64) as usize];
-        let mut bytes = bytes.clone();
-        mutate(&mut bytes, &mut rng);
-        let mut pieces = if rng.chance(70) { vec![greeting] } else { Vec::new() };
-        pieces.extend(bytes.chunks(1 + rng.below(200) as usize).take(60).map(<[u8]>::to_vec));
-        for address in 0..20 {
-            if rng.chance(30) {
-                store.armed.insert((u32::from(FIRST) + address).into());
-            }
-        }
-        feed(&mut endpoint, &mut store, &mut world, role, &pieces);
-    }
-}
+use crate::pair::{S, World};
+use tests::failover::Store;
 
 /// A message of the partner, each field from a small set, so that it often means something.
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -140,16 +47,16 @@ proptest! {
 
     #[test]
     fn any_conversation_is_survived(role in 0_usize..2, messages in proptest::collection::vec(message(), 0..60)) {
-        let (mut endpoint, mut store, mut world, greeting) = connected(role);
+        let (mut endpoint, mut store, greeting) = connected(role);
         let mut pieces = vec![greeting];
         pieces.extend(messages);
-        feed(&mut endpoint, &mut store, &mut world, role, &pieces);
+        feed(&mut endpoint, &mut store, &mut Duration::default(), &pieces);
     }
 
     #[test]
     fn any_bytes_are_survived(role in 0_usize..2, bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let (mut endpoint, mut store, mut world, greeting) = connected(role);
-        feed(&mut endpoint, &mut store, &mut world, role, &[greeting, bytes.clone(), bytes]);
+        let (mut endpoint, mut store, greeting) = connected(role);
+        feed(&mut endpoint, &mut store, &mut Duration::default(), &[greeting, bytes.clone(), bytes]);
         prop_assert_eq!(store.in_state(BindingState::Free), 20, "noise changes no lease");
     }
 }
@@ -157,13 +64,14 @@ proptest! {
 #[test]
 fn an_impossible_state_closes_the_connection_and_changes_nothing() {
     for state in [1, 12, 99, 253, 255] {
-        let (mut endpoint, mut store, mut world, greeting) = connected(S);
+        let (mut endpoint, mut store, greeting) = connected(S);
+        let mut clock = Duration::default();
         let mut bytes = Vec::new();
         let body = Body::State(StateMessage { state, startup: false, since: None, extra: None });
         write_message(&Message { time: 0, xid: 1, body }, &mut bytes).unwrap();
-        feed(&mut endpoint, &mut store, &mut world, S, &[greeting]);
+        feed(&mut endpoint, &mut store, &mut clock, &[greeting]);
         assert!(endpoint.is_connected());
-        feed(&mut endpoint, &mut store, &mut world, S, &[bytes]);
+        feed(&mut endpoint, &mut store, &mut clock, &[bytes]);
         assert!(!endpoint.is_connected());
         assert_eq!(endpoint.state(), State::Startup);
     }
@@ -171,8 +79,9 @@ fn an_impossible_state_closes_the_connection_and_changes_nothing() {
 
 #[test]
 fn a_flood_of_held_updates_ends_the_connection() {
-    let (mut endpoint, mut store, mut world, greeting) = connected(S);
-    feed(&mut endpoint, &mut store, &mut world, S, &[greeting]);
+    let (mut endpoint, mut store, greeting) = connected(S);
+    let mut clock = Duration::default();
+    feed(&mut endpoint, &mut store, &mut clock, &[greeting]);
     let mut binding = store.get(FIRST);
     binding.state = BindingState::Active;
     binding.rewind = BindingState::Active;
@@ -189,6 +98,7 @@ fn a_flood_of_held_updates_ends_the_connection() {
         });
         write_message(&Message { time: 0, xid, body }, &mut bytes).unwrap();
     }
+    let world = World::new(settings(), &[(FIRST, 20)], 3);
     let now = world.now(S);
     for chunk in bytes.chunks(4096) {
         endpoint.handle(Input::Bytes { link: Link(1), bytes: chunk }, &mut store, now);

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Leases, Link, Seq, Settings, State, Token};
 use dhcp_user::lease::time::{BootTime, Now, WallTime};
 
-use crate::store::Store;
+use tests::failover::Store;
 
 /// Wall time when every world begins.
 pub(crate) const EPOCH: u64 = 1_795_336_788;

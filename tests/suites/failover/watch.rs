@@ -8,7 +8,7 @@ use dhcp_user::failover::codec::{BndUpd, Body, Decoder, Message};
 
 use crate::pair::{EPOCH, Seen};
 use crate::simulation::Simulation;
-use crate::store::Record;
+use tests::failover::Record;
 
 /// What the wire told.
 #[derive(Default)]

@@ -6,7 +6,6 @@ mod corpus;
 mod diagnostics;
 mod expressions;
 mod extensions;
-mod fuzz;
 mod language;
 mod lint;
 mod network;

@@ -178,10 +178,14 @@ impl<'a> Cursor<'a> {
         self.space()?;
         loop {
             let digits = self.word(expected)?;
-            let value = digits.iter().try_fold(0_u32, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?));
+            // A damaged file may hold any number of digits here.
+            let value = match digits {
+                [] | [_, _, _, ..] => None,
+                digits => digits.iter().try_fold(0_u32, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?)),
+            };
             match value {
-                Some(value) if digits.len() <= 2 => out.push(value as u8),
-                _ => return Err(Fault::Bad(expected)),
+                Some(value) => out.push(value as u8),
+                None => return Err(Fault::Bad(expected)),
             }
             self.space()?;
             if self.peek()? != b':' {

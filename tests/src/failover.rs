@@ -1,37 +1,49 @@
-//! Leases in memory over a journal: what one server keeps.
+//! What the failover suites share: leases in memory over a journal (what one server keeps), the settings of the pair,
+//! and real sessions.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
-use dhcp_user::failover::{Binding, BindingState, Counts, Leases, Seq, StateRecord};
+use dhcp_user::failover::{Binding, BindingState, Buckets, Counts, Leases, Role, Seq, Settings, StateRecord};
 use dhcp_user::lease::time::WallTime;
 
+use crate::pcap::{Direction, read_streams};
+
+/// One record of the journal.
 #[derive(Debug, Clone)]
-pub(crate) enum Record {
+pub enum Record {
+    /// A lease.
     Lease(Binding),
+    /// The endpoint's state.
     State(StateRecord),
 }
 
 /// Leases in memory over a journal whose tail may not be on disk yet.
 #[derive(Debug, Clone)]
-pub(crate) struct Store {
+pub struct Store {
     pools: Vec<Vec<Ipv4Addr>>,
     leases: BTreeMap<Ipv4Addr, (usize, u64, Binding)>,
     allocatable: BTreeSet<(usize, BindingState, WallTime, Reverse<u64>, Ipv4Addr)>,
     insertions: u64,
-    pub(crate) journal: Vec<Record>,
-    pub(crate) durable: usize,
+    /// Everything stored, in order.
+    pub journal: Vec<Record>,
+    /// How many of the records are on disk.
+    pub durable: usize,
     last_state: Option<StateRecord>,
     /// What only two of ours replicate, by address.
-    pub(crate) extras: BTreeMap<Ipv4Addr, Vec<u8>>,
-    pub(crate) armed: BTreeSet<Ipv4Addr>,
+    pub extras: BTreeMap<Ipv4Addr, Vec<u8>>,
+    /// What the kernel may be granting.
+    pub armed: BTreeSet<Ipv4Addr>,
     /// `ends` of what may have to be ended.
-    pub(crate) due: BTreeSet<(WallTime, Ipv4Addr)>,
+    pub due: BTreeSet<(WallTime, Ipv4Addr)>,
 }
 
 impl Store {
-    pub(crate) fn new(pools: &[(Ipv4Addr, u32)]) -> Self {
+    /// Free leases that nobody ever had: pools by first address and length.
+    #[must_use]
+    pub fn new(pools: &[(Ipv4Addr, u32)]) -> Self {
         let list =
             |&(first, count): &(Ipv4Addr, u32)| (0..count).map(|n| Ipv4Addr::from(u32::from(first) + n)).collect();
         let mut store = Self {
@@ -55,7 +67,8 @@ impl Store {
     }
 
     /// What a restart finds: everything that was durable.
-    pub(crate) fn after_crash(&self) -> Self {
+    #[must_use]
+    pub fn after_crash(&self) -> Self {
         let mut store = Self {
             leases: BTreeMap::new(),
             allocatable: BTreeSet::new(),
@@ -85,7 +98,9 @@ impl Store {
         store
     }
 
-    pub(crate) fn state_record(&self) -> Option<StateRecord> {
+    /// The endpoint's state that was stored last.
+    #[must_use]
+    pub fn state_record(&self) -> Option<StateRecord> {
         self.last_state
     }
 
@@ -105,15 +120,24 @@ impl Store {
         self.leases.insert(binding.address, (pool, at, binding));
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Binding> {
+    /// All leases, by address.
+    pub fn all(&self) -> impl Iterator<Item = &Binding> {
         self.leases.values().map(|(_, _, binding)| binding)
     }
 
-    pub(crate) fn get(&self, address: Ipv4Addr) -> Binding {
+    /// A lease.
+    ///
+    /// # Panics
+    ///
+    /// When the address is in no pool.
+    #[must_use]
+    pub fn get(&self, address: Ipv4Addr) -> Binding {
         self.binding(address).unwrap()
     }
 
-    pub(crate) fn in_state(&self, state: BindingState) -> usize {
+    /// Number of leases in a state.
+    #[must_use]
+    pub fn in_state(&self, state: BindingState) -> usize {
         self.all().filter(|binding| binding.state == state).count()
     }
 }
@@ -179,4 +203,39 @@ impl Leases for Store {
             visitor(&self.leases[address].2);
         }
     }
+}
+
+/// First address of the pair's pool.
+pub const FIRST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+/// Its MCLT, in seconds.
+pub const MCLT: u32 = 40;
+
+/// The settings of the primary and of the secondary.
+#[must_use]
+pub fn settings() -> [Settings; 2] {
+    let common = |role| Settings {
+        receive_timer_secs: 15,
+        updates_unacked_max: 10,
+        load_balance_secs_max: 3,
+        ..Settings::new("lab-fo", role)
+    };
+    [Settings { mclt_secs: MCLT, buckets: Some(Buckets::split(128)), ..common(Role::Primary) }, common(Role::Secondary)]
+}
+
+/// Every TCP direction of the captures that belongs to failover, with the file it is from.
+#[must_use]
+pub fn streams() -> Vec<(String, Direction, Vec<u8>)> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("captures/failover");
+    let mut names: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    let mut all = Vec::new();
+    for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "pcap")) {
+        for (direction, bytes) in read_streams(&std::fs::read(path).unwrap()) {
+            let is_failover = [direction.1, direction.3].iter().any(|port| *port == 647 || *port == 847);
+            if is_failover && !bytes.is_empty() {
+                all.push((path.file_name().unwrap().to_string_lossy().into_owned(), direction, bytes));
+            }
+        }
+    }
+    all
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 /// One direction of a TCP connection: source address and port, destination address and port.
-pub(crate) type Direction = ([u8; 4], u16, [u8; 4], u16);
+pub type Direction = ([u8; 4], u16, [u8; 4], u16);
 
 fn be16(bytes: &[u8], at: usize) -> usize {
     usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]))
 }
 
 /// The bytes of every TCP direction of a capture, in order and without repetitions.
-pub(crate) fn read_streams(file: &[u8]) -> BTreeMap<Direction, Vec<u8>> {
+#[must_use]
+pub fn read_streams(file: &[u8]) -> BTreeMap<Direction, Vec<u8>> {
     assert_eq!(file[..4], [0xd4, 0xc3, 0xb2, 0xa1], "little-endian pcap");
     assert_eq!(file[20], 1, "Ethernet");
     // Sequence number the stream goes on with, and its bytes; segments that come early wait.
@@ -55,7 +56,8 @@ pub(crate) fn read_streams(file: &[u8]) -> BTreeMap<Direction, Vec<u8>> {
 }
 
 /// A capture file with one TCP segment per message, all on one connection to port 647.
-pub(crate) fn write_capture(messages: &[Vec<u8>]) -> Vec<u8> {
+#[must_use]
+pub fn write_capture(messages: &[Vec<u8>]) -> Vec<u8> {
     let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0];
     let mut sequence = 1_u32;
     for (index, message) in messages.iter().enumerate() {

@@ -6,6 +6,8 @@
 mod corpus;
 #[path = "config/limits.rs"]
 mod limits;
+#[path = "config/statements.rs"]
+mod statements;
 
 use std::{
     ffi::OsStr,

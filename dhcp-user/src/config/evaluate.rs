@@ -377,7 +377,7 @@ impl Evaluation {
         }
     }
 
-    /// The options of a space, ascending, as one option carries them; and where the first of them was set.
+    /// The options of a space, in dhcpd's order, as one option carries them; and where the first of them was set.
     fn space_bytes(&self, config: &Config, space: SpaceId, known: &mut SpaceBytes) -> Option<(Vec<u8>, Span)> {
         if let Some(bytes) = known.get(&space) {
             return bytes.clone();
@@ -397,6 +397,10 @@ impl Evaluation {
                 found.push((option.code, data.to_vec(), entry.origin));
             }
         }
+        // dhcpd: its hash table of options is written bucket by bucket, and in a bucket the one set last comes first.
+        found.reverse();
+        found.sort_by_key(|(code, _, _)| (code % 32).wrapping_add(code >> 5) % 17);
+        // Then come the spaces within.
         let first = config.encapsulations.partition_point(|(outer, _)| outer.space < space);
         for (outer, inner) in config.encapsulations.get(first..).unwrap_or_default() {
             if outer.space != space {
@@ -408,7 +412,6 @@ impl Evaluation {
                 found.push((outer.code, bytes, origin));
             }
         }
-        found.sort_by_key(|(code, _, _)| *code);
         let origin = found.first()?.2;
         let space = config.spaces.space(space)?;
         let mut out = Vec::new();

@@ -31,6 +31,7 @@ mod parse;
 mod pattern;
 mod print;
 mod received;
+pub mod reference;
 pub mod span;
 mod statement;
 #[cfg(test)]

@@ -44,6 +44,7 @@ suite! {
     inform: informs_are_answered_the_same,
     bootp: bootp_is_answered_the_same,
     leasequery: queries_are_answered_the_same,
+    language: the_corners_of_the_language_are_the_same,
     files: leases_files_are_read_the_same,
 }
 

@@ -8,7 +8,7 @@ use crate::config::param::{PARAMS, Param, REFUSED};
 use crate::config::statement::{Mode, ScopeKind, StatementKind};
 
 /// Words that begin a statement besides the parameters, for suggestions.
-const STATEMENTS: &[&str] = &[
+pub(super) const STATEMENTS: &[&str] = &[
     "include",
     "shared-network",
     "subnet",

@@ -27,7 +27,7 @@ pub(super) enum Want {
 }
 
 /// Words that begin an expression, for suggestions.
-const WORDS: &[&str] = &[
+pub(super) const WORDS: &[&str] = &[
     "option",
     "config-option",
     "hardware",
@@ -267,6 +267,9 @@ impl Parser<'_> {
             let left_span = start.to(self.last);
             self.count_operator(token.span)?;
             self.next();
+            if operator == Arith::Subtract {
+                self.warning(token.span, "`-` between numbers is refused by dhcpd", "understood here only");
+            }
             let right_start = self.peek().span;
             let right = self.operators(Want::Number, level.saturating_add(1))?;
             for (expr, span) in [(&left, left_span), (&right, right_start.to(self.last))] {
@@ -351,6 +354,7 @@ impl Parser<'_> {
             "static" => Expr::Static,
             "check" => {
                 let (name, span) = self.quoted("the name of a class")?;
+                self.warning(token.span.to(span), "`check` of a class is refused by dhcpd 4.4", "understood here only");
                 Expr::Check(self.class_by_name(&name, span)?)
             }
             "option" => Expr::Option(self.option_name()?.0),
@@ -358,7 +362,10 @@ impl Parser<'_> {
             "hardware" => Expr::Hardware,
             "leased-address" => Expr::LeasedAddress,
             "host-decl-name" => Expr::HostDeclName,
-            "client-state" => Expr::ClientState,
+            "client-state" => {
+                self.warning(token.span, "`client-state` is nothing in a server", "null here, and refused by dhcpd");
+                Expr::ClientState
+            }
             "filename" => Expr::Filename,
             "server-name" => Expr::ServerName,
             "lease-time" => Expr::LeaseTime,

@@ -11,7 +11,7 @@ use crate::config::span::Span;
 /// Shortest `mclt` that does not earn a warning, in seconds.
 const MCLT_SENSIBLE_MIN: u32 = 60;
 
-const SETTINGS: &[&str] = &[
+pub(super) const SETTINGS: &[&str] = &[
     "primary",
     "secondary",
     "address",

@@ -29,6 +29,13 @@ use super::param::Param;
 use super::span::{FileId, Span};
 use super::statement::{Expr, Scope, ScopeKind, Statement, StatementKind, Target};
 
+/// All words that begin a declaration, a statement, an expression, a setting of a failover peer or a type.
+#[cfg(test)]
+pub(super) fn words() -> impl Iterator<Item = &'static str> {
+    let lists = [declaration::STATEMENTS, expression::WORDS, failover::SETTINGS, option::TYPES];
+    lists.into_iter().flatten().copied()
+}
+
 /// The error has been reported; whoever gets it skips to the next statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reported;

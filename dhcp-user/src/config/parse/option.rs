@@ -11,6 +11,23 @@ use crate::config::param::Param;
 use crate::config::span::Span;
 use crate::config::statement::{Expr, Mode, Statement, StatementKind, Target};
 
+/// Words that begin a type.
+pub(super) const TYPES: &[&str] = &[
+    "boolean",
+    "integer",
+    "signed",
+    "unsigned",
+    "ip-address",
+    "ip6-address",
+    "text",
+    "string",
+    "domain-name",
+    "domain-list",
+    "zerolength",
+    "encapsulate",
+    "array",
+];
+
 /// The name of an option as it stands in the text.
 pub(super) struct OptionPath {
     pub(super) space: SpaceId,
@@ -386,21 +403,6 @@ impl Parser<'_> {
     }
 
     fn simple_type(&mut self, ty: &mut OptionType) -> Parsed<()> {
-        const TYPES: &[&str] = &[
-            "boolean",
-            "integer",
-            "signed",
-            "unsigned",
-            "ip-address",
-            "ip6-address",
-            "text",
-            "string",
-            "domain-name",
-            "domain-list",
-            "zerolength",
-            "encapsulate",
-            "array",
-        ];
         let (word, token) = self.word("the type of the option")?;
         let elem = match &*word.to_ascii_lowercase() {
             "boolean" => Elem::Flag,
@@ -419,7 +421,10 @@ impl Parser<'_> {
             "string" => Elem::Bytes,
             "domain-name" => Elem::Domain,
             "domain-list" => Elem::Domains(self.eat_word("compressed")),
-            "zerolength" => Elem::Zero,
+            "zerolength" => {
+                self.warning(token.span, "the type `zerolength` is refused by dhcpd 4.4", "understood here only");
+                Elem::Zero
+            }
             "encapsulate" => {
                 let (name, token) = self.word("the name of an option space")?;
                 let Some(space) = self.config.spaces.space_by_name(&name) else {

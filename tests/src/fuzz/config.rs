@@ -175,6 +175,7 @@ fn evaluate(config: &Config, address: Ipv4Addr) -> Vec<(u8, Vec<u8>)> {
         lease_time: Some(300),
         variables: &variables,
         now: 1_800_000_000,
+        explains: false,
     };
     let membership = config.classify(&context);
     let subnet = config.subnet_of(address);

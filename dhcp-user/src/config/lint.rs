@@ -78,8 +78,9 @@ pub(super) fn finding(span: Span, message: impl Into<String>, label: impl Into<S
     }
 }
 
-/// What a plain client is told at an address.
-pub(super) fn evaluate_at(config: &Config, address: Ipv4Addr) -> Option<Evaluation> {
+/// What a plain client is told at an address; `None` outside every subnet.
+#[must_use]
+pub fn evaluate_at(config: &Config, address: Ipv4Addr) -> Option<Evaluation> {
     let subnet = config.subnet_of(address)?;
     let options = ReceivedOptions::default();
     let variables = Variables::new();

@@ -114,6 +114,7 @@ impl Server {
         seq: JournalSeq,
         now: Now,
     ) {
+        self.note_asked(request, lease.address);
         if let Err(reason) = self.try_arm(config, request, target, terms, lease, composed, seq, true, now) {
             self.not_armed.add(reason);
         }
@@ -259,7 +260,7 @@ impl Server {
     }
 
     /// Works out what the slow path would answer to a request that this client will send, and the digest of it.
-    fn predict(
+    pub(super) fn predict(
         &mut self,
         config: &Config,
         request: &Request<'_>,
@@ -496,7 +497,11 @@ impl Server {
         let until = now.wall_of(renewal.until);
         let at = now.wall_of(renewal.at);
         // Never beyond the promise, whatever the roundings of two clocks come to.
-        let until = if lease.tstp.is_some() { until.min(lease.tstp.max(lease.ends)) } else { until };
+        let limit = match self.peer_of_pool(self.config.pool_of(address)) {
+            Some(peer) => peer.horizon(&lease),
+            None => lease.tstp.max(lease.ends),
+        };
+        let until = if lease.tstp.is_some() || limit > lease.ends { until.min(limit) } else { until };
         if until > lease.ends || at > lease.cltt {
             lease.starts = lease.starts.max(at);
             lease.ends = lease.ends.max(until);
@@ -606,7 +611,7 @@ fn template_of(composed: &Composed, lease_time: u32, reach: Reach) -> Template {
 
 /// A request that a client is expected to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Foreseen {
+pub(super) enum Foreseen {
     /// Directly, from the address it got.
     Renewal,
     /// Without an address, the way this request came.
@@ -635,7 +640,7 @@ fn foresee(request: &Request<'_>, address: Ipv4Addr, options: &[u8], foreseen: F
 }
 
 /// Option bytes without some options; everything else as it stood, END and padding included.
-fn strip(bytes: &[u8], codes: &[u8]) -> Vec<u8> {
+pub(super) fn strip(bytes: &[u8], codes: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     loop {

@@ -28,6 +28,8 @@ mod bills;
 mod churn;
 mod compose;
 pub mod explain;
+mod extra;
+mod facts;
 mod find;
 mod gate;
 mod grant;
@@ -36,6 +38,7 @@ mod herd;
 mod inform;
 pub mod intake;
 mod kernel;
+mod learnt;
 mod leasequery;
 pub mod limits;
 mod lines;
@@ -80,6 +83,7 @@ use bills::Bills;
 pub use churn::is_random;
 pub use compose::Source;
 use explain::Story;
+use extra::Asked;
 use find::Search;
 use gate::Gate;
 use guard::Guard;
@@ -167,6 +171,10 @@ pub struct Server {
     peers: Vec<Peer>,
     /// Leases of failover pools that clients changed and their partners have not been told of, with their records.
     changed: Vec<(usize, Ipv4Addr, JournalSeq)>,
+    /// What clients of shared pools asked, for their partners.
+    asked: HashMap<Ipv4Addr, Asked>,
+    /// Leases that came from a partner in this turn.
+    learnt: Vec<Ipv4Addr>,
     /// Leases that an endpoint ended: their statements are still to run.
     ended: Vec<Lease>,
     lines: Lines,
@@ -216,6 +224,8 @@ impl Server {
             herds: vec![Window::default(); config.pools.len()],
             peers: Vec::new(),
             changed: Vec::new(),
+            asked: HashMap::new(),
+            learnt: Vec::new(),
             ended: Vec::new(),
             lines: Lines::default(),
             thresholds: vec![false; config.pools.len()],
@@ -231,8 +241,9 @@ impl Server {
             informs_unanswered: 0,
             options,
         };
-        server.begin_peers(now);
+        server.make_peers(now);
         server.adopt_leases(now);
+        server.begin_peers(now);
         server
     }
 
@@ -278,27 +289,19 @@ impl Server {
         if !self.options.adopted && !self.table.has_billed() && self.peers.is_empty() {
             return;
         }
-        let mut bounded = Vec::new();
         for lease in self.table.iter() {
             self.bills.count_in(&lease);
             self.guard.count_in(&self.config, &lease);
+            // Whatever the partner's state was when the kernel was armed: no promise went beyond what is written.
+            let is_shared = self.peer_of_pool(self.config.pool_of(lease.address)).is_some();
+            let horizon = if is_shared { lease.tstp.max(lease.tsfp) } else { lease.tstp };
             if self.options.adopted
                 && lease.state == BindingState::Active
-                && lease.tstp > now.wall
+                && horizon > now.wall
                 && let Some(mac) = lease.hw.and_then(|hw| hw.mac())
             {
                 self.promises.adopt(lease.address, mac);
             }
-            if let Some(peer) = self.peer_of_pool(self.config.pool_of(lease.address))
-                && self.table.limit(lease.address).is_some()
-            {
-                let horizon = peer.horizon(&lease);
-                bounded.push((lease.address, if horizon > lease.ends { horizon } else { WallTime::NONE }));
-            }
-        }
-        // The partner's word bounds the promise: such a lease may be over before its `tstp`.
-        for (address, limit) in bounded {
-            self.table.set_limit(address, limit);
         }
     }
 
@@ -324,6 +327,9 @@ impl Server {
         journal::write_lease(&lease, self.options.format, &mut record);
         let address = lease.address;
         self.table.set_limit(address, WallTime::NONE);
+        if lease.state != BindingState::Active {
+            self.asked.remove(&address);
+        }
         self.keep(lease);
         let seq = self.gate.append(record, &mut self.effects);
         self.records.insert(address, (seq, xid));

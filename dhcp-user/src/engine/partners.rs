@@ -23,9 +23,8 @@ use super::{
 };
 
 impl Server {
-    /// Begins every failover peer, journals a state that the file does not know, and tells the kernel whom it may
-    /// answer for.
-    pub(super) fn begin_peers(&mut self, now: Now) {
+    /// Makes every failover peer as the leases file or the configuration says; none of them acts yet.
+    pub(super) fn make_peers(&mut self, now: Now) {
         let config = Arc::clone(&self.config);
         for (number, declared) in config.failover_peers.iter().enumerate() {
             let recorded = self.options.peer_states.iter().find(|state| *state.name == *declared.name.as_bytes());
@@ -34,6 +33,11 @@ impl Server {
             self.effects.push_back(Effect::Serving(serving_index(number), peer.is_serving()));
             self.peers.push(peer);
         }
+    }
+
+    /// Begins every failover peer, when what the kernel may have promised is known, and journals a state that the file
+    /// does not know.
+    pub(super) fn begin_peers(&mut self, now: Now) {
         let (_, durable) = self.gate.seqs();
         for number in 0..self.peers.len() {
             if let Some(peer) = self.peers.get(number)
@@ -73,6 +77,9 @@ impl Server {
             let config = Arc::clone(&self.config);
             self.run_hook_of(&config, lease.on_expiry.as_deref(), &lease, None, now);
         }
+        for address in std::mem::take(&mut self.learnt) {
+            self.arm_learnt(address, now);
+        }
         while let Some(effect) = self.peers.get_mut(number).and_then(|peer| peer.endpoint.poll_effect()) {
             self.run_peer_effect(number, effect, now);
         }
@@ -88,7 +95,7 @@ impl Server {
         let mut ended = std::mem::take(&mut self.ended);
         let outcome = peers.get_mut(number).map(|peer| {
             let Peer { name, endpoint, pools, recorded, .. } = peer;
-            work(endpoint, &mut Shelf { server: self, name, pools, recorded, ended: &mut ended })
+            work(endpoint, &mut Shelf { server: self, name, pools, recorded, told: None, ended: &mut ended })
         });
         self.peers = peers;
         self.ended = ended;

@@ -22,7 +22,10 @@ use crate::{
     },
 };
 
-use super::port::{JournalSeq, Token};
+use super::{
+    facts,
+    port::{JournalSeq, Token},
+};
 
 /// One failover partner as the engine sees it.
 #[derive(Debug)]
@@ -47,7 +50,11 @@ impl Peer {
         let record = known.unwrap_or_else(|| bootstrap(declared, now.wall));
         Self {
             name: Arc::clone(&declared.name),
-            endpoint: Endpoint::new(settings(declared, seed), Some(record), now),
+            endpoint: Endpoint::new(
+                Settings { facts: facts::of(config, id), ..settings(declared, seed) },
+                Some(record),
+                now,
+            ),
             pools: pools_of(config, id),
             recorded: known.map(|record| (record, JournalSeq(0))),
             revoking: Vec::new(),
@@ -96,10 +103,11 @@ impl Peer {
         self.endpoint.grant(want, tsfp, now).told_partner
     }
 
-    /// The latest instant up to which the kernel may promise (I7): what is journaled in partner-down, otherwise not
-    /// beyond what the partner acknowledged and MCLT.
+    /// The latest instant up to which the kernel may promise (I7): what is journaled, by us or as the partner's word, in
+    /// partner-down; otherwise not beyond what the partner acknowledged or said, and MCLT. The end of the lease does not
+    /// count: after a crash it may be no more than a guess at what an earlier agent promised.
     pub(crate) fn horizon(&self, lease: &Lease) -> WallTime {
-        lease.tstp.min(self.endpoint.horizon(lease.tsfp, WallTime::NONE)).max(lease.ends)
+        lease.tstp.max(lease.tsfp).min(self.endpoint.horizon(lease.tsfp, WallTime::NONE))
     }
 
     /// Whether this side is the primary.

@@ -8,7 +8,12 @@ use crate::{
     lease::{BindingState, Lease, PoolIndex, journal, time::WallTime},
 };
 
-use super::{Server, peers, port::JournalSeq};
+use super::{
+    Server,
+    extra::{self, Extra},
+    peers,
+    port::JournalSeq,
+};
 
 /// One relationship's leases. Lives while its endpoint works; the engine's list of peers is empty meanwhile.
 pub(crate) struct Shelf<'a> {
@@ -20,6 +25,8 @@ pub(crate) struct Shelf<'a> {
     pub(crate) pools: &'a [PoolId],
     /// The state that the journal knows.
     pub(crate) recorded: &'a mut Option<(StateRecord, JournalSeq)>,
+    /// What the partner has told of the lease that is stored next.
+    pub(crate) told: Option<(Ipv4Addr, Extra)>,
     /// Leases whose clients lost them here: their statements run afterwards.
     pub(crate) ended: &'a mut Vec<Lease>,
 }
@@ -62,6 +69,16 @@ impl Leases for Shelf<'_> {
             lease.unknown = None;
         }
         binding.write_to(&mut lease);
+        if let Some((address, extra)) = self.told.take()
+            && address == lease.address
+            && lease.state == BindingState::Active
+        {
+            extra.write_to(&mut lease);
+            if let Some(asked) = extra.asked {
+                self.server.asked.insert(address, asked);
+                self.server.learnt.push(address);
+            }
+        }
         Seq(self.server.write(lease, None).0)
     }
 
@@ -96,6 +113,17 @@ impl Leases for Shelf<'_> {
     fn pool_of(&self, address: Ipv4Addr) -> Option<usize> {
         let pool = self.server.config.pool_of(address)?;
         self.pools.iter().position(|own| *own == pool)
+    }
+
+    fn extra(&self, address: Ipv4Addr) -> Vec<u8> {
+        match self.server.table.get(address).filter(|lease| lease.state == BindingState::Active) {
+            Some(lease) => extra::write(&lease, self.server.asked.get(&address)),
+            None => Vec::new(),
+        }
+    }
+
+    fn take_extra(&mut self, address: Ipv4Addr, extra: &[u8]) {
+        self.told = Some((address, extra::read(extra)));
     }
 
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool) {

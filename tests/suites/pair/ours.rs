@@ -156,3 +156,55 @@ fn an_operator_takes_a_server_down_and_back() {
         assert!(page.contains(words), "{page}");
     }
 }
+
+#[test]
+fn the_survivors_kernel_knows_the_clients_of_the_dead_one() {
+    need!("pair::ours::learnt", kernel());
+    let mut duo = duo(&Setup::default(), "generic");
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    for dead in [P, S] {
+        let alive = 1 - dead;
+        let mut kept = joins(&duo, 300 + dead as u16, dead);
+        let address = lease_of(&kept).address;
+        duo.wait("the lease in the other kernel", |duo| {
+            let armed = duo.sides[alive].status().unwrap()["fast_path"]["armed"].as_u64();
+            armed == Some(1) && duo.sides[alive].state_of(address) == "active"
+        });
+        let record = duo.sides[alive].record(address).unwrap();
+        assert_eq!(record.value("client-hostname"), Some("\"portable\""), "{}", record.text);
+        duo.sides[dead].kill().unwrap();
+        duo.wait("interruption", |duo| duo.sides[alive].states().0 == "communications-interrupted");
+        let before = tests::agent::Answers::of(&duo.sides[alive].status().unwrap()).unwrap();
+        let (server, secs) = rebinds(&duo, &mut kept);
+        assert_eq!((server, secs), (ADDRESSES[alive], 300));
+        let since = tests::agent::Answers::of(&duo.sides[alive].status().unwrap()).unwrap().since(before);
+        assert_eq!((since.by_kernel, since.by_agent), (1, 0), "the first packet that it ever saw of this client");
+        releases(&duo, &mut kept);
+        duo.sides[dead].start().unwrap();
+        duo.wait_normal();
+        duo.wait_agreed(address, &["free", "backup"]);
+    }
+}
+
+#[test]
+fn both_consoles_say_what_the_two_files_contradict_each_other_in() {
+    need!("pair::ours::facts", stage());
+    let [primary, secondary] = Setup::default().configurations();
+    let other = secondary
+        .replace("default-lease-time 300;", "default-lease-time 200;")
+        .replace("192.168.150.69", "192.168.150.68");
+    let mut duo = Duo::new(OURS, [&primary, &other], "off").unwrap();
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait("the differences", |duo| {
+        [P, S].iter().all(|side| {
+            let picture = duo.sides[*side].failover().unwrap();
+            let said = picture["differences"].to_string();
+            ["the shared pool is ", "range 192.168.150.50 192.168.150.69 is leased for 300 s"]
+                .iter()
+                .all(|words| said.contains(words))
+        })
+    });
+}

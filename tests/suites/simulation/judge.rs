@@ -21,6 +21,8 @@ pub(crate) struct Judge {
     arrived: BTreeMap<(u64, usize, u32), usize>,
     /// Potential expiry last heard from the partner, and last acknowledged by it, by receiver or sender.
     heard: [BTreeMap<Ipv4Addr, u32>; 2],
+    /// What was heard before that: a refused update counts for nothing.
+    heard_before: [BTreeMap<Ipv4Addr, u32>; 2],
     acked: [BTreeMap<Ipv4Addr, u32>; 2],
     pub(crate) failures: Vec<String>,
     /// Maximum client lead time, seconds.
@@ -64,6 +66,13 @@ impl Judge {
                         ));
                     }
                 }
+                Body::BndAck(ack) => {
+                    if let Some(address) = ack.address
+                        && let Some(before) = self.heard_before[from].remove(&address)
+                    {
+                        self.heard[from].insert(address, before);
+                    }
+                }
                 _ => {}
             }
         }
@@ -91,8 +100,10 @@ impl Judge {
         for message in messages(self.delivered.entry((connection, to)).or_default(), bytes) {
             match message.body {
                 Body::BndUpd(update) => {
-                    if let (Some(address), Some(potential)) = (update.address, update.potential_expiry) {
-                        self.heard[to].insert(address, potential);
+                    if let (Some(address), Some(potential)) = (update.address, update.potential_expiry)
+                        && let Some(before) = self.heard[to].insert(address, potential)
+                    {
+                        self.heard_before[to].insert(address, before);
                     }
                     self.arrived.insert((connection, 1 - to, message.xid), written);
                 }
@@ -126,7 +137,9 @@ impl Judge {
         let is_covered = lease.is_some_and(|lease| {
             let is_its = lease.hw.as_ref().is_some_and(|hw| hw.bytes() == mac);
             // The two clocks are whole seconds.
-            lease.state == BindingState::Active && is_its && lease.ends.max(lease.tstp).after(1) >= until
+            // What the partner said that it may promise is a promise as well.
+            let promised = lease.ends.max(lease.tstp).max(lease.tsfp);
+            lease.state == BindingState::Active && is_its && promised.after(1) >= until
         });
         if !is_covered {
             self.failures
@@ -156,7 +169,8 @@ fn told(message: &Message) -> Option<String> {
             format!("BNDUPD {address} {state:?} client {client:?} ends {ends} potential {potential} cltt {cltt}")
         }
         Body::BndAck(ack) => format!("BNDACK {} {:?}", ack.address?, ack.refusal.reason),
-        Body::Contact => return None,
+        Body::State(state) => format!("STATE {:?} startup {}", state.known_state(), state.startup),
+        Body::Contact | Body::Connect(_) | Body::ConnectAck(_) => return None,
         other => format!("{other:?}"),
     })
 }

@@ -8,7 +8,8 @@ use crate::failover::bucket::Buckets;
 use crate::failover::codec::option::{Reject, reject_name};
 use crate::failover::codec::{Body, Connect, ConnectAck, Decoder, Message, Refusal, StateMessage, write_message};
 use crate::failover::limits::{
-    CLOCK_SKEW_SECS_MAX, EXTRA_LEN_MAX, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, REDIAL_DELAY, UPDATES_IN_FLIGHT_MAX,
+    CLOCK_SKEW_SECS_MAX, CLOCK_SLACK_SECS, EXTRA_LEN_MAX, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, REDIAL_DELAY,
+    UPDATES_IN_FLIGHT_MAX,
 };
 use crate::failover::state::{Role, State};
 use crate::lease::time::{BootTime, Now};
@@ -233,7 +234,7 @@ impl Endpoint {
             ack.extra = Some(self.facts());
         }
         self.send_plain(link, xid, Body::ConnectAck(ack), now);
-        self.open_session(link, connect.updates_unacked_max, connect.receive_timer_secs, is_ours, now);
+        self.open_session(link, connect.updates_unacked_max, connect.receive_timer_secs, is_ours, time, now);
     }
 
     /// failover.md 2.3, in its order.
@@ -261,7 +262,7 @@ impl Endpoint {
             return;
         }
         let is_ours = is_vendor_ours(ack.vendor.as_deref());
-        self.open_session(link, ack.updates_unacked_max, ack.receive_timer_secs, is_ours, now);
+        self.open_session(link, ack.updates_unacked_max, ack.receive_timer_secs, is_ours, time, now);
         self.compare_facts(ack.extra.as_deref());
         self.announce(now);
     }
@@ -272,6 +273,7 @@ impl Endpoint {
         window: Option<u32>,
         receive_timer_secs: Option<u32>,
         is_ours: bool,
+        time: u32,
         now: Now,
     ) {
         let Some(at) = self.half_open.iter().position(|half| half.link == link) else {
@@ -300,6 +302,12 @@ impl Endpoint {
         });
         self.redial_at = None;
         self.log(Level::Info, format!("failover peer {}: connected", self.settings.name));
+        let apart = now.wall.secs().abs_diff(time);
+        if apart > CLOCK_SLACK_SECS {
+            // Potential expiries are compared by the clock of whoever reads them.
+            let text = format!("the clocks of the two servers are {apart} s apart");
+            self.log(Level::Warn, format!("failover peer {}: {text}", self.settings.name));
+        }
     }
 
     /// Sends our first STATE on this connection.
@@ -452,6 +460,12 @@ impl Endpoint {
             return;
         };
         let mut lines = Vec::new();
+        for (name, value) in theirs.lines().filter_map(|line| line.split_once('=')) {
+            if self.settings.facts.iter().all(|(known, _)| known != name) {
+                let (name, value) = (name.escape_debug(), value.escape_debug());
+                lines.push(format!("{name} is {value} there and not said here"));
+            }
+        }
         for (name, ours) in &self.settings.facts {
             let other = theirs.lines().find_map(|line| line.split_once('=').filter(|(key, _)| key == name));
             match other {

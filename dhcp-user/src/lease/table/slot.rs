@@ -134,8 +134,9 @@ impl Slot {
 
     /// What the client may have been told at most, where that is more than the end of the lease: the promise.
     pub(super) fn promised(&self) -> WallTime {
-        let is_more = self.state() == BindingState::Active && self.tstp > self.ends;
-        if is_more { self.tstp } else { WallTime::NONE }
+        // In a failover pool the partner's word is a promise as well.
+        let most = self.tstp.max(self.tsfp);
+        if self.state() == BindingState::Active && most > self.ends { most } else { WallTime::NONE }
     }
 
     pub(super) const fn is_used(&self) -> bool {

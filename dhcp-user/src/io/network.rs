@@ -168,10 +168,11 @@ impl Network {
             for lane in &link.lanes {
                 let mut left = share.max(FRAMES_PER_LANE_MIN);
                 while left > 0 {
+                    // A lane that is not known to be ready is not empty for that: in a flood the loop does not sleep,
+                    // and tokio does not look. REQUESTs starved so while DISCOVERs were read.
+                    let known = lane.try_io(Interest::READABLE, |fd| self.batch.receive(fd, left));
                     // An interface that went down says so once (ENETDOWN); its socket goes on.
-                    let Ok(count) = lane.try_io(Interest::READABLE, |fd| self.batch.receive(fd, left)) else {
-                        break;
-                    };
+                    let Ok(count) = known.or_else(|_| self.batch.receive(lane.get_ref(), left)) else { break };
                     for raw in self.batch.frames(count) {
                         let accepted = accept(&raw, &link.interface, &self.ours).and_then(|parsed| {
                             // A clock that was set back makes nobody wait.

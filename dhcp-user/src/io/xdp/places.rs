@@ -222,7 +222,9 @@ mod tests {
         let small = (0..1000_u32).map(|number| Ipv4Addr::from((100 << 24) | (number * 0x9e37) << 8));
         let ranges = large.into_iter().zip(lasts).chain(small.map(|address| (address, address)));
         let places = Places::new(ranges, 1 << 16);
-        let (laid, left_out) = (places.entry_count() / BLOCK_LEN, places.left_out().len());
-        assert!(left_out <= 20, "{left_out} of {laid} blocks left out");
+        // Four neighbours fill a bucket, so a lone /24 and a large pool that meet in one crowd each other out: those
+        // clients are the agent's. The price of few cache lines for large pools, and none left out of one alone.
+        let (laid, left_out) = (places.bases.len(), places.left_out().len());
+        assert!(left_out * 50 <= laid, "{left_out} blocks left out of {laid} that have a place");
     }
 }

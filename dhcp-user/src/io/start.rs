@@ -242,12 +242,19 @@ async fn run(
     let random = || entropy::word().map_err(|error| format!("no random numbers: {error}"));
     let generation = Generation::new(1);
     let mark = Mark::of(&plan.leases);
-    let mut opened = open_journal(&plan, &config, &serve, &mark, [random()?, random()?])?;
+    let hash_key = [random()?, random()?];
+    // The kernel's verifier takes its time as well: both at once.
+    let (opened, fast_path) = std::thread::scope(|scope| {
+        let opened = scope.spawn(|| open_journal(&plan, &config, &serve, &mark, hash_key));
+        let fast_path = fast_path(&serve, &config, &key, generation);
+        (opened.join(), fast_path)
+    });
+    let mut opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     if let Some(door) = &door {
         let feed = Arc::clone(opened.journal.feed());
         door.set_tail(Box::new(move |from, out| tail::tail(&feed, from, out)));
     }
-    let fast_path = fast_path(&serve, &config, &key, generation)?;
+    let fast_path = fast_path?;
     let is_fast = fast_path.is_ok();
     let fast_path: Box<dyn FastPath> = match fast_path {
         Ok(kernel) => Box::new(kernel),

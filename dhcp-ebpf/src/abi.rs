@@ -29,7 +29,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::question::{BLOCK_COUNT, BLOCK_LEN, FIELD_WORDS, OPTIONS_LEN_MAX};
 
 /// Version of everything in this file; an agent refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 8;
 
 /// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
 ///
@@ -181,6 +181,9 @@ pub struct Control {
     pub serving: [u8; PEER_COUNT],
     /// Per failover peer: the RFC 3074 buckets whose broadcasts are answered here, bit `n & 7` of byte `n >> 3`.
     pub buckets: [[u8; BUCKET_BYTES]; PEER_COUNT],
+    /// What the answers were made of (configuration, interfaces, program version), as a hash: an agent that would make
+    /// others starts a new generation. Zero = unknown. The program does not look at it.
+    pub answers: u64,
     /// Key of the question digest, drawn at random when the maps are made.
     pub key: DigestKey,
 }
@@ -592,6 +595,8 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     pub const EVENTS: &str = "EVENTS";
     pub const SOURCES: &str = "SOURCES";
+    /// All maps: what an agent pins, and the next one adopts.
+    pub const ALL: [&str; 8] = [CONTROL, DIRECTORY, CLIENTS, ENTRIES, TEMPLATES, COUNTERS, EVENTS, SOURCES];
     /// Name of the program.
     pub const PROGRAM: &str = "xdhcpd";
 }
@@ -612,7 +617,7 @@ const _: () = {
     assert!(size_of::<Shield>() == 12 + ACCESS_PORT_COUNT * 4);
     assert!(size_of::<Source>() == 8);
     assert!(
-        size_of::<Control>() == 20 + size_of::<Shield>() + PEER_COUNT * (1 + BUCKET_BYTES) + size_of::<DigestKey>()
+        size_of::<Control>() == 28 + size_of::<Shield>() + PEER_COUNT * (1 + BUCKET_BYTES) + size_of::<DigestKey>()
     );
     assert!(TAIL_LEN_MAX.is_multiple_of(8));
 };

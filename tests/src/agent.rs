@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::lab::{Folder, Namespace, Process, Signal, run, until};
+use crate::lab::{Folder, Mounts, Namespace, Process, Signal, run, until};
 
 /// Names the binary under test; without it, it is looked for beside the suites.
 pub const BINARY_ENV: &str = "XDHCPD_BIN";
@@ -67,22 +67,44 @@ impl Agent {
     /// # Errors
     /// When it does not start; the error carries its last words.
     pub fn start_in(folder: Folder, namespace: &Namespace, interface: &str, fast_path: &str) -> Result<Self> {
+        Self::launch(folder, namespace, None, &[interface], &["--fast-path", fast_path])
+    }
+
+    /// Starts it on the files of a folder, in a mount namespace whose bpffs outlives it, with more arguments.
+    ///
+    /// # Errors
+    /// When it does not start; the error carries its last words.
+    pub fn launch(
+        folder: Folder,
+        namespace: &Namespace,
+        mounts: Option<&Mounts>,
+        interfaces: &[&str],
+        more: &[&str],
+    ) -> Result<Self> {
         let mut command = Command::new(binary());
         let file = |name: &str| folder.path().join(name);
         command.args(["-4", "-f", "-d", "-cf"]).arg(file("dhcpd.conf")).arg("-lf").arg(file("dhcpd.leases"));
         command.arg("-pf").arg(file("dhcpd.pid")).arg("--control").arg(file("control.sock"));
-        command.args(["--fast-path", fast_path]).args(interface.split_whitespace());
-        let process = namespace.spawn(&mut command)?;
+        command.args(more).args(interfaces.iter().flat_map(|names| names.split_whitespace()));
+        let process = match mounts {
+            Some(mounts) => namespace.spawn_in(mounts, &mut command)?,
+            None => namespace.spawn(&mut command)?,
+        };
         let mut agent = Self { process, folder };
         let is_up = until("xdhcpd to answer on its control socket", Self::START, || {
             let is_over = agent.process.ended().ok().flatten().is_some();
-            (is_over || agent.status().is_ok()).then_some(!is_over)
+            (is_over || agent.is_listening()).then_some(!is_over)
         });
         match is_up {
             Ok(true) => Ok(agent),
             Ok(false) => bail!("xdhcpd did not start:\n    {}", agent.process.last_words()),
             Err(error) => Err(error.context(format!("its last words:\n    {}", agent.process.last_words()))),
         }
+    }
+
+    /// Whether it has begun to serve: it says so last of all.
+    fn is_listening(&self) -> bool {
+        self.process.said().iter().any(|line| line.contains("Server starting service."))
     }
 
     /// What is under `status` in `xdhcpd status --json`.

@@ -81,6 +81,7 @@ impl Model {
                 },
                 serving,
                 buckets: [[u8::MAX; BUCKET_BYTES]; PEER_COUNT],
+                answers: 0,
                 key,
             },
             prefix,

@@ -559,7 +559,7 @@ serve "$1" "$2" --stay-attached
 ip -d link show s0 | grep -c prog/xdp
 serve "$1" "$2" ""
 ip -d link show s0 | grep -c prog/xdp
-grep -c "left the fast path attached" "$2/log"
+grep -c "adopted from an earlier agent: 0 leases stayed armed" "$2/log"
 "#;
 
 #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::shed;
 
 /// Suites that need root or other programs; the rest is what `check` runs.
-const PRIVILEGED: [&str; 7] = ["disk", "e2e", "kernel", "links", "oracle", "pair", "storm"];
+const PRIVILEGED: [&str; 8] = ["disk", "e2e", "kernel", "kill", "links", "oracle", "pair", "storm"];
 
 /// What the suites ask for: a program, and the Debian package that brings it.
 const PEERS: [(&str, &str); 9] = [

@@ -131,6 +131,11 @@ impl Sources {
         self.source(file).map_or(&[], |source| &source.text)
     }
 
+    /// Every file that was read, with its bytes.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|file| (&*file.name, file.text.as_slice()))
+    }
+
     /// Where the file was included from; `None` for the main file.
     #[must_use]
     pub fn included_at(&self, file: FileId) -> Option<Span> {

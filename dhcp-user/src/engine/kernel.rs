@@ -486,7 +486,7 @@ impl Server {
     }
 
     /// Brings the kernel's word into the table: what the client was told last. The lease, if it runs.
-    fn absorb(&mut self, address: Ipv4Addr, renewal: Renewal, now: Now) -> Option<Lease> {
+    pub(super) fn absorb(&mut self, address: Ipv4Addr, renewal: Renewal, now: Now) -> Option<Lease> {
         if renewal.at.secs() == 0 {
             return None;
         }

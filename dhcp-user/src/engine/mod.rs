@@ -16,6 +16,7 @@
 //! - `herd` tells a crowd that comes at once to come back apart; `churn` is about visitors that never come back.
 //! - `intake` puts what has arrived in order before any of it is looked at.
 //! - `reload` puts another configuration into its place; `shape` remembers how questions are asked, to arm them anew.
+//! - `adopt` takes over what an earlier agent left, in the leases and in the kernel.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `storm` says what of a storm is not worth reading; whoever reads the sockets asks it first.
 //! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
@@ -24,6 +25,7 @@
 //! Guards I1 (an armed address is revoked before anybody else gets it), I5 (doubt is not armed), I6 (`limits`), I7
 //! (horizons within what the partner agreed to) and I8.
 
+mod adopt;
 mod bills;
 mod churn;
 mod compose;
@@ -90,7 +92,7 @@ use guard::Guard;
 use herd::Window;
 use lines::Lines;
 use peers::Peer;
-use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Token, Verbs};
+use port::{Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Standing, Token, Verbs};
 use probe::Probes;
 use promise::Promises;
 use reload::Reloading;
@@ -110,8 +112,8 @@ pub struct EngineOptions {
     pub fast_path: bool,
     /// Generation of the configuration, the one in the kernel's control map.
     pub generation: Generation,
-    /// The kernel's entries were adopted from an earlier agent: whatever the leases promise may be armed.
-    pub adopted: bool,
+    /// What an earlier agent left in the kernel.
+    pub adopted: Vec<Standing>,
     /// Failover states found in the leases file, the last record of each peer.
     pub peer_states: Vec<PeerState>,
     /// How records are written.
@@ -135,7 +137,7 @@ impl EngineOptions {
             digest_key,
             fast_path: true,
             generation: Generation::new(1),
-            adopted: false,
+            adopted: Vec::new(),
             peer_states: Vec::new(),
             format: Format::default(),
             journal_seq: JournalSeq(0),
@@ -241,9 +243,11 @@ impl Server {
             informs_unanswered: 0,
             options,
         };
+        let standing = std::mem::take(&mut server.options.adopted);
         server.make_peers(now);
-        server.adopt_leases(now);
+        let owned = server.adopt_words(&standing, now);
         server.begin_peers(now);
+        server.inherit(&standing, &owned, now);
         server
     }
 
@@ -281,28 +285,6 @@ impl Server {
     pub fn is_idle(&self) -> bool {
         let (appended, durable) = self.gate.seqs();
         appended == durable && self.promises.revoking_count() == 0 && self.effects.is_empty()
-    }
-
-    /// Takes over what an earlier agent promised: after a crash its horizons are the truth (design: restart; the table
-    /// knows them since [`Table::load`]), and entries left in the kernel may still be answering.
-    fn adopt_leases(&mut self, now: Now) {
-        if !self.options.adopted && !self.table.has_billed() && self.peers.is_empty() {
-            return;
-        }
-        for lease in self.table.iter() {
-            self.bills.count_in(&lease);
-            self.guard.count_in(&self.config, &lease);
-            // Whatever the partner's state was when the kernel was armed: no promise went beyond what is written.
-            let is_shared = self.peer_of_pool(self.config.pool_of(lease.address)).is_some();
-            let horizon = if is_shared { lease.tstp.max(lease.tsfp) } else { lease.tstp };
-            if self.options.adopted
-                && lease.state == BindingState::Active
-                && horizon > now.wall
-                && let Some(mac) = lease.hw.and_then(|hw| hw.mac())
-            {
-                self.promises.adopt(lease.address, mac);
-            }
-        }
     }
 
     /// Stores a lease and hands its record out.

@@ -27,7 +27,7 @@ pub struct JournalSeq(pub u64);
 pub struct Token(pub u64);
 
 /// An interface the server listens on, with what an answer needs of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Interface {
     /// Kernel index.
     pub index: InterfaceIndex,
@@ -249,6 +249,23 @@ pub struct Arm {
     pub horizon: BootTime,
     /// Questions and their answers; unused places are `None`. Equal answers are usually the same allocation.
     pub questions: [Option<(u64, Arc<Template>)>; QUESTION_COUNT],
+}
+
+/// An entry of the kernel's that an earlier agent left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The client's Ethernet address.
+    pub chaddr: [u8; 6],
+    /// The promise, while it is armed.
+    pub horizon: BootTime,
+    /// Questions and their answers; none when it is not armed.
+    pub questions: [Option<(u64, Arc<Template>)>; QUESTION_COUNT],
+    /// Whether the kernel goes on answering for it.
+    pub is_armed: bool,
+    /// What the kernel granted last, at any time.
+    pub renewal: Renewal,
 }
 
 /// The four verbs of everything stateful here.

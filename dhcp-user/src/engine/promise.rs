@@ -169,9 +169,15 @@ impl Promises {
         self.revoking.get(&address).copied().or_else(of_everything)
     }
 
-    /// An entry of an earlier agent may be armed with questions that are not known here.
-    pub(crate) fn adopt(&mut self, address: Ipv4Addr, chaddr: [u8; 6]) {
-        self.armed.insert(address, Armed::new(chaddr));
+    /// An entry of an earlier agent is armed, and stays so.
+    pub(crate) fn adopt(&mut self, address: Ipv4Addr, mut armed: Armed) {
+        for (_, template) in armed.questions.iter_mut().flatten() {
+            match self.templates.get(template) {
+                Some(known) => *template = Arc::clone(known),
+                None => drop(self.templates.insert(Arc::clone(template))),
+            }
+        }
+        self.armed.insert(address, armed);
     }
 
     /// Notes what is armed from now on.

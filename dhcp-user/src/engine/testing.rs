@@ -19,8 +19,8 @@ use crate::lease::{
 use super::{
     EngineOptions, Server, Status, layout,
     port::{
-        Arm, Datagram, Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Received, Reload, Reloaded, Token,
-        Verbs,
+        Arm, Datagram, Effect, Input, Interface, InterfaceIndex, JournalSeq, Level, Received, Reload, Reloaded,
+        Standing, Token, Verbs,
     },
 };
 
@@ -300,6 +300,12 @@ impl World {
         }
         assert!(complaints.is_empty(), "{complaints:?}");
         adjust(&mut options);
+        // What an earlier agent left armed is in the kernel.
+        let armed = options.adopted.iter().filter(|standing| standing.is_armed).map(|standing| {
+            let Standing { address, chaddr, horizon, questions, .. } = standing.clone();
+            (address, Arm { address, chaddr, peer: 0, bucket: 0, horizon, questions })
+        });
+        let armed = armed.collect();
         let mut world = Self {
             server: Server::new(config, table, options, now),
             now,
@@ -311,7 +317,7 @@ impl World {
             sent: Vec::new(),
             seen: Vec::new(),
             logs: Vec::new(),
-            armed: BTreeMap::new(),
+            armed,
             words: BTreeMap::new(),
             pending_revokes: Vec::new(),
             pending_probes: Vec::new(),

@@ -55,7 +55,8 @@ use crate::{
     },
 };
 
-/// How often the kernel's entries are looked at: bounds how stale a lease's visible times can be.
+/// How often each of the kernel's entries is looked at: bounds how stale a lease's visible times can be. They are
+/// looked at in slices, one a turn.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
 /// How long interfaces are left to settle before they are listed again.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -471,7 +472,7 @@ impl Agent {
     fn on_time(&mut self) {
         let now = clock::now();
         if self.scan_at <= now.boot {
-            self.scan_at = now.boot.after(SCAN_EVERY);
+            self.scan_at = now.boot.after(SCAN_EVERY / self.fast_path.scan_slices());
             self.fast_path.heartbeat(now.boot);
             let renewed = self.fast_path.scan();
             self.renewed(renewed);

@@ -134,7 +134,11 @@ pub struct Serve {
     /// Never run the programs of `execute` statements; each is a line in the log instead.
     #[arg(long)]
     pub no_execute: bool,
-    /// Directory for what the server keeps besides the leases.
+    /// Take away what servers that are gone left in the kernel of this network namespace, and exit.
+    #[arg(long)]
+    pub detach: bool,
+    /// Directory for what the server keeps besides the leases; also names its place in bpffs, where the leases file does
+    /// otherwise.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Control socket, for `xdhcpd status`, `xdhcpd leases` and `xdhcpd reload`.

@@ -89,9 +89,12 @@ pub trait FastPath {
     /// is room. Nothing is armed in between.
     fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]);
 
-    /// What the kernel answered since the last scan: at most one per address. Called every few seconds and
-    /// when [`FastPath::event_fd`] is readable (the ring is drained too).
+    /// What the kernel answered since the last scan, in the next slice of the entries and in the ring: at most one per
+    /// address.
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)>;
+
+    /// How many slices make all entries.
+    fn scan_slices(&self) -> u32;
 
     /// What the kernel promised last for one address; `None` when it has no entry for it. For `leases` output.
     fn renewal(&self, address: Ipv4Addr) -> Option<Renewal>;
@@ -174,6 +177,10 @@ impl FastPath for Off {
 
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
         Vec::new()
+    }
+
+    fn scan_slices(&self) -> u32 {
+        1
     }
 
     fn renewal(&self, _address: Ipv4Addr) -> Option<Renewal> {

@@ -9,6 +9,7 @@
 //!   entropy.rs    randomness
 //!   explain/      what a message would be answered, and why
 //!   fastpath.rs   the kernel accelerator as the loop sees it; xdp.rs is the real one
+//!   fastpath_start.rs the fast path at the start: adopted, made anew, or off and why
 //!   filter.rs     classic BPF: what wakes the packet sockets
 //!   frame.rs      bytes of a packet socket -> datagram; reply -> raw frame
 //!   interfaces.rs what the kernel has, which of them to serve, when they change
@@ -40,6 +41,7 @@ pub mod daemon;
 pub mod entropy;
 mod explain;
 pub mod fastpath;
+mod fastpath_start;
 pub mod filter;
 pub mod frame;
 pub mod interfaces;

@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) format: Format,
     /// Number of the syslog facility.
     pub(super) facility: u8,
+    /// A hash of the configuration as it was read.
+    pub(super) made_of: u64,
 }
 
 impl Plan {
@@ -65,6 +67,7 @@ impl Plan {
             port,
             format: engine::format(config, clock::utc_offset_secs()),
             facility,
+            made_of: 0,
         })
     }
 }

@@ -178,7 +178,7 @@ fn prepare(serve: &Serve, plan: &Plan, running: &Config) -> Result<Prepared, Str
     if let Some(why) = crate::engine::reload::obstacle(running, &config) {
         return Err(why);
     }
-    start::resolve(&mut config);
+    let _ = start::resolve(&mut config);
     let notes = settled(plan, &new, running, &mut config);
     let about = About {
         difference: difference(running, &config),

@@ -21,7 +21,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use dhcp_ebpf::abi::{DigestKey, Generation};
+use dhcp_ebpf::abi::DigestKey;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -38,7 +38,8 @@ use crate::{
         command::{self, Ask, Cli, Command, Failover, FastPathMode, LogLevel, Serve},
         daemon::{self, Forked, PidFile, Readiness},
         entropy, explain,
-        fastpath::{FastPath, Mode, Off},
+        fastpath::Mode,
+        fastpath_start,
         interfaces::{self, Found, Selection},
         journal::{Journal, JournalOptions},
         log::Log,
@@ -49,8 +50,7 @@ use crate::{
         recovery::Recovery,
         reload::Reloader,
         signals::Signals,
-        socket, tail, trace,
-        xdp::{Kernel, Wanted},
+        socket, tail, trace, xdp,
     },
     lease::{
         Table,
@@ -77,6 +77,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return status;
         }
     };
+    if cli.serve.detach {
+        return fastpath_start::detach().unwrap_or_else(|error| fail(&error));
+    }
     match cli.command {
         Some(Command::Status(ask)) => question(&ask, client::status),
         Some(Command::Leases { follow: false, ask }) => question(&ask, client::leases),
@@ -163,9 +166,11 @@ fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
     let file =
         absolute(chosen(serve.config.as_ref(), "PATH_DHCPD_CONF").unwrap_or_else(|| command::CONFIG_DEFAULT.into()))?;
     log.flush();
-    let (mut config, _) = check::load(&file)?;
-    let plan = Plan::new(&serve, file, &mut config)?;
-    resolve(&mut config);
+    let (mut config, diagnostics) = check::load(&file)?;
+    let mut plan = Plan::new(&serve, file, &mut config)?;
+    let resolved = resolve(&mut config);
+    plan.made_of = xdp::answers_of(&(diagnostics.sources().texts().collect::<Vec<_>>(), resolved));
+    drop(diagnostics);
     if serve.test_leases {
         check_leases(&plan.leases)?;
     }
@@ -240,37 +245,37 @@ async fn run(
         }
     };
     let random = || entropy::word().map_err(|error| format!("no random numbers: {error}"));
-    let generation = Generation::new(1);
     let mark = Mark::of(&plan.leases);
     let hash_key = [random()?, random()?];
     // The kernel's verifier takes its time as well: both at once.
-    let (opened, fast_path) = std::thread::scope(|scope| {
+    let answers = xdp::answers_of(&(env!("CARGO_PKG_VERSION"), plan.made_of, plan.port, &selection.served));
+    let (opened, begun) = std::thread::scope(|scope| {
         let opened = scope.spawn(|| open_journal(&plan, &config, &serve, &mark, hash_key));
-        let fast_path = fast_path(&serve, &config, &key, generation);
-        (opened.join(), fast_path)
+        let begun = fastpath_start::begin(&serve, &config, &plan, &key, answers);
+        (opened.join(), begun)
     });
     let mut opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     if let Some(door) = &door {
         let feed = Arc::clone(opened.journal.feed());
         door.set_tail(Box::new(move |from, out| tail::tail(&feed, from, out)));
     }
-    let fast_path = fast_path?;
-    let is_fast = fast_path.is_ok();
-    let fast_path: Box<dyn FastPath> = match fast_path {
-        Ok(kernel) => Box::new(kernel),
-        Err(off) => Box::new(off),
-    };
-    if is_fast {
+    let mut begun = begun?;
+    if let Some(news) = &begun.inherited.news {
+        info!("fast path: {news}");
+    }
+    if begun.is_on {
         mark.set()?;
     }
     let options = EngineOptions {
-        fast_path: is_fast,
-        generation,
+        fast_path: begun.is_on,
+        generation: begun.generation,
+        adopted: std::mem::take(&mut begun.inherited.standing),
         peer_states: std::mem::take(&mut opened.peer_states),
         format: plan.format,
         least_level: level(serve.log_level),
-        ..EngineOptions::new(random()?, key)
+        ..EngineOptions::new(random()?, begun.key)
     };
+    let fast_path = begun.fast_path;
     let server = Server::new(config, opened.table, options, now);
     let [ident_high, ident_low, ..] = random()?.to_ne_bytes();
     for interface in &selection.served {
@@ -332,8 +337,9 @@ fn ignored_reason(option: &str) -> &'static str {
     }
 }
 
-/// Looks up the names that stand in the configuration where addresses may.
-pub(super) fn resolve(config: &mut Config) {
+/// Looks up the names that stand in the configuration where addresses may; returns what was found.
+pub(super) fn resolve(config: &mut Config) -> Vec<(String, Vec<Ipv4Addr>)> {
+    let mut found = Vec::new();
     let names: Vec<String> = config.host_names().map(str::to_owned).collect();
     for name in names {
         match (name.as_str(), 0).to_socket_addrs() {
@@ -345,10 +351,12 @@ pub(super) fn resolve(config: &mut Config) {
                     })
                     .collect();
                 config.resolve(&name, &addresses);
+                found.push((name, addresses));
             }
             Err(error) => warn!("{name}: no address: {error}"),
         }
     }
+    found
 }
 
 /// `-T`: reads the leases file as a start would, and changes nothing.
@@ -458,43 +466,6 @@ fn open_journal(
     info!("Read {} lease records from {}.", replay.leases, plan.leases.display());
     let Recovery { table, peer_states, others, .. } = recovery;
     Ok(Opened { journal, events, table, peer_states, others })
-}
-
-/// The kernel side, or why there is none.
-fn fast_path(
-    serve: &Serve,
-    config: &Config,
-    key: &DigestKey,
-    generation: Generation,
-) -> Result<Result<Kernel, Off>, String> {
-    let mode = serve.fast_path;
-    let wanted = match mode {
-        FastPathMode::Off => return Ok(Err(Off::new("--fast-path off"))),
-        FastPathMode::Auto => Wanted::Auto,
-        FastPathMode::Native => Wanted::Native,
-        FastPathMode::Generic => Wanted::Generic,
-    };
-    let guard = serve.guard()?;
-    let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
-        config.pools.iter().flat_map(|pool| &pool.ranges).map(|range| (range.first, range.last)).collect();
-    let loaded = match &serve.fast_path_object {
-        None => Kernel::load(&ranges, key, generation, wanted),
-        Some(file) => {
-            let object = fs::read(file).map_err(|error| format!("--fast-path-object {}: {error}", file.display()))?;
-            Kernel::load_object(&object, &ranges, key, generation, wanted)
-        }
-    };
-    match loaded {
-        Ok(mut kernel) => {
-            kernel.set_guard(guard);
-            Ok(Ok(kernel))
-        }
-        Err(error) if mode == FastPathMode::Auto => {
-            warn!("fast path off, the agent answers everything: {error:#}");
-            Ok(Err(Off::new(format!("{error:#}"))))
-        }
-        Err(error) => Err(format!("--fast-path: {error:#}")),
-    }
 }
 
 /// dhcpd's lines about what it listens on; scripts wait for them.

@@ -11,6 +11,7 @@
 //! the machine's, and the process id is the program's.
 
 mod latency;
+mod mounts;
 mod packet;
 mod pass;
 mod process;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+pub use mounts::Mounts;
 pub use packet::PacketSocket;
 pub use pass::PassProgram;
 pub use process::{Process, Signal};
@@ -199,6 +201,30 @@ impl Namespace {
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let shown = format!("{command:?}");
         self.enter(|| Process::spawn(command))?.with_context(|| format!("cannot start {shown}"))
+    }
+
+    /// Starts a program in it, and in a mount namespace.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_in(&self, mounts: &Mounts, command: &mut Command) -> Result<Process> {
+        let shown = format!("{command:?}");
+        self.enter(|| {
+            mounts.join()?;
+            Process::spawn(command)
+        })?
+        .with_context(|| format!("cannot start {shown}"))
+    }
+
+    /// As [`Self::enter`], and in a mount namespace.
+    ///
+    /// # Errors
+    /// When one of them cannot be entered.
+    pub fn enter_in<T: Send>(&self, mounts: &Mounts, what: impl FnOnce() -> T + Send) -> io::Result<T> {
+        self.enter(|| {
+            mounts.join()?;
+            Ok(what())
+        })?
     }
 
     /// Starts a client in it, on another processor than its answers' way back (see `latency`).

@@ -7,7 +7,8 @@ use dhcp_ebpf::abi::{BootSecs, DigestKey, Generation, Renewal};
 use dhcp_ebpf::question::{self, Question};
 use dhcp_user::config;
 use dhcp_user::engine::port::{
-    Arm, Datagram, Effect, Input, Interface, InterfaceIndex, JournalSeq, PeerInput, Received, Token, Verbs as _,
+    Arm, Datagram, Effect, Input, Interface, InterfaceIndex, JournalSeq, PeerInput, Received, Standing, Token,
+    Verbs as _,
 };
 use dhcp_user::engine::{self, EngineOptions, Server};
 use dhcp_user::lease::journal::{self, PeerState, Record};
@@ -237,10 +238,17 @@ impl World {
         }
         options.fast_path = uses_kernel;
         options.generation = Generation::new(1);
-        options.adopted = adopts && this.is_marked;
-        if !options.adopted {
+        if !(adopts && this.is_marked) {
             this.kernel = Kernel::default();
         }
+        // What is adopted has been read: the kernel's word, and whether it goes on answering.
+        let left = this.kernel.entries.values_mut().map(|entry| {
+            entry.is_reported = true;
+            let Arm { address, chaddr, horizon, questions, .. } = entry.arm.clone();
+            let questions = if entry.is_armed { questions } else { Default::default() };
+            Standing { address, chaddr, horizon, questions, is_armed: entry.is_armed, renewal: entry.renewal }
+        });
+        options.adopted = left.filter(|left| left.is_armed || left.renewal.at.secs() != 0).collect();
         this.is_marked |= uses_kernel;
         this.life += 1;
         this.has_power = true;

@@ -266,16 +266,6 @@ fn after_a_crash_an_address_is_kept_until_its_horizon() {
 }
 
 #[test]
-fn entries_left_in_the_kernel_are_revoked_by_the_next_agent() {
-    let mut world = World::new(VISITORS);
-    world.join(1);
-    let leases = world.take_journal();
-    let mut world = World::with(VISITORS, &leases, |options| options.adopted = true);
-    world.silent(&Message::release(1, ip(50)));
-    assert_eq!(world.take_seen()[0], Seen::Revoke(vec![ip(50)]));
-}
-
-#[test]
 fn the_answer_s_source_is_the_server_identifier() {
     let mut world = World::new(VISITORS);
     world.join(1);

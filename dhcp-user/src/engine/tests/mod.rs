@@ -1,5 +1,6 @@
 //! What the engine claims, driven by hand on a virtual clock.
 
+mod adopting;
 mod arming;
 mod bounds;
 mod churn;

@@ -7,12 +7,18 @@
 //!   scan    read the kernel's word of every armed entry, report those that moved
 //! ```
 //!
+//! Everything is pinned (see `pins`), so the kernel goes on when the agent does not; the next agent adopts what it finds
+//! (see `adopt`) and replaces the program without a gap.
+//!
 //! Where the kernel grants no grace periods (nohz_full refuses `membarrier`), [`Kernel::load`] refuses the fast
 //! path: a guess in milliseconds is none.
 //!
 //! Aya's types stop here: the single bridge to its `Pod` is `Abi`.
 #![expect(unsafe_code, reason = "system calls and the bridge to aya's Pod")]
 
+mod adopt;
+mod attach;
+mod bpf;
 mod clients;
 mod driver;
 mod generation;
@@ -25,8 +31,10 @@ mod templates;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    hash::Hash,
     net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,7 +42,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, Xdp, XdpMode, xdp::XdpLinkId},
+    programs::{Xdp, xdp::XdpLinkId},
 };
 use aya_log::EbpfLogger;
 use bytemuck::{Pod, Zeroable};
@@ -45,7 +53,12 @@ use dhcp_ebpf::abi::{
 use tracing::{info, warn};
 
 pub use self::guard::Guard;
+pub use self::{
+    adopt::Inherited,
+    pins::{Place, detach_all},
+};
 use self::{
+    adopt::{Old, Remains},
     generation::NextGeneration,
     grace::Grace,
     places::Places,
@@ -67,6 +80,10 @@ const DEAD_MAN: Duration = Duration::from_secs(300);
 
 /// Most /24 blocks of entries; 64 MiB of them.
 const BLOCKS_MAX: usize = 4096;
+
+/// Entries looked at by one call of the scan: some 100 us when nothing has moved, and what has moved is a batch that
+/// the engine takes in a few milliseconds.
+const SCAN_SLICE_LEN: usize = 4096;
 
 /// The map that aya-log makes in a debug build of the program.
 const LOG_MAP: &str = "AYA_LOGS";
@@ -106,6 +123,32 @@ pub enum Wanted {
     Generic,
 }
 
+/// What a fast path is made of.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The program.
+    pub object: &'a [u8],
+    /// First and last addresses that get entries.
+    pub ranges: &'a [(Ipv4Addr, Ipv4Addr)],
+    /// Key of the digests, if there is none to adopt.
+    pub key: &'a DigestKey,
+    /// Generation to begin with, if there is none to adopt.
+    pub generation: Generation,
+    /// How it is attached.
+    pub wanted: Wanted,
+    /// What answers are made of (see [`answers_of`]).
+    pub answers: u64,
+    /// Where it lives on without an agent; without one it goes when the agent does.
+    pub place: Option<Place>,
+}
+
+/// A hash of what answers are made of; agents that make the same answers have the same.
+#[must_use]
+pub fn answers_of(value: &(impl Hash + ?Sized)) -> u64 {
+    // Zero means "unknown".
+    adopt::hash_of(value).max(1)
+}
+
 /// The program and its maps.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -127,18 +170,24 @@ pub struct Kernel {
     key: DigestKey,
     wanted: Wanted,
     guard: Guard,
+    place: Option<Place>,
+    /// Links of an earlier agent that nobody has taken over yet.
+    left: Vec<pins::Standing>,
     links: BTreeMap<InterfaceIndex, XdpLinkId>,
     attachments: Vec<Attachment>,
     /// Per entry: the kernel's word that has been reported, or stood there when the entry was armed.
     seen: HashMap<usize, Renewal>,
     /// Armed entries, with their addresses.
     armed: BTreeMap<usize, Ipv4Addr>,
+    /// Where the next slice of the scan begins.
+    scan_from: usize,
     /// Addresses without an entry that somebody wanted to arm, for the log line once.
     refused: BTreeSet<Ipv4Addr>,
 }
 
 impl Kernel {
-    /// Loads the program with room for `ranges` (first and last address, inclusive), switched on, with nothing armed.
+    /// Loads the program with room for `ranges` (first and last address, inclusive), switched on, with nothing armed,
+    /// pinned nowhere.
     ///
     /// # Errors
     ///
@@ -164,40 +213,98 @@ impl Kernel {
         generation: Generation,
         wanted: Wanted,
     ) -> Result<Self> {
+        let setup = Setup { object, ranges, key, generation, wanted, answers: 0, place: None };
+        Self::open(setup).map(|(kernel, _)| kernel)
+    }
+
+    /// Adopts what an earlier agent left in the place, or begins anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::load`], or that the place is somebody else's.
+    pub fn open(setup: Setup<'_>) -> Result<(Self, Inherited)> {
         if !cfg!(target_arch = "x86_64") {
             bail!(
                 "the fast path relies on the memory order of x86-64 (its entries are read between two readings of a \
                  sequence): run with --fast-path off on this processor"
             );
         }
+        if let Some(trouble) = adopt::clock_trouble() {
+            bail!(trouble);
+        }
         let grace = Grace::start()
             .context("the kernel refuses membarrier(2), without which revoking a lease would be a guess")?;
-        let places = Places::new(ranges.iter().copied(), BLOCKS_MAX);
+        let places = Places::new(setup.ranges.iter().copied(), BLOCKS_MAX);
         for block in places.left_out() {
             warn!(%block, "no room in the fast path's directory: this /24 stays on the slow path");
         }
-        let mut ebpf = EbpfLoader::new()
+        let mut inherited = Inherited::default();
+        let mut old = setup.place.as_ref().map(|place| find(place, &mut inherited)).transpose()?.flatten();
+        if let Some(other) = old.take_if(|old| !old.is_laid_out_as(places.directory(), places.entry_count())) {
+            other.switch_off();
+            grace::period()?;
+            inherited.standing = other.standing(false).into_iter().map(|(_, _, standing)| standing).collect();
+            inherited.news = Some("the address ranges are others than the earlier agent's: new maps".to_owned());
+        }
+        let opened = Self::begin(&setup, grace, places, old.as_deref());
+        let mut kernel = match opened {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                // Half of it must not go on answering.
+                setup.place.iter().for_each(|place| drop(place.clear()));
+                return Err(error);
+            }
+        };
+        if let Some(old) = old {
+            kernel.adopt(&old, setup.answers, &mut inherited)?;
+        }
+        kernel.shared.set_answers(setup.answers);
+        if let Some(place) = &setup.place {
+            kernel.left = place.links();
+        }
+        kernel.place = setup.place;
+        Ok((kernel, inherited))
+    }
+
+    /// Loads the program, with the maps of an earlier agent or with its own.
+    fn begin(setup: &Setup<'_>, grace: Grace, places: Places, old: Option<&Old>) -> Result<Self> {
+        let pinned = match (&setup.place, old) {
+            (Some(place), Some(_)) => Some(place.maps()),
+            (Some(place), None) => Some(place.fresh()?),
+            (None, _) => None,
+        };
+        let mut loader = EbpfLoader::new();
+        loader
             .map_max_entries(map::ENTRIES, places.entry_count())
-            .map_max_entries(map::CLIENTS, clients::bucket_count(places.entry_count()))
-            .load(object)
+            .map_max_entries(map::CLIENTS, clients::bucket_count(places.entry_count()));
+        for name in map::ALL {
+            if let Some(folder) = &pinned {
+                loader.map_pin_path(name, folder.join(name));
+            }
+        }
+        let mut ebpf = loader
+            .load(setup.object)
             .context("the kernel refuses the fast path's maps (CAP_BPF and CAP_NET_ADMIN are needed)")?;
         let shared = map_shared(&ebpf, &places)?;
-        let mut control = Control {
-            abi_version: ABI_VERSION,
-            generation,
-            enabled: 1,
-            dead_man: BootSecs::new(0),
-            client_mask: clients::mask(places.entry_count()),
-            shield: Guard::default().words(&[]),
-            serving: [0; PEER_COUNT],
-            buckets: [[u8::MAX; BUCKET_BYTES]; PEER_COUNT],
-            key: *key,
-        };
-        if let Some(none) = control.serving.first_mut() {
-            *none = 1;
+        if old.is_none() {
+            let mut control = Control {
+                abi_version: ABI_VERSION,
+                generation: setup.generation,
+                enabled: 1,
+                dead_man: BootSecs::new(0),
+                client_mask: clients::mask(places.entry_count()),
+                shield: Guard::default().words(&[]),
+                serving: [0; PEER_COUNT],
+                buckets: [[u8::MAX; BUCKET_BYTES]; PEER_COUNT],
+                answers: setup.answers,
+                key: *setup.key,
+            };
+            if let Some(none) = control.serving.first_mut() {
+                *none = 1;
+            }
+            shared.init_control(&control);
+            shared.init_directory(places.directory());
         }
-        shared.init_control(&control);
-        shared.init_directory(places.directory());
         let lines = if ebpf.map(LOG_MAP).is_some() {
             Some(EbpfLogger::init_with_logger(&mut ebpf, Lines).context("the program's log cannot be read")?)
         } else {
@@ -205,7 +312,15 @@ impl Kernel {
         };
         let counters = PerCpuArray::try_from(take(&mut ebpf, map::COUNTERS)?)?;
         let events = RingBuf::try_from(take(&mut ebpf, map::EVENTS)?)?;
-        program(&mut ebpf)?.load().context("the kernel's verifier refuses the fast path's program")?;
+        let loaded = program(&mut ebpf)?;
+        loaded.load().context("the kernel's verifier refuses the fast path's program")?;
+        if let Some(place) = &setup.place {
+            if old.is_none() {
+                place.settle()?;
+            }
+            place.keep_program(loaded)?;
+        }
+        let control = shared.control();
         Ok(Self {
             ebpf,
             shared,
@@ -218,62 +333,59 @@ impl Kernel {
             revoked: VecDeque::new(),
             places,
             templates: Templates::default(),
-            generation,
-            key: *key,
-            wanted,
+            generation: control.generation,
+            key: control.key,
+            wanted: setup.wanted,
             guard: Guard::default(),
+            place: None,
+            left: Vec::new(),
             links: BTreeMap::new(),
             attachments: Vec::new(),
             seen: HashMap::new(),
             armed: BTreeMap::new(),
+            scan_from: 0,
             refused: BTreeSet::new(),
         })
     }
 
-    /// Attaches to one interface, in the best mode that the operator allows.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be attached, and what to do.
-    pub fn attach(&mut self, interface: InterfaceIndex, name: &str) -> Result<Attachment> {
-        if pins::remove(interface)? {
-            info!(interface = %name, "an earlier agent had left the fast path attached: taken off");
+    /// Takes the entries of an earlier agent over: armed as they are when it made the same answers, else emptied.
+    fn adopt(&mut self, old: &Old, answers: u64, inherited: &mut Inherited) -> Result<()> {
+        let is_same = old.answers() == answers && answers != 0;
+        if !is_same {
+            self.generation = old.generation().next();
+            old.set_generation(self.generation);
+            grace::period()?;
         }
-        let driver = driver::name_of(name).unwrap_or_default();
-        let (first, second) = match self.wanted {
-            Wanted::Native => (XdpMode::Driver, None),
-            Wanted::Generic => (XdpMode::Skb, None),
-            // A reply that a veth transmits from its driver is lost unless the other end runs XDP as well, which
-            // cannot be seen from here.
-            Wanted::Auto if driver == "veth" => (XdpMode::Skb, None),
-            Wanted::Auto => (XdpMode::Driver, Some(XdpMode::Skb)),
-        };
-        let mut why = match (self.wanted, driver.as_str()) {
-            (Wanted::Auto, "veth") => "a veth drops native XDP replies unless its other end runs XDP too".to_owned(),
-            (Wanted::Generic, _) => "--fast-path generic".to_owned(),
-            _ => String::new(),
-        };
-        let mut mode = first;
-        let mut outcome = attach_in(&mut self.ebpf, interface, first);
-        if let (Err(Refusal::Unsupported(error)), Some(second)) = (&outcome, second) {
-            why = format!("the driver {driver} has no native XDP ({error})");
-            mode = second;
-            outcome = attach_in(&mut self.ebpf, interface, second);
-        }
-        let link = match outcome {
-            Ok(link) => link,
-            Err(Refusal::Busy) => bail!(
-                "another XDP program is attached to {name}; xdhcpd does not replace it: detach it (ip link set dev \
-                 {name} xdp off), or run with --fast-path off"
-            ),
-            Err(Refusal::Unsupported(error)) => {
-                bail!("{name} refuses native XDP ({error}); run with --fast-path auto or generic")
+        for (index, entry, standing) in old.standing(is_same) {
+            if standing.is_armed {
+                self.armed.insert(index, standing.address);
+                for (number, question) in entry.template.iter().zip(&standing.questions) {
+                    if let Some((_, template)) = question.as_ref().filter(|_| *number != 0) {
+                        self.templates.restore(*number, template);
+                    }
+                }
+            } else {
+                self.shared.write_entry(index, &Entry::zeroed());
             }
-            Err(Refusal::Other(error)) => return Err(error).with_context(|| format!("cannot attach XDP to {name}")),
-        };
-        self.links.insert(interface, link);
-        let mode = if mode == XdpMode::Driver { Mode::Native } else { Mode::Generic };
-        Ok(Attachment { interface, mode, why })
+            self.seen.insert(index, standing.renewal);
+            inherited.standing.push(standing);
+        }
+        inherited.news = Some(if is_same {
+            format!("adopted from an earlier agent: {} leases stayed armed", self.armed.len())
+        } else {
+            "the configuration is another than the earlier agent's: a new generation, nothing is armed".to_owned()
+        });
+        Ok(())
+    }
+
+    fn is_armed(&self, index: usize) -> bool {
+        self.armed.contains_key(&index)
+    }
+
+    /// Generation and key that are in the control map: the engine's have to be the same.
+    #[must_use]
+    pub const fn born_with(&self) -> (Generation, &DigestKey) {
+        (self.generation, &self.key)
     }
 
     /// Sets what the shield does; its access ports are known after the next [`FastPath::serve`].
@@ -324,7 +436,7 @@ impl Kernel {
         self.shared.entry(self.places.entry_of(address)?)
     }
 
-    fn template_number(&mut self, template: &Template) -> Option<u16> {
+    fn template_number(&mut self, template: &Arc<Template>) -> Option<u16> {
         match self.templates.intern(template) {
             Interned::Known(number) => Some(number),
             Interned::New(number) => {
@@ -371,38 +483,11 @@ impl Kernel {
             })
             .collect()
     }
-
-    fn detach_from(&mut self, interface: InterfaceIndex) {
-        let Some(link) = self.links.remove(&interface) else {
-            return;
-        };
-        let outcome = program(&mut self.ebpf).and_then(|program| Ok(program.detach(link)?));
-        if let Err(error) = outcome {
-            // The interface is gone, and the link with it.
-            info!(interface = interface.0, %error, "the fast path was detached already");
-        }
-    }
 }
 
 impl FastPath for Kernel {
     fn serve(&mut self, interfaces: &[Interface]) {
-        let wanted: BTreeSet<InterfaceIndex> = interfaces.iter().map(|interface| interface.index).collect();
-        let gone: Vec<InterfaceIndex> = self.links.keys().copied().filter(|index| !wanted.contains(index)).collect();
-        for interface in gone {
-            self.detach_from(interface);
-        }
-        self.attachments.retain(|attachment| wanted.contains(&attachment.interface));
-        for interface in interfaces {
-            if self.attachments.iter().any(|attachment| attachment.interface == interface.index) {
-                continue;
-            }
-            let attachment = self.attach(interface.index, &interface.name).unwrap_or_else(|error| {
-                warn!(interface = %interface.name, "fast path off: {error:#}");
-                Attachment { interface: interface.index, mode: Mode::Off, why: format!("{error:#}") }
-            });
-            info!(interface = %interface.name, mode = %attachment.mode, why = %attachment.why, "fast path");
-            self.attachments.push(attachment);
-        }
+        self.attach_to_all(interfaces);
         for name in &self.guard.access_ports {
             if !interfaces.iter().any(|interface| interface.name == *name) {
                 warn!("--access-port {name}: this interface is not served, so nothing is guarded there");
@@ -437,7 +522,7 @@ impl FastPath for Kernel {
             }
         }
         self.release_templates(index);
-        if !self.armed.contains_key(&index) {
+        if !self.is_armed(index) {
             // Whatever stands in the kernel's word belongs to an earlier promise.
             self.seen.insert(index, self.shared.renewal(index));
         }
@@ -451,7 +536,7 @@ impl FastPath for Kernel {
     fn extend(&mut self, horizons: &[(Ipv4Addr, BootTime)]) {
         for (address, horizon) in horizons {
             if let Some(index) = self.places.entry_of(*address)
-                && self.armed.contains_key(&index)
+                && self.is_armed(index)
             {
                 self.shared.set_horizon(index, horizon.to_secs(), address.octets());
             }
@@ -517,6 +602,8 @@ impl FastPath for Kernel {
     }
 
     fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]) {
+        // What the next answers are made of is not known to the next agent: it will begin a generation of its own.
+        self.shared.set_answers(0);
         self.begin_generation(token, generation, ranges);
     }
 
@@ -524,15 +611,25 @@ impl FastPath for Kernel {
         if let Some(lines) = &mut self.lines {
             lines.flush();
         }
-        // Whatever the ring says is found below as well.
-        while self.events.next().is_some() {}
-        let armed: Vec<(usize, Ipv4Addr)> = self.armed.iter().map(|(index, address)| (*index, *address)).collect();
-        armed.into_iter().filter_map(|(index, address)| self.moved(index).map(|renewal| (address, renewal))).collect()
+        let mut found = self.events();
+        let slice = self.armed.range(self.scan_from..).take(SCAN_SLICE_LEN);
+        let slice: Vec<(usize, Ipv4Addr)> = slice.map(|(index, address)| (*index, *address)).collect();
+        self.scan_from = match slice.last() {
+            Some((last, _)) if slice.len() == SCAN_SLICE_LEN => last + 1,
+            _ => 0,
+        };
+        for (index, address) in slice {
+            found.extend(self.moved(index).map(|renewal| (address, renewal)));
+        }
+        found
+    }
+
+    fn scan_slices(&self) -> u32 {
+        self.armed.len().div_ceil(SCAN_SLICE_LEN).max(1) as u32
     }
 
     fn renewal(&self, address: Ipv4Addr) -> Option<Renewal> {
-        let index = self.places.entry_of(address)?;
-        self.armed.get(&index)?;
+        let index = self.places.entry_of(address).filter(|index| self.is_armed(*index))?;
         let renewal = self.shared.renewal(index);
         Some(if renewal.at == BootSecs::new(0) { Renewal::default() } else { renewal })
     }
@@ -551,8 +648,7 @@ impl FastPath for Kernel {
         addresses
             .into_iter()
             .filter_map(|address| {
-                let index = self.places.entry_of(address)?;
-                self.armed.get(&index)?;
+                let index = self.places.entry_of(address).filter(|index| self.is_armed(*index))?;
                 self.moved(index).map(|renewal| (address, renewal))
             })
             .collect()
@@ -579,17 +675,21 @@ impl FastPath for Kernel {
         for attachment in &mut self.attachments {
             attachment.mode = Mode::Off;
         }
+        if let Some(place) = self.place.take()
+            && let Err(error) = place.remove()
+        {
+            warn!("the fast path is off, but something of it stays pinned: {error:#}");
+        }
     }
 
     fn leave(&mut self) -> Result<(), String> {
-        let links = std::mem::take(&mut self.links);
-        for (interface, id) in links {
-            program(&mut self.ebpf)
-                .and_then(|program| Ok(program.take_link(id)?))
-                .and_then(|link| pins::keep(link, interface))
-                .map_err(|error| format!("the fast path cannot stay attached: {error:#}"))?;
+        match &self.place {
+            Some(_) => Ok(()),
+            None => {
+                Err("the fast path is pinned nowhere (see the log of the start), so it goes with this process"
+                    .to_owned())
+            }
         }
-        Ok(())
     }
 }
 
@@ -605,31 +705,42 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
-/// Why an interface does not take the program.
-enum Refusal {
-    /// Somebody else's program is there.
-    Busy,
-    /// Not in this mode.
-    Unsupported(std::io::Error),
-    /// Anything else.
-    Other(anyhow::Error),
+/// Takes what an earlier agent left away, for a server without a fast path; what it had promised is in the result.
+///
+/// # Errors
+///
+/// What is in the way.
+pub fn retire(place: Place) -> Result<Inherited> {
+    let mut inherited = Inherited::default();
+    if let Some(old) = find(&place, &mut inherited)? {
+        old.switch_off();
+        place.clear()?;
+        grace::period()?;
+        inherited.standing = old.standing(false).into_iter().map(|(_, _, standing)| standing).collect();
+        inherited.news = Some("an earlier agent had left it attached: taken off".to_owned());
+    }
+    place.remove()?;
+    Ok(inherited)
 }
 
-fn attach_in(ebpf: &mut Ebpf, interface: InterfaceIndex, mode: XdpMode) -> Result<XdpLinkId, Refusal> {
-    let program = program(ebpf).map_err(Refusal::Other)?;
-    program.attach_to_if_index(interface.0, mode).map_err(|error| {
-        let code = match &error {
-            ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-            _ => None,
-        };
-        match code {
-            Some(libc::EBUSY | libc::EEXIST) => Refusal::Busy,
-            Some(code @ (libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE)) if mode == XdpMode::Driver => {
-                Refusal::Unsupported(std::io::Error::from_raw_os_error(code))
-            }
-            _ => Refusal::Other(error.into()),
-        }
-    })
+/// Looks for what an earlier agent left in a place, and takes away what cannot be adopted.
+fn find(place: &Place, inherited: &mut Inherited) -> Result<Option<Box<Old>>> {
+    let news = match adopt::inspect(&place.maps()) {
+        Remains::Ours(old) => return Ok(Some(old)),
+        Remains::Stranger(what) => bail!("{what}: not touched; remove it, or give this server another --state-dir"),
+        Remains::OtherVersion(version) => format!(
+            "an agent with version {version} of the maps had left its fast path ({ABI_VERSION} is spoken here): taken off, \
+             and what it promised is bounded by the leases file"
+        ),
+        Remains::Broken => "an earlier agent's fast path was not whole: taken off".to_owned(),
+        // Links without maps: the agent ended between the two.
+        Remains::None if place.links().is_empty() => return Ok(None),
+        Remains::None => "an earlier agent had left a program without its maps: taken off".to_owned(),
+    };
+    place.clear()?;
+    grace::period()?;
+    inherited.news = Some(news);
+    Ok(None)
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {

@@ -68,6 +68,17 @@ impl<T> Drop for Mapping<T> {
 // SAFETY: the mapping is memory like any other; what is reached through it is atomic or has one writer.
 unsafe impl<T: Send> Send for Mapping<T> {}
 
+/// The first 32 bits of an array map's first value, whatever its layout.
+///
+/// # Errors
+///
+/// What `mmap` says.
+pub(super) fn first_word(map: BorrowedFd<'_>) -> io::Result<u32> {
+    let mapping = Mapping::<u64>::new(map, 1)?;
+    // SAFETY: a value of at least four bytes stands at the start of the mapping.
+    Ok(unsafe { AtomicU32::from_ptr(mapping.start.as_ptr().cast()) }.load(Ordering::Acquire))
+}
+
 fn page_len() -> usize {
     // SAFETY: sysconf has no preconditions.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
@@ -112,6 +123,37 @@ impl Shared {
     pub(super) fn init_control(&self, control: &Control) {
         // SAFETY: no program runs yet, and the agent is one thread.
         unsafe { self.control.start.write(*control) };
+    }
+
+    /// A copy of the control value.
+    pub(super) fn control(&self) -> Control {
+        // SAFETY: the agent alone writes it, and it is one thread.
+        unsafe { self.control.start.read_volatile() }
+    }
+
+    /// Says what the answers in the maps were made of.
+    pub(super) fn set_answers(&self, answers: u64) {
+        let offset = std::mem::offset_of!(Control, answers);
+        // SAFETY: an aligned word of the control value, which the program does not look at.
+        let word = unsafe { AtomicU64::from_ptr(self.control.start.as_ptr().byte_add(offset).cast()) };
+        word.store(answers, Ordering::Release);
+    }
+
+    /// A copy of the directory.
+    pub(super) fn directory(&self) -> Vec<Bucket> {
+        // SAFETY: inside the mapping; written only before a program is attached.
+        (0..self.directory.count).filter_map(|index| Some(unsafe { self.directory.at(index)?.read() })).collect()
+    }
+
+    /// Number of entries.
+    pub(super) fn entry_count(&self) -> usize {
+        self.entries.count
+    }
+
+    /// A copy of a template; `None` past the end.
+    pub(super) fn template(&self, number: u16) -> Option<Template> {
+        // SAFETY: inside the mapping; only the agent writes it, and it is one thread.
+        Some(unsafe { self.templates.at(usize::from(number))?.read_volatile() })
     }
 
     /// Writes the directory; only before a program is attached.
@@ -283,6 +325,7 @@ struct HorizonWord {
 }
 
 const _: () = {
+    assert!(std::mem::offset_of!(Control, answers).is_multiple_of(8));
     assert!(std::mem::offset_of!(Entry, sequence) == 0 && std::mem::offset_of!(Entry, generation) == 4);
     assert!(std::mem::offset_of!(Entry, horizon) == 48 && std::mem::offset_of!(Entry, address) == 52);
     assert!(std::mem::offset_of!(Entry, renewal) == 56);

@@ -1,16 +1,18 @@
 //! Interned answers: equal templates share a number, and a number nobody uses any more is given out again only
 //! after a grace period.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use dhcp_ebpf::abi::{TEMPLATE_COUNT, Template};
 
 /// The templates in the kernel's map and who uses them.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
-    numbers: HashMap<Template, u16>,
+    numbers: HashMap<Arc<Template>, u16>,
+    /// The same by where the allocation is, which `places` keeps there: no need to look at half a kilobyte each time.
+    by_pointer: HashMap<usize, u16>,
     /// Per number: the template and how many places of entries refer to it.
-    places: Vec<(Option<Box<Template>>, u32)>,
+    places: Vec<(Option<Arc<Template>>, u32)>,
     /// Numbers without users whose last user may still be running in the kernel.
     retired: Vec<u16>,
     free: Vec<u16>,
@@ -29,12 +31,13 @@ pub(super) enum Interned {
 
 impl Templates {
     /// Gives a number to a template and counts one more user of it.
-    pub(super) fn intern(&mut self, template: &Template) -> Interned {
-        if let Some(number) = self.numbers.get(template) {
-            if let Some((_, users)) = self.places.get_mut(usize::from(*number)) {
+    pub(super) fn intern(&mut self, template: &Arc<Template>) -> Interned {
+        let known = self.by_pointer.get(&pointer(template)).or_else(|| self.numbers.get(template));
+        if let Some(number) = known.copied() {
+            if let Some((_, users)) = self.places.get_mut(usize::from(number)) {
                 *users += 1;
             }
-            return Interned::Known(*number);
+            return Interned::Known(number);
         }
         if self.places.is_empty() {
             // Number 0 means "no answer".
@@ -48,11 +51,33 @@ impl Templates {
             }
             None => return Interned::Full,
         };
-        if let Some(place) = self.places.get_mut(usize::from(number)) {
-            *place = (Some(Box::new(*template)), 1);
-        }
-        self.numbers.insert(*template, number);
+        self.put(number, template);
         Interned::New(number)
+    }
+
+    fn put(&mut self, number: u16, template: &Arc<Template>) {
+        if let Some(place) = self.places.get_mut(usize::from(number)) {
+            *place = (Some(Arc::clone(template)), 1);
+        }
+        self.numbers.insert(Arc::clone(template), number);
+        self.by_pointer.insert(pointer(template), number);
+    }
+
+    /// Counts one more user of a number that an earlier agent gave to `template`.
+    pub(super) fn restore(&mut self, number: u16, template: &Arc<Template>) {
+        let number = usize::from(number);
+        if self.places.len() <= number {
+            // Whatever lies between is free until its own users come.
+            self.free.extend((self.places.len().max(1)..number).filter_map(|free| u16::try_from(free).ok()));
+            self.places.resize(number + 1, (None, 0));
+        }
+        let Ok(number) = u16::try_from(number) else { return };
+        self.free.retain(|free| *free != number);
+        match self.places.get_mut(usize::from(number)) {
+            Some((Some(_), users)) => *users += 1,
+            Some((None, _)) => self.put(number, template),
+            None => {}
+        }
     }
 
     /// Takes one user of a number away.
@@ -67,7 +92,8 @@ impl Templates {
         if *users == 0
             && let Some(template) = template.take()
         {
-            self.numbers.remove(&*template);
+            self.numbers.remove(&template);
+            self.by_pointer.remove(&pointer(&template));
             self.retired.push(number);
         }
     }
@@ -88,13 +114,39 @@ impl Templates {
     }
 }
 
+/// Where an allocation is.
+fn pointer(template: &Arc<Template>) -> usize {
+    Arc::as_ptr(template).addr()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytemuck::Zeroable;
 
-    fn template(lease_time: u32) -> Template {
-        Template { lease_time, ..Template::zeroed() }
+    fn template(lease_time: u32) -> Arc<Template> {
+        Arc::new(Template { lease_time, ..Template::zeroed() })
+    }
+
+    #[test]
+    fn numbers_of_an_earlier_agent_keep_their_answers_and_their_users() {
+        let mut templates = Templates::default();
+        let (five, two) = (template(500), template(200));
+        templates.restore(5, &five);
+        templates.restore(5, &five);
+        templates.restore(2, &two);
+        assert_eq!(templates.len(), 2);
+        // The same answer, made anew.
+        assert_eq!(templates.intern(&template(500)), Interned::Known(5));
+        assert_eq!(templates.intern(&two), Interned::Known(2));
+        let mut given: Vec<Interned> = (0..4).map(|time| templates.intern(&template(time))).collect();
+        given.sort_by_key(|interned| format!("{interned:?}"));
+        assert_eq!(given, [1, 3, 4, 6].map(Interned::New));
+        for _ in 0..3 {
+            assert!(!templates.has_retired());
+            templates.release(5);
+        }
+        assert!(templates.has_retired(), "two users of the earlier agent, and one of ours");
     }
 
     #[test]

@@ -122,6 +122,19 @@ impl Stage {
         self.pinned().into_iter().find(|path| path.ends_with(&end)).unwrap_or_else(|| panic!("no {name}"))
     }
 
+    /// Overwrites a number in the pinned control map.
+    fn set_control(&self, offset: usize, number: u32) {
+        let control = self.pin(map::CONTROL);
+        let set = || {
+            let mut array: Array<_, [u8; size_of::<Control>()]> =
+                Array::try_from(aya::maps::Map::Array(MapData::from_pin(&control).unwrap())).unwrap();
+            let mut value = array.get(&0, 0).unwrap();
+            value[offset..offset + 4].copy_from_slice(&number.to_ne_bytes());
+            array.set(0, value, 0).unwrap();
+        };
+        self.mounts.enter(set).unwrap();
+    }
+
     fn detach(&self) -> std::process::Output {
         let run = || Command::new(agent::binary()).arg("--detach").output();
         self.lan.server.enter_in(&self.mounts, run).unwrap().unwrap()
@@ -250,15 +263,7 @@ fn maps_of_another_version_are_taken_off_and_a_strangers_are_refused() {
     let agent = stage.start(stage.folder(VISITORS));
     let address = stage.join(&agent);
     let folder = agent.kill().unwrap();
-    let control = stage.pin(map::CONTROL);
-    let age = || {
-        let mut array: Array<_, [u8; size_of::<Control>()]> =
-            Array::try_from(aya::maps::Map::Array(MapData::from_pin(&control).unwrap())).unwrap();
-        let mut value = array.get(&0, 0).unwrap();
-        value[..4].copy_from_slice(&(ABI_VERSION - 1).to_ne_bytes());
-        array.set(0, value, 0).unwrap();
-    };
-    stage.mounts.enter(age).unwrap();
+    stage.set_control(std::mem::offset_of!(Control, abi_version), ABI_VERSION - 1);
     let agent = stage.start(folder);
     let words = format!("version {} of the maps", ABI_VERSION - 1);
     assert!(said(&agent, &words), "{}", agent.process.last_words());
@@ -278,6 +283,32 @@ fn maps_of_another_version_are_taken_off_and_a_strangers_are_refused() {
     assert!(format!("{error:#}").contains("is not a map of xdhcpd: not touched"), "{error:#}");
     assert!(stage.is_attached(), "and it is not touched");
     assert!(stage.pinned().contains(&control));
+}
+
+#[test]
+fn a_fast_path_that_was_taken_off_half_is_not_adopted_and_comes_back_whole() {
+    need!("kill::half", stage());
+    let mut stage = Stage::new();
+    let agent = stage.start(stage.folder(VISITORS));
+    let address = stage.join(&agent);
+    let folder = agent.kill().unwrap();
+    // As if it had been killed between the switch and the links.
+    stage.set_control(std::mem::offset_of!(Control, enabled), 0);
+    assert!(stage.is_silent(), "it is off");
+    let agent = stage.start(folder);
+    assert!(said(&agent, "had switched its fast path off"), "{}", agent.process.last_words());
+    assert_eq!(number(&agent, "/fast_path/armed"), 0);
+    assert_eq!(stage.renew().message.yiaddr(), address);
+    until("the kernel to be armed", WAIT, || (number(&agent, "/fast_path/armed") == 1).then_some(())).unwrap();
+    stage.renew();
+    assert_eq!((number(&agent, "/replies/agent"), number(&agent, "/replies/kernel")), (1, 1));
+    // Without its program, and without one of its maps.
+    let folder = agent.kill().unwrap();
+    let (program, entries) = (stage.pin("program"), stage.pin(map::ENTRIES));
+    stage.mounts.enter(|| [program, entries].map(|path| std::fs::remove_file(path).unwrap())).unwrap();
+    let agent = stage.start(folder);
+    assert!(said(&agent, "was not whole: taken off"), "{}", agent.process.last_words());
+    assert_eq!(stage.renew().message.yiaddr(), address);
 }
 
 #[test]

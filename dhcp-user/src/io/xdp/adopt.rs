@@ -4,6 +4,7 @@
 //!   other version, or not whole    taken off; the journal's horizons are the truth
 //!   somebody else's                refused, and left alone
 //!   other ranges                   switched off, grace period, words read, new maps; the links stay and get the new program
+//!   switched off, taken off half   as another configuration, and on again
 //!   other configuration            new generation, grace period, words read, entries emptied
 //!   the same                       entries stay armed, answers are found again, nothing is interrupted
 //! ```
@@ -151,6 +152,11 @@ impl Old {
     /// What the answers were made of.
     pub(super) const fn answers(&self) -> u64 {
         self.control.answers
+    }
+
+    /// Whether the program answers at all.
+    pub(super) const fn is_enabled(&self) -> bool {
+        self.control.enabled != 0
     }
 
     /// Takes everything from the kernel at once: nothing is answered with these maps any more.

@@ -350,7 +350,8 @@ impl Kernel {
 
     /// Takes the entries of an earlier agent over: armed as they are when it made the same answers, else emptied.
     fn adopt(&mut self, old: &Old, answers: u64, inherited: &mut Inherited) -> Result<()> {
-        let is_same = old.answers() == answers && answers != 0;
+        // Switched off by an operator, or about to be taken away: whatever is armed in there was not looked after.
+        let is_same = old.answers() == answers && answers != 0 && old.is_enabled();
         if !is_same {
             self.generation = old.generation().next();
             old.set_generation(self.generation);
@@ -370,8 +371,11 @@ impl Kernel {
             self.seen.insert(index, standing.renewal);
             inherited.standing.push(standing);
         }
+        self.shared.set_enabled(true);
         inherited.news = Some(if is_same {
             format!("adopted from an earlier agent: {} leases stayed armed", self.armed.len())
+        } else if !old.is_enabled() {
+            "an earlier agent had switched its fast path off: a new generation, nothing is armed".to_owned()
         } else {
             "the configuration is another than the earlier agent's: a new generation, nothing is armed".to_owned()
         });

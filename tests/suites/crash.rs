@@ -112,7 +112,7 @@ fn run(disk: &Liar, told: &mut Told) -> io::Result<()> {
     told.commit(&mut store, batch(3))?;
     compaction.catch_up(store.live_end())?;
     told.commit(&mut store, batch(1))?;
-    compaction.remove_backup()?;
+    compaction.clear_away(store.feed())?;
     compaction.finish(&mut store)?;
     for count in [1, 6, 1] {
         told.commit(&mut store, batch(count))?;

@@ -425,6 +425,10 @@ impl DiskFile for Handle {
         }
         Ok(is_mine)
     }
+
+    fn is_nameless(&self) -> io::Result<bool> {
+        Ok(!self.disk.state().names.values().any(|inode| *inode == self.inode))
+    }
 }
 
 impl Drop for Handle {

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A file system.
 pub trait Disk: Send + Sync + fmt::Debug {
@@ -121,6 +123,13 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     ///
     /// What the system says.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// Whether no name leads to the file any more.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn is_nameless(&self) -> io::Result<bool>;
 }
 
 /// The real file system.
@@ -199,6 +208,29 @@ impl DiskFile for File {
             Err(std::fs::TryLockError::WouldBlock) => Ok(false),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn is_nameless(&self) -> io::Result<bool> {
+        Ok(self.metadata()?.nlink() == 0)
+    }
+}
+
+/// Bytes given back at once, and how long the disk has for them.
+const FREED_LEN: u64 = 8 * 1024 * 1024;
+const FREED_PAUSE: Duration = Duration::from_millis(10);
+
+/// Closes a file that has no name any more, giving back its space a piece at a time: 300 MB at once, which closing it
+/// does, kept a commit waiting for 25 ms on ext4 with `discard`, in pieces for less than 5. A file that has a name, or
+/// that somebody else has open through `file`, is merely let go of. Stops when `is_cancelled`.
+pub(super) fn free(mut file: Arc<dyn DiskFile>, is_cancelled: &AtomicBool) {
+    let is_ours = Arc::get_mut(&mut file).is_some() && file.is_nameless().unwrap_or(false);
+    let mut len = if is_ours { file.len().unwrap_or(0) } else { 0 };
+    while len > FREED_LEN && !is_cancelled.load(Ordering::Relaxed) {
+        len -= FREED_LEN;
+        if file.set_len(len).is_err() {
+            break;
+        }
+        std::thread::sleep(FREED_PAUSE);
     }
 }
 

@@ -80,14 +80,24 @@ impl Feed {
         state.segments.push_back(Segment { file, start, file_start: live_end });
     }
 
-    /// Lets go of files that are too old. Closing the last handle of a removed file can take long, so this is not
-    /// for the thread that commits.
-    pub(super) fn retire(&self) {
+    /// Hands out the files that are too old to be kept. Giving back their space takes long, so this is not for the
+    /// thread that commits.
+    pub(super) fn retire(&self) -> Vec<Arc<dyn DiskFile>> {
         let mut state = self.state();
         let count = state.segments.len().saturating_sub(SEGMENTS_MAX);
-        let retired: Vec<Segment> = state.segments.drain(..count).collect();
-        drop(state);
-        drop(retired);
+        state.segments.drain(..count).map(|segment| segment.file).collect()
+    }
+
+    /// Whether a file is kept for followers.
+    pub(super) fn keeps(&self, file: &dyn DiskFile) -> io::Result<bool> {
+        let identity = file.identity()?;
+        let files: Vec<_> = self.state().segments.iter().map(|segment| Arc::clone(&segment.file)).collect();
+        for kept in files {
+            if kept.identity()? == identity {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The position behind everything that is durable.

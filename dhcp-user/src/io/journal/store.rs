@@ -145,7 +145,9 @@ impl Store {
         &self.file
     }
 
-    pub(super) const fn feed(&self) -> &Arc<Feed> {
+    /// What followers read.
+    #[must_use]
+    pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
     }
 
@@ -341,10 +343,12 @@ impl Rewrite {
         self.file.sync_data()
     }
 
-    pub(super) fn remove_backup(&self) -> io::Result<()> {
+    /// Takes the name of `FILE~` away; the file that had it, or `None` when there was none.
+    pub(super) fn remove_backup(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let backup = self.disk.open(&self.backup).ok();
         match self.disk.remove(&self.backup) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => Ok(backup),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -445,4 +446,26 @@ fn a_journal_compacts_itself_after_a_while_if_anything_was_written() {
     opened.wait_for(&JournalEvent::Durable(JournalSeq(1)));
     assert!(matches!(opened.next_event(), JournalEvent::Compacted { .. }));
     assert!(opened.events.recv_timeout(Duration::from_millis(200)).is_err(), "nothing was written since");
+}
+
+#[test]
+fn only_a_file_that_nobody_can_reach_gives_its_space_back_in_pieces() {
+    const LEN: u64 = 50 * 1024 * 1024;
+    let folder = Folder::new("free");
+    let disk = RealDisk;
+    let path = folder.file();
+    let file = Disk::create(&disk, &path).unwrap();
+    file.set_len(LEN).unwrap();
+    let witness = std::fs::File::open(&path).unwrap();
+    let len = || witness.metadata().unwrap().len();
+    let go_on = AtomicBool::new(false);
+    disk::free(Arc::clone(&file), &go_on);
+    disk::free(file, &go_on);
+    assert_eq!(len(), LEN, "it has a name");
+    let file = Disk::open(&disk, &path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    disk::free(Arc::clone(&file), &go_on);
+    assert_eq!(len(), LEN, "a follower reads it");
+    disk::free(file, &go_on);
+    assert!(len() <= 8 * 1024 * 1024, "{} bytes are left", len());
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::compact::{Compaction, REST_LEN_MAX};
+use super::follow::Feed;
 use super::store::{Rewrite, Store};
 use super::{JournalEvent, JournalOptions, JournalStatus};
 use crate::engine::port::JournalSeq;
@@ -424,8 +425,7 @@ impl Writer {
                 let feed = Arc::clone(self.store.feed());
                 std::thread::Builder::new().name("compactor".to_owned()).spawn(move || {
                     step_back();
-                    feed.retire();
-                    let result = prepare(compaction, &shared);
+                    let result = prepare(compaction, &shared, &feed);
                     shared.queue().is_compaction_ready = true;
                     shared.wake.notify_one();
                     result
@@ -467,14 +467,14 @@ impl Writer {
 }
 
 /// All of a compaction that needs no standstill.
-fn prepare(mut compaction: Compaction, shared: &Shared) -> io::Result<Compaction> {
+fn prepare(mut compaction: Compaction, shared: &Shared, feed: &Feed) -> io::Result<Compaction> {
     compaction.run(shared.live_end.load(Ordering::Acquire))?;
+    compaction.clear_away(feed)?;
     for _ in 0..CATCH_UP_MAX {
         if compaction.catch_up(shared.live_end.load(Ordering::Acquire))? <= REST_LEN_MAX {
             break;
         }
     }
-    compaction.remove_backup()?;
     Ok(compaction)
 }
 

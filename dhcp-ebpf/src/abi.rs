@@ -29,7 +29,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::question::{BLOCK_COUNT, BLOCK_LEN, FIELD_WORDS, OPTIONS_LEN_MAX};
 
 /// Version of everything in this file; an agent refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// Seconds of CLOCK_BOOTTIME (which goes on during suspend): the unit of promises the kernel sees.
 ///
@@ -181,6 +181,11 @@ pub struct Control {
     pub serving: [u8; PEER_COUNT],
     /// Per failover peer: the RFC 3074 buckets whose broadcasts are answered here, bit `n & 7` of byte `n >> 3`.
     pub buckets: [[u8; BUCKET_BYTES]; PEER_COUNT],
+    /// The shadow check: a request that could be answered is passed up instead when a random number is below this; zero =
+    /// never. The agent answers it, and compares.
+    pub shadow: u32,
+    /// No meaning; zero.
+    pub _pad: u32,
     /// What the answers were made of (configuration, interfaces, program version), as a hash: an agent that would make
     /// others starts a new generation. Zero = unknown. The program does not look at it.
     pub answers: u64,
@@ -502,11 +507,13 @@ pub enum Counter {
     SpoofSeen = 30,
     /// Shield: the same, dropped.
     SpoofDropped = 31,
+    /// It could have been answered, and was passed up for the shadow check.
+    Sampled = 32,
 }
 
 impl Counter {
     /// Number of counters.
-    pub const COUNT: usize = 32;
+    pub const COUNT: usize = 33;
 
     /// All counters, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -542,6 +549,7 @@ impl Counter {
         Self::MalformedDropped,
         Self::SpoofSeen,
         Self::SpoofDropped,
+        Self::Sampled,
     ];
 
     /// The counter's name in status output and metrics.
@@ -580,6 +588,7 @@ impl Counter {
             Self::MalformedDropped => "malformed-dropped",
             Self::SpoofSeen => "spoof-seen",
             Self::SpoofDropped => "spoof-dropped",
+            Self::Sampled => "sampled",
         }
     }
 }
@@ -617,7 +626,7 @@ const _: () = {
     assert!(size_of::<Shield>() == 12 + ACCESS_PORT_COUNT * 4);
     assert!(size_of::<Source>() == 8);
     assert!(
-        size_of::<Control>() == 28 + size_of::<Shield>() + PEER_COUNT * (1 + BUCKET_BYTES) + size_of::<DigestKey>()
+        size_of::<Control>() == 36 + size_of::<Shield>() + PEER_COUNT * (1 + BUCKET_BYTES) + size_of::<DigestKey>()
     );
     assert!(TAIL_LEN_MAX.is_multiple_of(8));
 };

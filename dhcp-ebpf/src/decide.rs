@@ -54,6 +54,8 @@ pub trait Tables {
     fn now(&self) -> BootSecs;
     /// Index of the interface the frame came in through.
     fn interface(&self) -> u32;
+    /// A random number.
+    fn random(&self) -> u32;
     /// The token bucket at a place of the shield's table.
     fn source(&self, index: u32) -> Option<Source>;
     /// Stores a token bucket, in one write.
@@ -202,6 +204,7 @@ fn answer_behind<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     };
     match judge::<F, T, TAGS>(frame, tables, &request) {
         Ok(answer) => transmit::<F, T, TAGS>(frame, tables, &request, &answer),
+        Err(Counter::Sampled) => Verdict::Pass(Counter::Sampled),
         Err(reason) => shield::admit::<F, T, TAGS>(frame, tables, &request, reason),
     }
 }
@@ -293,6 +296,9 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
         return Err(Counter::DeadMan);
     }
     let granted = grant(template, entry.horizon, now).ok_or(Counter::Horizon)?;
+    if control.shadow != 0 && tables.random() < control.shadow {
+        return Err(Counter::Sampled);
+    }
     let is_near = entry.horizon.since(now) < template.lease_time.wrapping_add(template.lease_time / 4);
     Ok(Granted { entry: index, address, template, now, granted, is_near })
 }

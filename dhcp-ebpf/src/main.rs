@@ -15,7 +15,7 @@ mod program {
 
     use aya_ebpf::{
         bindings::{BPF_F_MMAPABLE, xdp_action},
-        helpers::{bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail},
+        helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail},
         macros::{map, xdp},
         maps::{Array, PerCpuArray, RingBuf},
         programs::XdpContext,
@@ -272,6 +272,12 @@ mod program {
         #[inline(always)]
         fn interface(&self) -> u32 {
             self.interface
+        }
+
+        #[inline(always)]
+        fn random(&self) -> u32 {
+            // SAFETY: a helper without arguments.
+            unsafe { bpf_get_prandom_u32() }
         }
 
         #[inline(always)]

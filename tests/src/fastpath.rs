@@ -45,6 +45,8 @@ pub struct Model {
     pub templates: Vec<Template>,
     /// The shield's token buckets that are not at rest.
     pub sources: RefCell<BTreeMap<u32, Source>>,
+    /// What the next random number is.
+    pub random: Cell<u32>,
     /// Seconds since boot.
     pub now: Cell<u32>,
     /// Arrival interface.
@@ -81,6 +83,8 @@ impl Model {
                 },
                 serving,
                 buckets: [[u8::MAX; BUCKET_BYTES]; PEER_COUNT],
+                shadow: 0,
+                _pad: 0,
                 answers: 0,
                 key,
             },
@@ -90,6 +94,7 @@ impl Model {
             entries: RefCell::new(vec![Entry::default(); 256]),
             templates: vec![Template::zeroed()],
             sources: RefCell::new(BTreeMap::new()),
+            random: Cell::new(0),
             now: Cell::new(now),
             interface: 1,
             counters: RefCell::new([0; Counter::COUNT]),
@@ -152,6 +157,10 @@ impl Tables for Model {
 
     fn interface(&self) -> u32 {
         self.interface
+    }
+
+    fn random(&self) -> u32 {
+        self.random.get()
     }
 
     fn source(&self, index: u32) -> Option<Source> {

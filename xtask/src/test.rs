@@ -13,8 +13,9 @@ use crate::shed;
 const PRIVILEGED: [&str; 8] = ["disk", "e2e", "kernel", "kill", "links", "oracle", "pair", "storm"];
 
 /// What the suites ask for: a program, and the Debian package that brings it.
-const PEERS: [(&str, &str); 9] = [
+const PEERS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
     ("dhcpd", "isc-dhcp-server"),
     ("dhclient", "isc-dhcp-client"),
     ("dhcrelay", "isc-dhcp-relay"),

@@ -192,6 +192,71 @@ pub fn failover(path: &Path, json: bool, now: u32, output: &mut impl io::Write) 
     Ok(())
 }
 
+/// Prints how the fast path of a server does: as a page, or the reply as it came.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn fast_path(path: &Path, json: bool, output: &mut impl io::Write) -> Result<(), AskError> {
+    let (line, answer) = Client::connect(path)?.ask(Command::FastPath)?;
+    match answer {
+        _ if json => write!(output, "{line}")?,
+        Answer::FastPath(page) => write!(output, "{}", table::fast_path(&page))?,
+        _ => return Err(another()),
+    }
+    Ok(())
+}
+
+/// Gives the fast path of a server an order, and prints what was done.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn fast_path_order(path: &Path, json: bool, command: Command, output: &mut impl io::Write) -> Result<(), AskError> {
+    let (line, answer) = Client::connect(path)?.ask(command)?;
+    match answer {
+        _ if json => write!(output, "{line}")?,
+        Answer::Done(text) => writeln!(output, "{text}")?,
+        _ => return Err(another()),
+    }
+    Ok(())
+}
+
+/// Waits for a client's next message, asking up to `rounds` times, and prints what became of it.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn fast_path_trace(
+    path: &Path,
+    json: bool,
+    mac: &str,
+    rounds: u32,
+    output: &mut impl io::Write,
+) -> Result<(), AskError> {
+    let mut client = Client::connect(path)?;
+    for round in 1..=rounds.max(1) {
+        let (line, answer) = client.ask(Command::FastPathTrace { mac: mac.to_owned() })?;
+        let Answer::Traced(traced) = answer else { return Err(another()) };
+        let is_last = round >= rounds;
+        if traced.seen == "nothing" && !is_last {
+            continue;
+        }
+        if json {
+            write!(output, "{line}")?;
+        } else {
+            let armed =
+                traced.armed.map_or_else(|| "nothing is armed".to_owned(), |address| format!("{address} is armed"));
+            match traced.seen.as_str() {
+                "kernel" => writeln!(output, "{mac}: answered by the kernel ({armed})")?,
+                "agent" => {
+                    writeln!(output, "{mac}: passed up, {}: {} ({armed})", traced.reason, traced.meaning)?;
+                }
+                _ => writeln!(output, "{mac}: no message came ({armed})")?,
+            }
+        }
+        break;
+    }
+    Ok(())
+}
+
 /// Gives a failover relationship an order, and prints how it stands then.
 ///
 /// # Errors

@@ -38,6 +38,20 @@ pub enum Command {
     },
     /// How the failover relationships stand.
     Failover,
+    /// How the fast path does.
+    FastPath,
+    /// Switches the fast path on or off.
+    FastPathSwitch {
+        /// Whether the kernel may answer.
+        on: bool,
+    },
+    /// Takes the fast path off all interfaces until the next start.
+    FastPathDetach,
+    /// Waits some seconds for a client's next message, and says what becomes of it.
+    FastPathTrace {
+        /// Its hardware address.
+        mac: String,
+    },
     /// What a failover relationship is to do.
     FailoverOrder {
         /// Its name; may be left out when there is only one.
@@ -84,6 +98,10 @@ pub enum Answer {
     Lease(Box<Row>),
     /// To `follow`: everything before this has been said.
     Position(u64),
+    /// To `fast-path`.
+    FastPath(Box<FastPathPage>),
+    /// To `fast-path-trace`.
+    Traced(Traced),
     /// An order is followed: how things stand now, in a sentence.
     Done(String),
     /// To `reload`, when the new configuration answers.
@@ -269,6 +287,9 @@ pub struct Interface {
     pub xdp: String,
     /// Why it is not better; may be empty.
     pub why: String,
+    /// What else there is to know, and the command that changes it; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// Who answered.
@@ -362,6 +383,81 @@ pub struct Suspect {
     pub count: u64,
     /// Active leases there, if it is a circuit or a port.
     pub leases: u32,
+}
+
+/// How the fast path does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FastPathPage {
+    /// Whether the kernel may answer.
+    pub on: bool,
+    /// Interfaces, as in `status`.
+    pub interfaces: Vec<Interface>,
+    /// Replies of the kernel, since the maps were made.
+    pub answered: u64,
+    /// Replies of the agent since it started.
+    pub agent: u64,
+    /// Tenths of a per cent of the DHCP requests seen by the kernel that it answered.
+    pub hit_permille: u64,
+    /// Why requests were passed up, with what that means; only what happened.
+    pub misses: Vec<Miss>,
+    /// Leases armed now.
+    pub armed: u64,
+    /// Answers interned.
+    pub templates: u64,
+    /// Horizons and renewals of armed leases.
+    pub ages: Ages,
+    /// The shadow check.
+    pub shadow: Shadow,
+}
+
+/// A reason for which requests were passed up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Miss {
+    /// Its name.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
+    /// What it means.
+    pub meaning: String,
+}
+
+/// Horizons and renewals of armed leases, in seconds; least, median and most of those that were looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ages {
+    /// Leases looked at.
+    pub sampled: u64,
+    /// How far away the horizon is.
+    pub horizon: [u32; 3],
+    /// Leases among them that the kernel has renewed.
+    pub renewed: u64,
+    /// How long ago it did.
+    pub renewal: [u32; 3],
+}
+
+/// The shadow check.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shadow {
+    /// One of how many replies is checked; zero = none.
+    pub one_of: u32,
+    /// Replies compared.
+    pub checked: u64,
+    /// What was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
+}
+
+/// What became of a client's message.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traced {
+    /// Who saw it: `kernel`, `agent`, or `nothing` came.
+    pub seen: String,
+    /// Why, as the counters are called; empty when nothing came.
+    pub reason: String,
+    /// What that means.
+    pub meaning: String,
+    /// The address that is armed for the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub armed: Option<Ipv4Addr>,
 }
 
 /// The journal.

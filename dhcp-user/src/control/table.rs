@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::message::{Guard, Row, Status};
+use super::message::{FastPathPage, Guard, Interface, Row, Status};
 
 /// Head of the table of leases.
 pub const LEASES_HEAD: &str =
@@ -38,14 +38,7 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
     writeln!(page, "  configuration  {}", status.config)?;
     writeln!(page, "  leases         {}", status.leases)?;
 
-    writeln!(page, "\nINTERFACE        XDP      ADDRESSES")?;
-    for interface in &status.interfaces {
-        let down = if interface.up { "" } else { " (down)" };
-        writeln!(page, "{:<16} {:<8} {}{down}", interface.name, interface.xdp, interface.addresses.join(" "))?;
-        if !interface.why.is_empty() {
-            writeln!(page, "                 {}", interface.why)?;
-        }
-    }
+    interfaces(page, &status.interfaces)?;
 
     let total = status.replies.kernel + status.replies.agent;
     writeln!(page, "\nREPLIES          {total}")?;
@@ -140,6 +133,57 @@ fn write_guard(page: &mut String, guard: &Guard) -> std::fmt::Result {
         writeln!(page, "  {what:<24} {:>8} {:>8}  {place}", suspect.count, suspect.leases)?;
     }
     Ok(())
+}
+
+fn interfaces(page: &mut String, all: &[Interface]) -> std::fmt::Result {
+    writeln!(page, "\nINTERFACE        XDP      ADDRESSES")?;
+    for interface in all {
+        let down = if interface.up { "" } else { " (down)" };
+        writeln!(page, "{:<16} {:<8} {}{down}", interface.name, interface.xdp, interface.addresses.join(" "))?;
+        for text in [&interface.why, &interface.note].into_iter().filter(|text| !text.is_empty()) {
+            writeln!(page, "                 {text}")?;
+        }
+    }
+    Ok(())
+}
+
+/// How the fast path does, as a page of text.
+#[must_use]
+pub fn fast_path(fast: &FastPathPage) -> String {
+    let mut page = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_fast_path(&mut page, fast);
+    page
+}
+
+fn write_fast_path(page: &mut String, fast: &FastPathPage) -> std::fmt::Result {
+    writeln!(page, "FAST PATH        {}", if fast.on { "on" } else { "switched off" })?;
+    if let Some(alarm) = &fast.shadow.alarm {
+        writeln!(page, "  ALARM          {}", plain(alarm))?;
+    }
+    interfaces(page, &fast.interfaces)?;
+    let (whole, tenth) = (fast.hit_permille / 10, fast.hit_permille % 10);
+    writeln!(page, "\nANSWERED         {} by the kernel, {whole}.{tenth} % of what it saw", fast.answered)?;
+    writeln!(page, "                 {} by the agent", fast.agent)?;
+    if !fast.misses.is_empty() {
+        writeln!(page, "\nPASSED UP")?;
+    }
+    for miss in &fast.misses {
+        writeln!(page, "  {:<18} {:>12}  {}", miss.reason, miss.count, miss.meaning)?;
+    }
+    writeln!(page, "\nARMED            {} leases with {} answers", fast.armed, fast.templates)?;
+    let ages = &fast.ages;
+    let spread = |[least, median, most]: [u32; 3]| format!("{least} s, {median} s, {most} s (least, median, most)");
+    if ages.sampled > 0 {
+        writeln!(page, "  horizon in     {}, of {} leases", spread(ages.horizon), ages.sampled)?;
+    }
+    if ages.renewed > 0 {
+        writeln!(page, "  renewed ago    {}, of {} leases", spread(ages.renewal), ages.renewed)?;
+    }
+    match fast.shadow.one_of {
+        0 => writeln!(page, "\nSHADOW CHECK     off"),
+        one_of => writeln!(page, "\nSHADOW CHECK     one of {one_of} replies, {} compared", fast.shadow.checked),
+    }
 }
 
 /// Counters that are not zero under a title; nothing when all are.

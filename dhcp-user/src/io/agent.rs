@@ -32,11 +32,12 @@ use crate::{
     engine::{
         Server,
         intake::Intake,
-        port::{Effect, Input, Interface, Level, Reloaded, Verbs as _},
+        port::{Effect, Input, Interface, Level, Received, Reloaded, Verbs as _},
     },
     io::{
         clock::{self, Alarm},
-        fastpath::{Attachment, FastPath},
+        fastpath::{Attachment, FastPath, Mode},
+        fastpath_start::parse_mac,
         interfaces::{self, Found},
         journal::{Journal, JournalEvent},
         log::Log,
@@ -48,6 +49,7 @@ use crate::{
         reload::{Prepared, Reloader},
         signals::{Signal, Signals},
         snapshot,
+        watch::Watch,
     },
     lease::{
         journal::{self as dialect, Format, Record},
@@ -102,6 +104,10 @@ pub struct Parts {
     pub runs_programs: bool,
     /// Whether the kernel goes on answering after a stop.
     pub stays_attached: bool,
+    /// One of how many fast replies is checked; zero = none.
+    pub shadow: u32,
+    /// Folder for what the check finds.
+    pub evidence: PathBuf,
     /// What status output says about this process.
     pub about: About,
 }
@@ -144,6 +150,7 @@ pub struct Agent {
     /// More has arrived than the last turn handled.
     is_crowded: bool,
     programs: Programs,
+    watch: Watch,
 }
 
 impl std::fmt::Debug for Agent {
@@ -193,6 +200,8 @@ impl Agent {
             .map_err(|error| format!("netlink socket: {}", io::Error::from(error)))?;
         let alarm = Alarm::new().map_err(system("timer"))?;
         fast_path.serve(&interfaces);
+        fast_path.set_shadow(parts.shadow);
+        let watched = Watch::new(parts.shadow, parts.evidence.clone());
         let events_fd = watch(fast_path.event_fd())?;
         let revoked_fd = watch(fast_path.revoked_fd())?;
         let probes = Probes::new(parts.ident);
@@ -213,6 +222,7 @@ impl Agent {
             intake: Intake::default(),
             is_crowded: false,
             programs,
+            watch: watched,
         };
         agent.parts.server.handle(Input::Interfaces(interfaces), now);
         agent.run_effects();
@@ -298,10 +308,16 @@ impl Agent {
     }
 
     fn on_packets(&mut self) {
-        let Self { parts: Parts { server, network, .. }, intake, is_crowded, .. } = self;
+        let Self { parts: Parts { server, network, .. }, intake, is_crowded, fast_path, watch, .. } = self;
         let now = clock::now();
+        let mut take = |received: Received<'_>| {
+            if !watch.is_idle() {
+                watch.look(&received, &**fast_path, now);
+            }
+            server.handle(Input::Packet(received), now);
+        };
         if !*is_crowded && intake.is_empty() {
-            let count = network.receive(|received| server.handle(Input::Packet(received), now));
+            let count = network.receive(&mut take);
             *is_crowded = count >= FRAMES_PER_TURN;
             return;
         }
@@ -312,7 +328,7 @@ impl Agent {
             }
         }
         for _ in 0..FRAMES_PER_TURN {
-            if !intake.pop(|received| server.handle(Input::Packet(received), now)) {
+            if !intake.pop(&mut take) {
                 break;
             }
         }
@@ -444,6 +460,17 @@ impl Agent {
         let now = clock::now();
         let answer = match asked.command {
             Command::Reload => return self.reload(Some(asked.answer)),
+            Command::FastPathTrace { mac } => match parse_mac(&mac) {
+                // It is answered when the client has come, or has not.
+                Some(mac) => return self.watch.trace(mac, asked.answer, &*self.fast_path, now.boot),
+                None => Answer::Error(format!("{mac}: no hardware address")),
+            },
+            Command::FastPath => snapshot::fast_path(&mut self.parts, &*self.fast_path, &self.watch, now),
+            Command::FastPathSwitch { on } => self.switch(on),
+            Command::FastPathDetach => {
+                self.fast_path.detach();
+                Answer::Done("the program is off all interfaces; the next start attaches it again".to_owned())
+            }
             Command::Status => snapshot::status(&mut self.parts, self.intake.shed(), &*self.fast_path, now),
             Command::Failover => snapshot::failover(&mut self.parts.server, now),
             Command::FailoverOrder { peer, order } => {
@@ -458,11 +485,25 @@ impl Agent {
         let _ = asked.answer.send(answer);
     }
 
+    /// An operator lets the kernel answer, or nothing any more.
+    fn switch(&mut self, is_on: bool) -> Answer {
+        if self.fast_path.attachments().iter().all(|attachment| attachment.mode == Mode::Off) {
+            return Answer::Error("the fast path is attached to no interface".to_owned());
+        }
+        if is_on {
+            self.watch.forgive();
+        }
+        self.fast_path.switch(is_on);
+        info!("the fast path is switched {} by an operator", if is_on { "on" } else { "off" });
+        Answer::Done(if is_on { "the kernel answers" } else { "the kernel answers nothing any more" }.to_owned())
+    }
+
     fn next_alarm(&self) -> BootTime {
         if self.restore.is_some() || !self.intake.is_empty() {
             return BootTime::default();
         }
-        [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, Some(self.scan_at)]
+        let watch = self.watch.wake_at(clock::boot_time());
+        [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, watch, Some(self.scan_at)]
             .into_iter()
             .flatten()
             .min()
@@ -476,9 +517,13 @@ impl Agent {
             self.fast_path.heartbeat(now.boot);
             let renewed = self.fast_path.scan();
             self.renewed(renewed);
+            self.watch.on_time(&*self.fast_path, now.boot);
             if let Some(error) = self.parts.network.take_send_error() {
                 warn!("replies were not sent, the last one: {error}");
             }
+        }
+        if self.watch.wake_at(now.boot).is_some() {
+            self.watch.on_time(&*self.fast_path, now.boot);
         }
         for token in self.probes.expired(now.boot) {
             self.parts.server.handle(Input::Probed(token, false), now);
@@ -553,7 +598,10 @@ impl Agent {
     fn run_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Append(seq, record) => self.parts.journal.queue(seq, &record),
-            Effect::Send(datagram) => self.parts.network.send(datagram),
+            Effect::Send(datagram) => {
+                self.watch.sent(&datagram, &mut *self.fast_path, clock::now());
+                self.parts.network.send(datagram);
+            }
             Effect::Arm(arm) => self.fast_path.arm(&arm),
             Effect::Extend(horizons) => self.fast_path.extend(&horizons),
             Effect::Revoke(token, addresses) => self.fast_path.revoke(token, &addresses),

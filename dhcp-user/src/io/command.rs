@@ -134,6 +134,10 @@ pub struct Serve {
     /// Never run the programs of `execute` statements; each is a line in the log instead.
     #[arg(long)]
     pub no_execute: bool,
+    /// Check one of N replies of the kernel against the agent's own; the first difference switches the fast path off. 0
+    /// checks none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub shadow: u32,
     /// Take away what servers that are gone left in the kernel of this network namespace, and exit.
     #[arg(long)]
     pub detach: bool,
@@ -212,6 +216,9 @@ pub enum Command {
     /// Let a running server read its configuration again (as SIGHUP does), and show what changes; exit status 1 when
     /// there is something wrong with it, and the running configuration stays.
     Reload(Ask),
+    /// Show how a running server's fast path does, or switch it.
+    #[command(subcommand)]
+    Fastpath(Fastpath),
     /// Say what the DHCP messages of a packet capture say.
     Trace {
         /// A pcap file of Ethernet frames; `-` reads standard input (`tcpdump -w - ... | xdhcpd trace -`).
@@ -257,6 +264,31 @@ pub enum Failover {
     Shutdown(Order),
     /// Answer nobody for a moment, before a short break.
     Pause(Order),
+}
+
+/// About the fast path of a running server.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Fastpath {
+    /// What the kernel answered and why not more, how far promises go, how it is attached.
+    Status(Ask),
+    /// Wait for a client's next message, and say who answers it, or why the kernel does not.
+    Trace {
+        /// Its hardware address, as `02:00:5e:10:00:01`.
+        #[arg(long, value_name = "MAC")]
+        mac: String,
+        /// Seconds to wait.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        wait: u32,
+        /// Where to ask.
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// The kernel answers nothing any more; leases stay armed.
+    Disarm(Ask),
+    /// The kernel answers again, after `disarm` or an alarm of the shadow check.
+    Arm(Ask),
+    /// Take the program off all interfaces, until the server is started again.
+    Detach(Ask),
 }
 
 /// Which relationship, and where the server is.

@@ -5,7 +5,10 @@
 
 use std::{collections::VecDeque, fmt, net::Ipv4Addr, os::fd::RawFd};
 
-use dhcp_ebpf::abi::{BUCKET_BYTES, Counter, Generation, Renewal};
+use dhcp_ebpf::{
+    abi::{BUCKET_BYTES, Counter, Entry, Generation, Renewal},
+    decide::Verdict,
+};
 
 use crate::{
     engine::port::{Arm, Interface, InterfaceIndex, Token},
@@ -44,6 +47,43 @@ pub struct Attachment {
     /// Why it is not better: the driver's refusal, `--fast-path off`, no privilege; empty when there is nothing to
     /// explain.
     pub why: String,
+    /// What else an operator should know: what the hardware does, and the command that changes it; may be empty.
+    pub note: String,
+}
+
+/// Horizons and renewals of armed leases, in seconds: of all of them, or of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ages {
+    /// Leases that were looked at.
+    pub sampled: usize,
+    /// How far the horizon is: least, median, most.
+    pub horizon: [u32; 3],
+    /// Leases among them that the kernel has renewed.
+    pub renewed: usize,
+    /// How long ago it did: least, median, most.
+    pub renewal: [u32; 3],
+}
+
+impl Ages {
+    /// Of pairs: seconds to the horizon, and seconds since the last renewal.
+    pub fn of(pairs: impl Iterator<Item = (u32, Option<u32>)>) -> Self {
+        let (mut horizons, mut renewals) = (Vec::new(), Vec::new());
+        for (horizon, renewal) in pairs {
+            horizons.push(horizon);
+            renewals.extend(renewal);
+        }
+        let spread = |values: &mut Vec<u32>| {
+            values.sort_unstable();
+            let at = |index: usize| values.get(index).copied().unwrap_or_default();
+            [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
+        };
+        Self {
+            sampled: horizons.len(),
+            horizon: spread(&mut horizons),
+            renewed: renewals.len(),
+            renewal: spread(&mut renewals),
+        }
+    }
 }
 
 /// Maps and program of the kernel side. All methods are called from the thread that owns the engine.
@@ -82,6 +122,38 @@ pub trait FastPath {
 
     /// What the shield does; `None` when there is none.
     fn guard(&self) -> Option<&Guard>;
+
+    /// What the kernel would do with a frame that arrives now, and the frame as it would leave it; `None` without a kernel
+    /// side. Nothing is stored or counted.
+    fn would_say(&self, _frame: &[u8], _interface: InterfaceIndex, _now: BootTime) -> Option<(Verdict, Vec<u8>)> {
+        None
+    }
+
+    /// Lets the kernel answer, or nothing any more, at an operator's wish or after an alarm. Entries stay as they are.
+    fn switch(&mut self, _is_on: bool) {}
+
+    /// Whether the kernel may answer at all.
+    fn is_switched_on(&self) -> bool {
+        false
+    }
+
+    /// One of how many requests that the kernel could answer goes to the agent, to be compared; zero = none.
+    fn set_shadow(&mut self, _one_of: u32) {}
+
+    /// How far horizons are, and how long ago the kernel renewed.
+    fn ages(&self, _now: BootTime) -> Ages {
+        Ages::default()
+    }
+
+    /// The armed entry of an address.
+    fn entry(&self, _address: Ipv4Addr) -> Option<Entry> {
+        None
+    }
+
+    /// The address that is armed for a client.
+    fn armed_for(&self, _chaddr: [u8; 6]) -> Option<Ipv4Addr> {
+        None
+    }
 
     /// Disarms everything at once: entries of another generation are not answered. [`FastPath::poll_revoked`] hands the
     /// token out when no program that saw the old generation runs any more, with what the kernel had promised and
@@ -202,7 +274,7 @@ impl FastPath for Off {
     fn attachments(&self) -> Vec<Attachment> {
         self.interfaces
             .iter()
-            .map(|&interface| Attachment { interface, mode: Mode::Off, why: self.why.clone() })
+            .map(|&interface| Attachment { interface, mode: Mode::Off, why: self.why.clone(), note: String::new() })
             .collect()
     }
 
@@ -218,6 +290,13 @@ impl FastPath for Off {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_least_median_and_most() {
+        let ages = Ages::of([(900, None), (100, Some(5)), (500, Some(1))].into_iter());
+        assert_eq!(ages, Ages { sampled: 3, horizon: [100, 500, 900], renewed: 2, renewal: [1, 5, 5] });
+        assert_eq!(Ages::of(std::iter::empty()), Ages::default());
+    }
 
     #[test]
     fn without_a_fast_path_a_revocation_is_complete_at_once_for_every_address() {

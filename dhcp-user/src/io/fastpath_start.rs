@@ -12,10 +12,12 @@ use tracing::warn;
 
 use crate::{
     config::Config,
+    control::{client, message as control},
     io::{
-        command::{FastPathMode, Serve},
+        command::{FastPathMode, Fastpath, Serve},
         fastpath::{FastPath, Off},
         plan::Plan,
+        start::{fail, question},
         xdp::{self, Inherited, Kernel, Place, Setup, Wanted},
     },
 };
@@ -101,6 +103,35 @@ pub(super) fn begin(
     }
 }
 
+/// `xdhcpd fastpath ...`.
+pub(super) fn ask(asked: Fastpath) -> ExitCode {
+    let (ask, order) = match asked {
+        Fastpath::Status(ask) => return question(&ask, client::fast_path),
+        Fastpath::Trace { mac, wait, ask } => {
+            if parse_mac(&mac).is_none() {
+                return fail(&format!("--mac {mac}: a hardware address has six bytes, as 02:00:5e:10:00:01"));
+            }
+            // One question waits for some seconds.
+            let rounds = wait.div_ceil(5);
+            return question(&ask, |path, json, output| client::fast_path_trace(path, json, &mac, rounds, output));
+        }
+        Fastpath::Disarm(ask) => (ask, control::Command::FastPathSwitch { on: false }),
+        Fastpath::Arm(ask) => (ask, control::Command::FastPathSwitch { on: true }),
+        Fastpath::Detach(ask) => (ask, control::Command::FastPathDetach),
+    };
+    question(&ask, |path, json, output| client::fast_path_order(path, json, order.clone(), output))
+}
+
+/// Reads an Ethernet address.
+pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    let mut parts = text.split([':', '-']);
+    for byte in &mut bytes {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then_some(bytes)
+}
+
 /// `xdhcpd --detach`: nothing of ours is left in this network namespace.
 ///
 /// # Errors
@@ -113,4 +144,18 @@ pub(super) fn detach() -> Result<ExitCode, String> {
     // Nobody can be told that the output is closed.
     let _ = writeln!(out, "{text}");
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_have_six_bytes() {
+        assert_eq!(parse_mac("02:00:5e:10:00:fF"), Some([2, 0, 0x5e, 0x10, 0, 255]));
+        assert_eq!(parse_mac("02-00-5e-10-00-01"), Some([2, 0, 0x5e, 0x10, 0, 1]));
+        for text in ["", "02:00", "02:00:5e:10:00:01:02", "02:00:5e:10:00:zz", "2001:db8::1"] {
+            assert_eq!(parse_mac(text), None, "{text}");
+        }
+    }
 }

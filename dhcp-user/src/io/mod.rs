@@ -29,6 +29,7 @@
 //!   socket.rs     packet sockets and the UDP socket, in batches
 //!   start.rs      from the command line to a running server
 //!   tail.rs       committed changes for whoever follows
+//!   watch.rs      the shadow check, and one client's next message
 //!   xdp/          the kernel program: load, attach, arm, revoke
 //! ```
 #![allow(unsafe_code, reason = "system calls that std and socket2 do not have; each block says why it is sound")]
@@ -62,4 +63,5 @@ pub mod socket;
 pub mod start;
 mod tail;
 pub mod trace;
+mod watch;
 pub mod xdp;

@@ -10,8 +10,8 @@ use dhcp_ebpf::{
 use crate::{
     control::failover::{Loss, Order, Relationship, Share, Transition, Updates},
     control::message::{
-        Answer, FastPath as FastPathReport, Guard as GuardReport, Interface, Journal, Page, Peer, Pool, ROWS_MAX,
-        Replies, Row, Shield, Sockets, Status, Suspect,
+        Ages, Answer, FastPath as FastPathReport, FastPathPage, Guard as GuardReport, Interface, Journal, Miss, Page,
+        Peer, Pool, ROWS_MAX, Replies, Row, Shadow, Shield, Sockets, Status, Suspect,
     },
     engine::{
         self, Server,
@@ -22,6 +22,7 @@ use crate::{
         agent::Parts,
         fastpath::{FastPath, Mode},
         frame::Refusal,
+        watch::{Watch, meaning},
         xdp::Guard,
     },
     lease::{
@@ -258,9 +259,60 @@ fn interfaces(parts: &Parts, fast_path: &dyn FastPath) -> Vec<Interface> {
                 up: interface.is_up,
                 xdp: attachment.map_or(Mode::Off, |attachment| attachment.mode).to_string(),
                 why: attachment.map(|attachment| attachment.why.clone()).unwrap_or_default(),
+                note: attachment.map(|attachment| attachment.note.clone()).unwrap_or_default(),
             }
         })
         .collect()
+}
+
+/// How the fast path does.
+pub(super) fn fast_path(parts: &mut Parts, fast_path: &dyn FastPath, watch: &Watch, now: Now) -> Answer {
+    let engine = parts.server.status();
+    let counters = fast_path.counters();
+    let of = |counter: Counter| counters.get(counter as usize).copied().unwrap_or_default();
+    // What is no DHCP request to this port was never to be answered; the rest is counted once each.
+    let is_no_miss = |counter: Counter| {
+        matches!(
+            counter,
+            Counter::Answered
+                | Counter::HorizonAsked
+                | Counter::EventLost
+                | Counter::NotIpv4
+                | Counter::NotDhcp
+                | Counter::FloodSeen
+                | Counter::MalformedSeen
+                | Counter::SpoofSeen
+        )
+    };
+    let misses = Counter::ALL.into_iter().filter(|counter| !is_no_miss(*counter) && of(*counter) > 0);
+    let mut misses: Vec<Miss> = misses
+        .map(|counter| Miss {
+            reason: counter.name().to_owned(),
+            count: of(counter),
+            meaning: meaning(counter).to_owned(),
+        })
+        .collect();
+    misses.sort_by_key(|miss| std::cmp::Reverse(miss.count));
+    let answered = of(Counter::Answered);
+    let total = answered + misses.iter().map(|miss| miss.count).sum::<u64>();
+    let ages = fast_path.ages(now.boot);
+    Answer::FastPath(Box::new(FastPathPage {
+        on: fast_path.is_switched_on(),
+        interfaces: interfaces(parts, fast_path),
+        answered,
+        agent: engine.sent.iter().map(|(_, count)| count).sum(),
+        hit_permille: (u128::from(answered) * 1000).checked_div(total.into()).map_or(0, |share| share as u64),
+        misses,
+        armed: engine.fast_path.armed as u64,
+        templates: engine.fast_path.templates as u64,
+        ages: Ages {
+            sampled: ages.sampled as u64,
+            horizon: ages.horizon,
+            renewed: ages.renewed as u64,
+            renewal: ages.renewal,
+        },
+        shadow: Shadow { one_of: watch.one_of(), checked: watch.checked(), alarm: watch.alarm().map(str::to_owned) },
+    }))
 }
 
 fn all(counts: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {

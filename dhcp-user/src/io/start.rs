@@ -87,6 +87,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Compact(ask)) => question(&ask, client::compact),
         Some(Command::Failover(asked)) => failover(asked),
         Some(Command::Reload(ask)) => question(&ask, client::reload),
+        Some(Command::Fastpath(asked)) => fastpath_start::ask(asked),
         Some(Command::Check(asked)) => check::check(&asked).unwrap_or_else(|error| fail(&error)),
         Some(Command::Explain(asked)) => explain::explain(&asked).unwrap_or_else(|error| fail(&error)),
         Some(Command::Convert { file }) => check::print_converted(&file).unwrap_or_else(|error| fail(&error)),
@@ -117,7 +118,7 @@ fn trace_capture(file: &Path) -> ExitCode {
     }
 }
 
-fn fail(text: &str) -> ExitCode {
+pub(super) fn fail(text: &str) -> ExitCode {
     // Nobody can be told that standard error is closed.
     let _ = writeln!(io::stderr(), "xdhcpd: {text}");
     ExitCode::FAILURE
@@ -139,9 +140,12 @@ fn failover(asked: Failover) -> ExitCode {
     question(&ask, |path, json, output| client::order(path, json, peer.clone(), command, output))
 }
 
-type Output = io::StdoutLock<'static>;
+pub(super) type Output = io::StdoutLock<'static>;
 
-fn question(ask: &Ask, print: impl Fn(&Path, bool, &mut Output) -> Result<(), client::AskError>) -> ExitCode {
+pub(super) fn question(
+    ask: &Ask,
+    print: impl Fn(&Path, bool, &mut Output) -> Result<(), client::AskError>,
+) -> ExitCode {
     let path = command::control_path(ask.control.as_ref(), ask.state_dir.as_ref());
     match print(&path, ask.json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -297,6 +301,8 @@ async fn run(
         mark,
         runs_programs: !serve.no_execute,
         stays_attached: serve.stay_attached,
+        shadow: serve.shadow,
+        evidence: serve.state_dir.clone().or_else(|| plan.leases.parent().map(Path::to_owned)).unwrap_or_default(),
         about: About { config: plan.config, leases: plan.leases, started: now.boot },
     };
     let agent = Agent::new(parts, fast_path, selection.served, found)?;

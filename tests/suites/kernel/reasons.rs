@@ -111,6 +111,12 @@ fn every_reason_is_reached_and_leaves_the_frame_untouched() {
     stage.kernel.heartbeat(clock::now().boot);
     stage.model.control.dead_man = BootSecs::new(stage.now() + 300);
 
+    stage.kernel.set_shadow(1);
+    stage.model.control.shadow = u32::MAX;
+    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::Sampled));
+    stage.kernel.set_shadow(0);
+    stage.model.control.shadow = 0;
+
     stage.arm(&message, &plain(), 100);
     assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::Horizon));
 

@@ -4,6 +4,7 @@
 //! The checkers know the wire (what one packet socket saw) and the leases file, nothing of the insides.
 
 mod load;
+mod operator;
 
 use std::{net::Ipv4Addr, process::Command, time::Duration};
 

@@ -39,7 +39,12 @@ impl Kernel {
             }
             let attachment = self.attach(interface.index, &interface.name).unwrap_or_else(|error| {
                 warn!(interface = %interface.name, "fast path off: {error:#}");
-                Attachment { interface: interface.index, mode: Mode::Off, why: format!("{error:#}") }
+                Attachment {
+                    interface: interface.index,
+                    mode: Mode::Off,
+                    why: format!("{error:#}"),
+                    note: String::new(),
+                }
             });
             info!(interface = %interface.name, mode = %attachment.mode, why = %attachment.why, "fast path");
             self.attachments.push(attachment);
@@ -67,14 +72,15 @@ impl Kernel {
                 if !is_wanted(first) {
                     why = format!("the driver {driver} has no native XDP (an earlier agent tried)");
                 }
-                return Ok(Attachment { interface, mode: standing.mode, why });
+                return Ok(Attachment { interface, mode: standing.mode, why, note: note(&driver, name) });
             }
             self.unpin(interface);
         }
         let mut mode = first;
         let mut outcome = attach_in(&mut self.ebpf, interface, first);
         if let (Err(Refusal::Unsupported(error)), Some(second)) = (&outcome, second) {
-            why = format!("the driver {driver} has no native XDP ({error})");
+            let advice = unsupported(error, name);
+            why = format!("the driver {driver} has no native XDP here ({error}){advice}");
             mode = second;
             outcome = attach_in(&mut self.ebpf, interface, second);
         }
@@ -85,7 +91,8 @@ impl Kernel {
                  {name} xdp off), or run with --fast-path off"
             ),
             Err(Refusal::Unsupported(error)) => {
-                bail!("{name} refuses native XDP ({error}); run with --fast-path auto or generic")
+                let advice = unsupported(&error, name);
+                bail!("{name} refuses native XDP ({error}){advice}; run with --fast-path auto or generic")
             }
             Err(Refusal::Other(error)) => return Err(error).with_context(|| format!("cannot attach XDP to {name}")),
         };
@@ -95,7 +102,7 @@ impl Kernel {
             None => link,
         };
         self.links.insert(interface, link);
-        Ok(Attachment { interface, mode, why })
+        Ok(Attachment { interface, mode, why, note: note(&driver, name) })
     }
 
     fn choose(&self, name: &str) -> Choice {
@@ -140,6 +147,34 @@ impl Kernel {
             // The interface is gone, and the link with it.
             info!(interface = interface.0, %error, "the fast path was detached already");
         }
+    }
+}
+
+/// What keeps clients from the fast path before the program sees their frames.
+fn note(driver: &str, name: &str) -> String {
+    match driver {
+        // Whatever this end says about rxvlan.
+        "veth" => {
+            "a veth hands VLAN tags over beside the frame, so tagged clients stay with the agent, unless its other \
+                   end puts them in (`ethtool -K INTERFACE txvlan off` there)"
+                .to_owned()
+        }
+        // A driver that cannot tell has no such hardware.
+        _ if driver::strips_tags(name).unwrap_or(false) => format!(
+            "VLAN tags are taken off before XDP sees a frame, so tagged clients stay with the agent; `ethtool -K {name} rxvlan \
+             off` changes that"
+        ),
+        _ => String::new(),
+    }
+}
+
+/// Why a driver with XDP may refuse it.
+fn unsupported(error: &std::io::Error, name: &str) -> String {
+    match error.raw_os_error() {
+        Some(libc::ERANGE | libc::EINVAL) => {
+            format!(", mostly because frames of its MTU do not fit into one page (ip link set dev {name} mtu 1500)")
+        }
+        _ => String::new(),
     }
 }
 

@@ -28,6 +28,7 @@ mod pins;
 mod places;
 mod shared;
 mod templates;
+mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -50,11 +51,13 @@ use dhcp_ebpf::abi::{
     ABI_VERSION, BUCKET_BYTES, BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, DigestKey, Entry,
     Event, Generation, PEER_COUNT, QUESTION_COUNT, Renewal, TEMPLATE_COUNT, Template, map,
 };
+use dhcp_ebpf::decide::Verdict;
 use tracing::{info, warn};
 
 pub use self::guard::Guard;
 pub use self::{
     adopt::Inherited,
+    driver::strips_tags,
     pins::{Place, detach_all},
 };
 use self::{
@@ -67,7 +70,7 @@ use self::{
 };
 use crate::{
     engine::port::{Arm, Interface, InterfaceIndex, Token},
-    io::fastpath::{Attachment, FastPath, Mode},
+    io::fastpath::{Ages, Attachment, FastPath, Mode},
     lease::time::BootTime,
 };
 
@@ -80,6 +83,9 @@ const DEAD_MAN: Duration = Duration::from_secs(300);
 
 /// Most /24 blocks of entries; 64 MiB of them.
 const BLOCKS_MAX: usize = 4096;
+
+/// Entries that a picture for operators is made of, at most about twice as many.
+const AGES_SAMPLED: usize = 16_384;
 
 /// Entries looked at by one call of the scan: some 100 us when nothing has moved, and what has moved is a batch that
 /// the engine takes in a few milliseconds.
@@ -296,6 +302,8 @@ impl Kernel {
                 shield: Guard::default().words(&[]),
                 serving: [0; PEER_COUNT],
                 buckets: [[u8::MAX; BUCKET_BYTES]; PEER_COUNT],
+                shadow: 0,
+                _pad: 0,
                 answers: setup.answers,
                 key: *setup.key,
             };
@@ -603,6 +611,43 @@ impl FastPath for Kernel {
 
     fn guard(&self) -> Option<&Guard> {
         Some(&self.guard)
+    }
+
+    fn would_say(&self, frame: &[u8], interface: InterfaceIndex, now: BootTime) -> Option<(Verdict, Vec<u8>)> {
+        Some(view::would_say(&self.shared, frame, interface.0, now.to_secs()))
+    }
+
+    fn switch(&mut self, is_on: bool) {
+        self.shared.set_enabled(is_on);
+    }
+
+    fn is_switched_on(&self) -> bool {
+        self.shared.control().enabled != 0
+    }
+
+    fn set_shadow(&mut self, one_of: u32) {
+        self.shared.set_shadow(u32::MAX.checked_div(one_of).unwrap_or(0));
+    }
+
+    fn ages(&self, now: BootTime) -> Ages {
+        let stride = (self.armed.len() / AGES_SAMPLED).max(1);
+        let now = now.to_secs();
+        let armed = self.armed.keys().step_by(stride);
+        Ages::of(armed.filter_map(|index| self.shared.entry(*index)).map(|entry| {
+            let renewed = (entry.renewal.at != BootSecs::new(0)).then(|| now.since(entry.renewal.at));
+            (entry.horizon.since(now), renewed)
+        }))
+    }
+
+    fn entry(&self, address: Ipv4Addr) -> Option<Entry> {
+        let index = self.places.entry_of(address).filter(|index| self.is_armed(*index))?;
+        self.shared.entry(index)
+    }
+
+    fn armed_for(&self, chaddr: [u8; 6]) -> Option<Ipv4Addr> {
+        // An operator's question: looking at every entry is quick enough, and finds what the index has forgotten.
+        let is_theirs = |index: usize| self.shared.entry(index).is_some_and(|entry| entry.chaddr == chaddr);
+        self.armed.iter().find(|(index, _)| is_theirs(**index)).map(|(_, address)| *address)
     }
 
     fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]) {

@@ -189,6 +189,23 @@ impl Shared {
         self.control_word(std::mem::offset_of!(Control, enabled)).store(u32::from(is_enabled), Ordering::Release);
     }
 
+    /// Sets how often the shadow check takes a request: when a random number is below.
+    pub(super) fn set_shadow(&self, below: u32) {
+        self.control_word(std::mem::offset_of!(Control, shadow)).store(below, Ordering::Release);
+    }
+
+    /// A bucket of the directory; `None` past the end.
+    pub(super) fn bucket(&self, index: usize) -> Option<&Bucket> {
+        // SAFETY: inside the mapping, and written only before a program is attached.
+        Some(unsafe { self.directory.at(index)?.as_ref() })
+    }
+
+    /// A template where it stands; `None` past the end.
+    pub(super) fn template_at(&self, number: usize) -> Option<&Template> {
+        // SAFETY: inside the mapping; the agent alone writes it, while no reference is held (it is one thread).
+        Some(unsafe { self.templates.at(number)?.as_ref() })
+    }
+
     /// Sets the generation whose entries are armed.
     pub(super) fn set_generation(&self, generation: Generation) {
         self.control_word(std::mem::offset_of!(Control, generation)).store(generation.number(), Ordering::Release);

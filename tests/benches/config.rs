@@ -150,7 +150,7 @@ fn evaluate(config: &Config, messages: &[(Vec<u8>, HwAddr)]) -> Duration {
             known: host.is_some(),
             is_static: false,
             leased_address: Some(address),
-            host_decl_name: host.map(|host| &*config.host(host).name),
+            host_decl_name: host.map(|host| config.host_name(host)),
             lease_time: None,
             variables: &variables,
             now: 1_800_000_000,

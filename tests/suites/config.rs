@@ -6,6 +6,8 @@
 mod corpus;
 #[path = "config/limits.rs"]
 mod limits;
+#[path = "config/reference.rs"]
+mod reference;
 #[path = "config/statements.rs"]
 mod statements;
 

@@ -22,6 +22,8 @@ enum What {
     /// The configuration: `check` on 100,000 hosts beside `dhcpd -t`, and one packet against many hosts and classes
     /// beside none.
     Config,
+    /// How long the engine holds its thread while a reload takes over a million leases that the kernel answers for.
+    Reload,
     /// The slow path beside dhcpd and Kea (needs root): exchanges and renewals a second, latencies, ten times overload.
     Engine {
         /// For the bench itself: `--rounds N`, `--servers xdhcpd,dhcpd,kea`, `--overload no`.
@@ -40,6 +42,13 @@ enum What {
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.what {
         What::Config => with_server("config", &[]),
+        What::Reload => shed::run(Command::new(shed::cargo()).current_dir(shed::root()).args([
+            "bench",
+            "--package",
+            "tests",
+            "--bench",
+            "reload",
+        ])),
         What::Engine { arguments } => {
             test::install(&[("dhcpd", "isc-dhcp-server"), ("kea-dhcp4", "kea-dhcp4-server")])?;
             with_server("engine", arguments)

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Config;
-use super::convert::convert;
+use super::convert::canonical;
 
 /// Lines of a difference that are kept; more are only counted.
 const LINES_MAX: usize = 200;
@@ -27,7 +27,7 @@ pub struct Difference {
 /// Compares two configurations.
 #[must_use]
 pub fn difference(old: &Config, new: &Config) -> Difference {
-    let (old, new) = (convert(old), convert(new));
+    let (old, new) = (canonical(old), canonical(new));
     let mut writer = Writer::default();
     writer.compare(&parse(&old), &parse(&new), 0);
     let total = writer.total;

@@ -55,10 +55,10 @@ pub struct Lint {
     pub forecasts: Vec<PoolForecast>,
 }
 
-/// Looks at a valid configuration.
+/// Looks at a valid configuration; `own` are the addresses of this machine's interfaces, as far as they are known.
 #[must_use]
-pub fn lint(config: &Config, crowd: Crowd) -> Lint {
-    let mut linter = Linter { config, lint: Lint::default() };
+pub fn lint(config: &Config, crowd: Crowd, own: &[(String, Ipv4Addr)]) -> Lint {
+    let mut linter = Linter { config, own, lint: Lint::default() };
     for place in 0..config.pools.len() {
         linter.pool(PoolId(place), crowd);
     }
@@ -98,6 +98,7 @@ pub fn evaluate_at(config: &Config, address: Ipv4Addr) -> Option<Evaluation> {
 
 struct Linter<'c> {
     config: &'c Config,
+    own: &'c [(String, Ipv4Addr)],
     lint: Lint,
 }
 
@@ -253,6 +254,15 @@ impl Linter<'_> {
                         "it would be leased to a client",
                     );
                 }
+            }
+            // What the configuration calls the server has been named.
+            let is_new = |address: &Ipv4Addr| range.contains(*address) && !servers.contains(address);
+            if let Some((interface, bad)) = self.own.iter().find(|(_, address)| is_new(address)) {
+                self.add(
+                    range.span,
+                    format!("the range contains {bad}, the address of {interface} on this machine"),
+                    "it would be leased to a client",
+                );
             }
             let Some(subnet) = config.subnet_of(range.first).map(|id| config.subnet(id)) else {
                 continue;

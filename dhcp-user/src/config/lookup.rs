@@ -1,9 +1,11 @@
 //! Finding things by what a packet carries: addresses, identifiers. Built once, when the configuration is complete.
 
+use std::hash::BuildHasher as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::hash_table::{Entry, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 use dhcp_ebpf::wire::dhcp::HwAddr;
 
@@ -40,7 +42,7 @@ impl Hosts {
     }
 }
 
-/// Hosts by a value they carry.
+/// Hosts by a value of few of them.
 type HostsBy<K> = HashMap<K, Hosts>;
 
 fn add_host<K: std::hash::Hash + Eq>(hosts: &mut HostsBy<K>, value: K, id: HostId) {
@@ -54,7 +56,9 @@ pub(super) struct Lookup {
     subnets: Vec<(u32, HashMap<u32, SubnetId>)>,
     /// Ranges by first address: last address and pool.
     ranges: Vec<(u32, u32, PoolId)>,
-    by_hw: HostsBy<HwAddr>,
+    /// By hardware address, which is read in the declaration itself.
+    by_hw: HashTable<Hosts>,
+    hasher: DefaultHashBuilder,
     by_client_id: HostsBy<Arc<[u8]>>,
     /// For each option that identifies hosts, in order of appearance: hosts by value.
     by_identifier: Vec<(OptionRef, HostsBy<Arc<[u8]>>)>,
@@ -106,17 +110,26 @@ impl Config {
     }
 
     fn index_hosts(&mut self) {
-        let with_hw = self.hosts.iter().filter(|host| host.hw.is_some()).count();
-        self.lookup.by_hw.reserve(with_hw);
-        for (place, host) in self.hosts.iter().enumerate() {
+        let hosts = &self.hosts;
+        let with_hw = hosts.iter().filter(|host| host.hw.is_some()).count();
+        self.lookup.by_hw = HashTable::with_capacity(with_hw);
+        let hasher = &self.lookup.hasher;
+        let hw_of = |known: &Hosts| known.as_slice().first().and_then(|id| hosts.get(id.0)?.hw);
+        for (place, host) in hosts.iter().enumerate() {
             let id = HostId(place);
-            if let Some(hw) = host.hw {
-                add_host(&mut self.lookup.by_hw, hw, id);
+            if host.hw.is_some() {
+                let hash = |known: &Hosts| hasher.hash_one(hw_of(known));
+                match self.lookup.by_hw.entry(hasher.hash_one(host.hw), |known| hw_of(known) == host.hw, hash) {
+                    Entry::Occupied(mut known) => known.get_mut().push(id),
+                    Entry::Vacant(room) => {
+                        room.insert(Hosts::One([id]));
+                    }
+                }
             }
             if let Some(client_id) = &host.client_id {
                 add_host(&mut self.lookup.by_client_id, Arc::clone(client_id), id);
             }
-            if let Some((option, value)) = &host.identifier {
+            if let Some((option, value)) = host.identifier.as_deref() {
                 let at = match self.lookup.by_identifier.iter().position(|(known, _)| known == option) {
                     Some(at) => at,
                     None => {
@@ -225,7 +238,9 @@ impl Config {
     /// Host declarations with this hardware address, in order of declaration.
     #[must_use]
     pub fn hosts_by_hw(&self, hw: &HwAddr) -> &[HostId] {
-        self.lookup.by_hw.get(hw).map_or(&[], Hosts::as_slice)
+        let hw = Some(*hw);
+        let is_same = |known: &Hosts| known.as_slice().first().is_some_and(|id| self.host(*id).hw == hw);
+        self.lookup.by_hw.find(self.lookup.hasher.hash_one(hw), is_same).map_or(&[], Hosts::as_slice)
     }
 
     /// Host declarations whose `host-identifier` the packet carries: those of the first such option that is there.

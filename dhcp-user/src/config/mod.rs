@@ -10,6 +10,7 @@
 //! the text is ignored silently: a statement acts, or there is a warning or an error with `file:line:column`.
 
 pub mod classify;
+mod comments;
 pub mod context;
 pub mod convert;
 pub mod diagnostic;
@@ -151,6 +152,8 @@ pub struct Config {
     functions: HashSet<String>,
     /// Functions of the top level: known to classes too.
     global_functions: HashMap<Arc<str>, Arc<statement::Function>>,
+    /// Names of all host declarations, one behind the other.
+    declared_names: String,
     /// Host names and what they resolved to.
     names: Vec<(String, Vec<Ipv4Addr>)>,
     /// `gethostname()`.
@@ -177,6 +180,7 @@ impl Config {
             class_names: HashMap::new(),
             functions: HashSet::new(),
             global_functions: HashMap::new(),
+            declared_names: String::new(),
             names: Vec::new(),
             machine_name: None,
             encapsulations: Vec::new(),
@@ -215,6 +219,16 @@ impl Config {
     #[must_use]
     pub fn host(&self, id: HostId) -> &Host {
         &self.hosts[id.0]
+    }
+
+    /// Name of a host declaration.
+    #[must_use]
+    pub fn host_name(&self, id: HostId) -> &str {
+        self.declared_name(self.host(id).name)
+    }
+
+    fn declared_name(&self, name: model::HostName) -> &str {
+        self.declared_names.get(name.start as usize..name.end as usize).unwrap_or_default()
     }
 
     /// A failover peer.
@@ -281,7 +295,9 @@ impl Config {
     pub fn addresses(&self, address: &Address) -> Vec<Ipv4Addr> {
         match address {
             Address::Literal(address) => vec![*address],
-            Address::Name(place) => self.names.get(*place).map(|(_, addresses)| addresses.clone()).unwrap_or_default(),
+            Address::Name(place) => {
+                self.names.get(*place as usize).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
+            }
         }
     }
 

@@ -9,12 +9,52 @@ use super::ids::{ClassId, PeerId, PoolId, ScopeId, SharedNetworkId, SubnetId};
 use super::span::Span;
 
 /// An address as the text gives it: digits, or a name that is resolved outside ([`super::Config::host_names`]).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address {
     /// Digits.
     Literal(Ipv4Addr),
     /// A name: place in the list of [`super::Config::host_names`].
-    Name(usize),
+    Name(u32),
+}
+
+/// Addresses in order: nearly always one, which needs no room elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addresses {
+    /// One.
+    One([Address; 1]),
+    /// None, or several.
+    Many(Box<[Address]>),
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl From<Vec<Address>> for Addresses {
+    fn from(all: Vec<Address>) -> Self {
+        Self::Many(all.into())
+    }
+}
+
+impl std::ops::Deref for Addresses {
+    type Target = [Address];
+
+    fn deref(&self) -> &[Address] {
+        match self {
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// The name of a host: where it stands among all names, which are kept in one piece
+/// ([`super::Config::host_name`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostName {
+    pub(super) start: u32,
+    pub(super) end: u32,
 }
 
 /// How dates are written to the leases file (`db-time-format`).
@@ -277,22 +317,22 @@ impl Pool {
     }
 }
 
-/// A host declaration.
+/// A host declaration. There may be a hundred thousand: what is rare has its room elsewhere.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Host {
     /// Name.
-    pub name: Arc<str>,
+    pub name: HostName,
     /// `fixed-address`, in order.
-    pub fixed_addresses: Vec<Address>,
+    pub fixed_addresses: Addresses,
     /// `hardware`.
     pub hw: Option<HwAddr>,
     /// `uid` or `option dhcp-client-identifier`.
     pub client_id: Option<Arc<[u8]>>,
     /// `host-identifier option`: space, code and value.
-    pub identifier: Option<(super::options::OptionRef, Arc<[u8]>)>,
+    pub identifier: Option<Box<(super::options::OptionRef, Arc<[u8]>)>>,
     /// Where it is declared.
     pub span: Span,
-    /// Its statements.
+    /// Its statements; those of the block around it when it has none.
     pub scope: ScopeId,
 }
 

@@ -107,7 +107,7 @@ fn hosts(ours: &Config, theirs: &Config, findings: &mut Vec<Diagnostic>) {
         let others = if more == 0 { String::new() } else { format!(", nor {more} more") };
         findings.push(finding(
             first.span,
-            format!("the partner's file does not know host {}{others}", first.name),
+            format!("the partner's file does not know host {}{others}", ours.declared_name(first.name)),
             "whoever answers decides whether the client is known",
         ));
     }

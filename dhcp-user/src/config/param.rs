@@ -254,7 +254,19 @@ pub const PARAMS: &[ParamInfo] = {
 /// Number of parameters.
 pub const PARAM_COUNT: usize = PARAMS.len();
 
-/// Statements that belong to DHCPv6 or to a build with LDAP, each with the sentence that refuses it (reference: NO).
+/// Why what begins with [`LDAP_PREFIX`] is refused.
+const LDAP: &str = "configuration from LDAP is not supported; write the declarations into a file";
+/// What all statements of a build with LDAP begin with.
+pub const LDAP_PREFIX: &str = "ldap-";
+
+/// Why a statement is refused by its name, in lower case (reference: NO).
+#[must_use]
+pub fn refused(name: &str) -> Option<&'static str> {
+    let known = REFUSED.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
+    known.or_else(|| name.starts_with(LDAP_PREFIX).then_some(LDAP))
+}
+
+/// Statements that belong to DHCPv6, each with the sentence that refuses it (reference: NO).
 pub const REFUSED: &[(&str, &str)] = &[
     ("subnet6", "this server speaks DHCPv4 only"),
     ("pool6", "this server speaks DHCPv4 only"),
@@ -275,15 +287,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("limit-prefs-per-ia", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
     ("use-eui-64", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
     ("persist-eui-64-leases", "it belongs to DHCPv6, and this server speaks DHCPv4 only"),
-    ("ldap-server", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-port", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-username", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-password", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-base-dn", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-method", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-debug-file", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-dhcp-server-cn", "configuration from LDAP is not supported; write the declarations into a file"),
-    ("ldap-ssl", "configuration from LDAP is not supported; write the declarations into a file"),
 ];
 
 impl Param {

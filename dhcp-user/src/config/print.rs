@@ -1,6 +1,7 @@
 //! Statements and expressions back to text.
 
 use super::Config;
+use super::comments::Comments;
 use super::domain;
 use super::evaluate::LogPriority;
 use super::options::{Elem, OptionRef, OptionType, Repeat};
@@ -12,9 +13,9 @@ const STEP: usize = 2;
 
 /// The body of a hook, as it stands in a lease record: dhcpd indents it by four spaces.
 pub(super) fn hook_text(body: &[Statement], config: &Config) -> String {
-    let mut out = String::new();
+    let (mut comments, mut out) = (Comments::default(), String::new());
     for statement in body {
-        write_statement(statement, config, 4, &mut out);
+        write_statement(statement, config, 4, &mut comments, &mut out);
     }
     out
 }
@@ -25,13 +26,26 @@ fn line(indent: usize, text: &str, out: &mut String) {
     out.push('\n');
 }
 
-/// Writes a statement with its end of line.
-pub(super) fn write_statement(statement: &Statement, config: &Config, indent: usize, out: &mut String) {
+/// Writes a statement with its end of line, and the comments that belong to it.
+pub(super) fn write_statement(
+    statement: &Statement,
+    config: &Config,
+    indent: usize,
+    comments: &mut Comments,
+    out: &mut String,
+) {
+    comments.before(statement.span, indent, out);
+    write_bare(statement, config, indent, comments, out);
+    comments.beside(statement.span, out);
+}
+
+fn write_bare(statement: &Statement, config: &Config, indent: usize, comments: &mut Comments, out: &mut String) {
     let inner = indent.saturating_add(STEP);
-    let block = |body: &[Statement], out: &mut String| {
+    let block = |body: &[Statement], number: usize, comments: &mut Comments, out: &mut String| {
         for statement in body {
-            write_statement(statement, config, inner, out);
+            write_statement(statement, config, inner, comments, out);
         }
+        comments.end(statement.span, number, inner, out);
     };
     match &statement.kind {
         StatementKind::Assign { mode, target, value, is_literal } => {
@@ -41,11 +55,11 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
             for (place, (condition, body)) in arms.iter().enumerate() {
                 let head = if place == 0 { "if" } else { "} elsif" };
                 line(indent, &format!("{head} {} {{", condition_text(condition, config)), out);
-                block(body, out);
+                block(body, place, comments, out);
             }
             if let Some(body) = otherwise {
                 line(indent, "} else {", out);
-                block(body, out);
+                block(body, arms.len(), comments, out);
             }
             line(indent, "}", out);
         }
@@ -54,9 +68,10 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
             let mut cases = &**cases;
             for (place, statement) in body.iter().enumerate() {
                 cases = write_labels(cases, place, config, indent, out);
-                write_statement(statement, config, inner, out);
+                write_statement(statement, config, inner, comments, out);
             }
             write_labels(cases, body.len(), config, indent, out);
+            comments.end(statement.span, 0, inner, out);
             line(indent, "}", out);
         }
         StatementKind::Set(name, value) => line(indent, &format!("set {name} = {};", expression(value, config)), out),
@@ -64,7 +79,7 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
         StatementKind::Define(name, function) => {
             let Function { parameters, body } = &**function;
             line(indent, &format!("define {name}({}) {{", parameters.join(", ")), out);
-            block(body, out);
+            block(body, 0, comments, out);
             line(indent, "}", out);
         }
         StatementKind::Eval(value) => line(indent, &format!("eval {};", expression(value, config)), out),
@@ -96,7 +111,7 @@ pub(super) fn write_statement(statement: &Statement, config: &Config, indent: us
                 }
             }
             line(indent, &format!("on {} {{", words.join(" or ")), out);
-            block(&hook.body, out);
+            block(&hook.body, 0, comments, out);
             line(indent, "}", out);
         }
         StatementKind::Add(class) => {
@@ -268,7 +283,13 @@ fn elem_text(elem: Elem, rest: &mut &[u8]) -> Option<String> {
         }
         Elem::Domain => {
             let names = domain::decode(take(all)?)?;
-            <[String; 1]>::try_from(names).ok().map(|[name]| quote(name.as_bytes()))?
+            let [name] = <[String; 1]>::try_from(names).ok()?;
+            // dhcpd refuses quotes here; without them a name is made of words and numbers.
+            let is_word = |label: &str| {
+                label.starts_with(|first: char| first.is_ascii_alphanumeric())
+                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            };
+            if name.split('.').all(is_word) { name } else { quote(name.as_bytes()) }
         }
         Elem::Domains(compressed) => {
             let bytes = take(all)?;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::diagnostic::Severity;
 use super::load;
 use super::options::{OptionRef, SpaceId, Spaces};
-use super::param::{PARAMS, ParamKind, REFUSED, Status};
+use super::param::{LDAP_PREFIX, PARAMS, ParamKind, REFUSED, Status, refused};
 
 /// A word of the language, and a text that uses it.
 struct Row {
@@ -321,6 +321,8 @@ fn parameters(out: &mut String) {
     for (name, why) in REFUSED {
         let _ = writeln!(out, "| `{name}` | refused: {why} |");
     }
+    let why = refused(LDAP_PREFIX).unwrap_or_default();
+    let _ = writeln!(out, "| `{LDAP_PREFIX}...` | refused: {why} |");
 }
 
 fn options(out: &mut String) {

@@ -119,6 +119,23 @@ impl Sources {
         self.files.get(usize::try_from(file.0).ok()?)
     }
 
+    /// All files, in the order of their opening.
+    pub(super) fn ids(&self) -> impl Iterator<Item = FileId> {
+        (0..self.files.len()).map(|place| FileId(u32::try_from(place).unwrap_or(u32::MAX)))
+    }
+
+    /// Where a place comes in the text as it is read, with all includes in it.
+    pub(super) fn order(&self, span: Span) -> Vec<u32> {
+        let mut order = vec![span.start];
+        let mut file = span.file;
+        while let Some(at) = self.included_at(file) {
+            order.push(at.start);
+            file = at.file;
+        }
+        order.reverse();
+        order
+    }
+
     /// Name of a file as it was opened; empty for a file that is not known here.
     #[must_use]
     pub fn name(&self, file: FileId) -> &str {

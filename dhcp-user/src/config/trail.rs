@@ -204,7 +204,7 @@ impl Config {
                 .hosts
                 .iter()
                 .find(|host| host.scope == id)
-                .map_or_else(String::new, |host| format!("host {}", host.name)),
+                .map_or_else(String::new, |host| format!("host {}", self.declared_name(host.name))),
         }
     }
 

@@ -137,7 +137,7 @@ pub(crate) fn context<'c>(
         known: subject.is_known,
         is_static: subject.is_static,
         leased_address: subject.address,
-        host_decl_name: subject.host.map(|host| &*config.host(host).name),
+        host_decl_name: subject.host.map(|host| config.host_name(host)),
         lease_time: subject.lease_time,
         variables: subject.variables,
         now: now.secs(),
@@ -294,9 +294,9 @@ impl<'v> Values<'v> {
             code::ROUTERS if self.evaluation.flag_or_default(Param::UseLeaseAddrForDefaultRoute) => configured
                 .or_else(|| Some((Cow::Owned(self.subject.address?.octets().to_vec()), Source::LeasedAddress))),
             code::HOST_NAME => configured.or_else(|| {
-                let host = self.config.host(self.subject.host?);
+                let name = self.config.host_name(self.subject.host?);
                 let uses_names = self.evaluation.flag_or_default(Param::UseHostDeclNames);
-                uses_names.then(|| (Cow::Owned(host.name.as_bytes().to_vec()), Source::HostName))
+                uses_names.then(|| (Cow::Owned(name.as_bytes().to_vec()), Source::HostName))
             }),
             // The parameter request list and the message size steer the reply; they are no part of it.
             // RFC 2131 4.3.1 #no-request-list, RFC 2131 4.3.1 #no-message-size

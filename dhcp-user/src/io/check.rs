@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, IsTerminal as _, Read as _, Write as _},
+    net::Ipv4Addr,
     path::Path,
     process::ExitCode,
 };
@@ -14,7 +15,8 @@ use crate::{
         limits::TEXT_LEN_MAX,
         lint::{self, Crowd, Lint},
     },
-    io::command::Check,
+    engine::port::Interface,
+    io::{command::Check, interfaces},
 };
 
 /// Reads a configuration file, includes and all.
@@ -57,7 +59,7 @@ pub(super) fn check(asked: &Check) -> Result<ExitCode, String> {
     let (config, diagnostics) = load(&asked.file)?;
     let colour = io::stderr().is_terminal();
     let crowd = Crowd { clients: asked.clients, arrivals_per_hour: asked.arrivals };
-    let lint = lint::lint(&config, crowd);
+    let lint = lint::lint(&config, crowd, &own_addresses());
     complain(&diagnostics.render_findings(&lint.findings, colour));
     if let Some(partner) = &asked.pair {
         let (theirs, _) = load(partner)?;
@@ -69,6 +71,23 @@ pub(super) fn check(asked: &Check) -> Result<ExitCode, String> {
     // The process ends here: to take a hundred thousand hosts apart one by one would only make somebody wait.
     std::mem::forget(config);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The addresses of this machine: where the file is checked is usually where it is served.
+fn own_addresses() -> Vec<(String, Ipv4Addr)> {
+    match interfaces::list() {
+        Ok(found) => found
+            .into_iter()
+            .flat_map(|found| {
+                let Interface { name, addresses, .. } = found.interface;
+                addresses.into_iter().map(move |(address, _)| (name.clone(), address))
+            })
+            .collect(),
+        Err(error) => {
+            complain(&format!("the ranges were not compared with the addresses of this machine: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 /// `xdhcpd convert`: the configuration in canonical form, on standard output.

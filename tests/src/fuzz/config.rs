@@ -128,7 +128,7 @@ fn run(text: &[u8]) {
     assert!(loaded.diagnostics.render(false).len() >= errors.min(1));
     assert_eq!(loaded.config.is_none(), errors > 0);
     let Some(mut config) = loaded.config else { return };
-    let _ = lint(&config, Crowd { clients: 100, arrivals_per_hour: 100 });
+    let _ = lint(&config, Crowd { clients: 100, arrivals_per_hour: 100 }, &[]);
     for subnet in 0..config.subnets.len().min(8) {
         evaluate(&config, config.subnets[subnet].net);
     }
@@ -171,7 +171,7 @@ fn evaluate(config: &Config, address: Ipv4Addr) -> Vec<(u8, Vec<u8>)> {
         known: host.is_some(),
         is_static: false,
         leased_address: Some(address),
-        host_decl_name: host.map(|host| &*config.host(host).name),
+        host_decl_name: host.map(|host| config.host_name(host)),
         lease_time: Some(300),
         variables: &variables,
         now: 1_800_000_000,

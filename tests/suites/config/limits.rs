@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use dhcp_user::config::convert::convert;
 use dhcp_user::config::limits::{
-    CLASS_COUNT_MAX, DIAGNOSTICS_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_OPERATORS_MAX, FUNCTION_PARAMETERS_MAX,
-    IDENTIFIER_COUNT_MAX, INCLUDE_COUNT_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, NETMASK_COUNT_MAX, PEER_COUNT_MAX,
-    SPACE_COUNT_MAX, TEXT_LEN_MAX, TOKEN_LEN_MAX, VALUE_LEN_MAX, VARIABLE_COUNT_MAX,
+    CALL_DEPTH_MAX, CLASS_COUNT_MAX, DIAGNOSTICS_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_OPERATORS_MAX,
+    FUNCTION_PARAMETERS_MAX, IDENTIFIER_COUNT_MAX, INCLUDE_COUNT_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX,
+    NETMASK_COUNT_MAX, PEER_COUNT_MAX, SPACE_COUNT_MAX, STEPS_MAX, TEXT_LEN_MAX, TOKEN_LEN_MAX, VALUE_LEN_MAX,
+    VARIABLE_COUNT_MAX,
 };
 use dhcp_user::config::{Chain, Context, Loaded, ReceivedOptions, Severity, Variables, load};
 
@@ -190,6 +191,46 @@ fn a_value_has_a_limit_and_what_is_added_without_end_costs_no_stack() {
 }
 
 #[test]
+fn functions_call_each_other_up_to_the_limit() {
+    let chain = |depth: usize| {
+        let calls = many(depth - 1, |number| format!("define fn{}(x) {{ return fn{number}(x); }}\n", number + 1));
+        // `a` would be an octet, as in dhcpd.
+        let text = format!("define fn0(x) {{ return x; }}\n{calls}option domain-name = fn{}(\"end\");\n", depth - 1);
+        evaluate(&load_text(&(text + SUBNET))).option(15).map(<[u8]>::to_vec)
+    };
+    assert_eq!(chain(CALL_DEPTH_MAX).as_deref(), Some(&b"end"[..]));
+    assert_eq!(chain(CALL_DEPTH_MAX + 1), None);
+    // One that calls itself twice would be run 2^16 times: this ends by the number of steps.
+    let twice = "define fn(x) { eval fn(x); eval fn(x); }\neval fn(1);\noption domain-name \"end\";\n";
+    assert_eq!(evaluate(&load_text(&(twice.to_owned() + SUBNET))).option(15), None);
+    // Options and classes that ask for each other in a circle.
+    let circle = "option domain-name = config-option nis-domain;\noption nis-domain = config-option domain-name;\n";
+    assert_eq!(evaluate(&load_text(&(circle.to_owned() + SUBNET))).option(15), None);
+    let circle = "class \"a\" { }\nclass \"b\" { match if check \"a\"; }\nclass \"a\" { match if check \"b\"; }\n\
+                  option domain-name \"end\";\n";
+    assert_eq!(evaluate(&load_text(&(circle.to_owned() + SUBNET))).option(15), Some(&b"end"[..]));
+}
+
+#[test]
+fn an_evaluation_runs_so_many_statements() {
+    // The last of them sets the option; a call is one statement, with those of the function behind it.
+    let runs = |count: usize| {
+        let (calls, rest) = ((count - 1) / 1000, (count - 1) % 1000);
+        let text = format!(
+            "define fn() {{ {} }}\n{}{}option domain-name \"end\";\n",
+            "unset a; ".repeat(999),
+            "eval fn();\n".repeat(calls),
+            "unset a;\n".repeat(rest)
+        );
+        // The definition is a statement, too.
+        evaluate(&load_text(&(text + SUBNET))).option(15).is_some()
+    };
+    let most = usize::try_from(STEPS_MAX).unwrap() - 1;
+    assert!(runs(most));
+    assert!(!runs(most + 1));
+}
+
+#[test]
 fn spaces_within_each_other_end() {
     let mut text = String::from("option space a;\noption space b;\noption outer code 200 = encapsulate a;\n");
     text += &many(60, |number| {
@@ -263,6 +304,12 @@ fn hostile() -> Vec<(&'static str, String)> {
         ("strings without an end", "\"a;\n".repeat(500_000) + "\""),
         ("bad escapes", format!("log(\"{}\");", "\\xzz".repeat(500_000))),
         ("a long comment behind every word", format!("max-lease-time #{}\n 5;\n", "#".repeat(1_000)).repeat(2_000)),
+        ("a comment at every statement", {
+            let options = many(20_000, |n| format!("# before\noption a.o{n} code {n} = text; # beside\n"));
+            let hosts =
+                many(20_000, |n| format!("# a host\nhost h{n} {{ # here\n uid \"{n}\"; # so\n # end\n}} # behind\n"));
+            format!("option space a code width 4;\n{options}{hosts}{SUBNET}")
+        }),
         ("blanks", " ".repeat(4_000_000)),
         (
             "classes",

@@ -46,6 +46,7 @@ suite! {
     leasequery: queries_are_answered_the_same,
     language: the_corners_of_the_language_are_the_same,
     files: leases_files_are_read_the_same,
+    types: every_type_of_option_is_written_the_same,
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{Frame, Parsed, Parser, Place, Reported};
 use crate::config::lexer::Kind;
 use crate::config::model::{DbTimeFormat, LeaseIdFormat};
 use crate::config::options::{OptionRef, SpaceId};
-use crate::config::param::{PARAMS, Param, REFUSED};
+use crate::config::param::{PARAMS, Param, refused};
 use crate::config::statement::{Mode, ScopeKind, StatementKind};
 
 /// Words that begin a statement besides the parameters, for suggestions.
@@ -108,8 +108,8 @@ impl Parser<'_> {
             self.next();
             return self.parameter_value(frame, param, token.span);
         }
-        if let Some((_, why)) = REFUSED.iter().find(|(name, _)| *name == word) {
-            return self.fail(token.span, format!("`{word}` is refused"), *why);
+        if let Some(why) = refused(word) {
+            return self.fail(token.span, format!("`{word}` is refused"), why);
         }
         if self.peek_at(1).kind == Kind::Punct(b'(') {
             return self.eval_statement(frame, token.span);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hashbrown::hash_table::Entry;
 
 use super::{Frame, Parsed, Parser, Place};
-use crate::config::ids::HostId;
+use crate::config::Config;
+use crate::config::ids::{HostId, ScopeId};
 use crate::config::limits::IDENTIFIER_COUNT_MAX;
-use crate::config::model::Host;
+use crate::config::model::{Addresses, Host, HostName};
 use crate::config::span::Span;
 use crate::config::statement::{Expr, ScopeKind};
 
@@ -16,28 +17,13 @@ impl Parser<'_> {
     /// `host NAME { ... }`
     pub(super) fn host(&mut self, frame: &Frame) -> Parsed<()> {
         let start = self.next().span;
-        let (name, name_span): (Arc<str>, Span) = match self.plain_name() {
-            Some(plain) => plain,
-            None => self.dotted_name("a name for the host").map(|(name, span)| (name.into(), span))?,
-        };
+        let (name, name_span) = self.declared_name()?;
         let span = start.to(name_span);
         let id = HostId(self.config.hosts.len());
-        let hash = |name: &str| self.hasher.hash_one(name);
-        let hosts = &self.config.hosts;
-        let known = self.host_names.entry(
-            hash(&name),
-            |known| hosts.get(known.0).is_some_and(|host| host.name == name),
-            |known| hosts.get(known.0).map_or(0, |host| hash(&host.name)),
-        );
-        match known {
-            Entry::Occupied(known) => {
-                let first = hosts.get(known.get().0).map(|host| host.span).unwrap_or_default();
-                self.error(name_span, format!("host `{name}` is declared twice"), "names of hosts are global");
-                self.other(first, "first declared here");
-            }
-            Entry::Vacant(room) => {
-                room.insert(id);
-            }
+        if let Some(first) = self.same_name(id, name) {
+            let text = self.config.declared_name(name).to_owned();
+            self.error(name_span, format!("host `{text}` is declared twice"), "names of hosts are global");
+            self.other(first, "first declared here");
         }
         if frame.network.is_some() {
             self.warning(
@@ -53,7 +39,7 @@ impl Parser<'_> {
         self.inherit_authority(scope, frame);
         self.config.hosts.push(Host {
             name,
-            fixed_addresses: Vec::new(),
+            fixed_addresses: Addresses::default(),
             hw: None,
             client_id: None,
             identifier: None,
@@ -63,7 +49,38 @@ impl Parser<'_> {
         let mut inner = Frame { place: Place::Host, scope, host: Some(id), ..frame.clone() };
         self.block(&mut inner)?;
         self.finish_scope(scope);
+        self.drop_empty_scope(id, frame.scope);
         Ok(())
+    }
+
+    /// Where a host of this name has been declared; if nowhere, it is now.
+    fn same_name(&mut self, id: HostId, name: HostName) -> Option<Span> {
+        let Config { hosts, declared_names, .. } = &self.config;
+        let text = |name: HostName| declared_names.get(name.start as usize..name.end as usize);
+        // The text is at most 2^28 bytes: hosts are counted in 32 bits.
+        let (half, place) = (self.hasher.hash_one(text(name)) as u32, id.0 as u32);
+        let whole = |half: u32| u64::from(half) << 32 | u64::from(half);
+        let is_same = |known: &(u32, u32)| {
+            known.0 == half && hosts.get(known.1 as usize).is_some_and(|host| text(host.name) == text(name))
+        };
+        match self.host_names.entry(whole(half), is_same, |known| whole(known.0)) {
+            Entry::Occupied(known) => hosts.get(known.get().1 as usize).map(|host| host.span),
+            Entry::Vacant(room) => {
+                room.insert((half, place));
+                None
+            }
+        }
+    }
+
+    /// A host without statements, as most are, has no scope of its own: nothing would run in it.
+    fn drop_empty_scope(&mut self, id: HostId, around: ScopeId) {
+        if let Some(host) = self.config.hosts.get_mut(id.0)
+            && host.scope.0.saturating_add(1) == self.config.scopes.len()
+            && self.config.scopes.last().is_some_and(|scope| scope.statements.is_empty())
+        {
+            self.config.scopes.pop();
+            host.scope = around;
+        }
     }
 
     /// `hardware`, `fixed-address`, `uid`, `host-identifier`: at most one of each.
@@ -90,9 +107,14 @@ impl Parser<'_> {
                 }
             }
             "fixed-address" => {
-                let mut addresses = vec![self.address()?.0];
-                while self.eat(b',') {
-                    addresses.push(self.address()?.0);
+                let first = self.address()?.0;
+                let mut addresses = Addresses::One([first]);
+                if self.at(b',') {
+                    let mut all = vec![first];
+                    while self.eat(b',') {
+                        all.push(self.address()?.0);
+                    }
+                    addresses = all.into();
                 }
                 self.semicolon()?;
                 if self.config.hosts.get(id.0).is_some_and(|host| !host.fixed_addresses.is_empty()) {
@@ -139,7 +161,7 @@ impl Parser<'_> {
                     return self.twice(start, word);
                 }
                 if let Some(host) = self.config.hosts.get_mut(id.0) {
-                    host.identifier = Some((option, bytes));
+                    host.identifier = Some(Box::new((option, bytes)));
                 }
             }
         }

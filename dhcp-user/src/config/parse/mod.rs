@@ -144,8 +144,8 @@ pub(super) struct Parser<'r> {
     pub(super) config: Config,
     /// The last scope that got a child, with all around it.
     around: Arc<[ScopeId]>,
-    /// Hosts by name.
-    host_names: HashTable<HostId>,
+    /// Hosts by name, with half of the hash of that: a table that grows need not read all names again.
+    host_names: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
     /// Shared networks that have been declared, and where.
     network_names: HashMap<Arc<str>, Span>,

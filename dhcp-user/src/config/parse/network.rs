@@ -277,7 +277,7 @@ impl Parser<'_> {
     /// Warns of assignments that a later one in the same block makes useless.
     pub(super) fn finish_scope(&mut self, scope: crate::config::ScopeId) {
         use crate::config::statement::{Mode, StatementKind, Target};
-        let Some(scope) = self.config.scopes.get(scope.0) else {
+        let Some(scope) = self.config.scopes.get(scope.0).filter(|scope| scope.statements.len() > 1) else {
             return;
         };
         let mut seen: HashMap<Target, Span> = HashMap::new();

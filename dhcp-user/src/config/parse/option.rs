@@ -174,7 +174,7 @@ impl Parser<'_> {
             // RFC 2132 3.5 #lengths-of-lists: every element is written whole.
             Elem::Ip => match self.address()?.0 {
                 Address::Literal(address) => value.push(&address.octets()),
-                Address::Name(name) => value.parts(Expr::Resolved { name, all: many }),
+                Address::Name(name) => value.parts(Expr::Resolved { name: name as usize, all: many }),
             },
             Elem::Ip6 => self.ip6(value)?,
             Elem::Flag => {
@@ -223,6 +223,7 @@ impl Parser<'_> {
                 let token = self.peek();
                 let name = if token.kind == Kind::String {
                     self.next();
+                    self.warning(token.span, "dhcpd wants this domain name without quotes", "");
                     String::from_utf8_lossy(&self.string_bytes(token)).into_owned()
                 } else {
                     self.dotted_name("a domain name")?.0

@@ -106,7 +106,7 @@ impl Parser<'_> {
             ParamKind::Curve => Expr::Const(self.curve()?.into()),
             ParamKind::Ip => match self.address()?.0 {
                 Address::Literal(address) => Expr::bytes(&address.octets()),
-                Address::Name(name) => Expr::Resolved { name, all: false },
+                Address::Name(name) => Expr::Resolved { name: name as usize, all: false },
             },
             ParamKind::Text => match token.kind {
                 Kind::String => {

@@ -7,7 +7,7 @@ use dhcp_ebpf::wire::dhcp::HwAddr;
 use super::{Parsed, Parser, Place, Reported};
 use crate::config::lexer::{Kind, Token, is_word_byte, scan};
 use crate::config::limits::TOKEN_LEN_MAX;
-use crate::config::model::Address;
+use crate::config::model::{Address, HostName};
 use crate::config::span::Span;
 
 /// Latest instant a date can name: dhcpd's `never`.
@@ -252,7 +252,8 @@ impl Parser<'_> {
             return self.fail(token.span, "expected an IPv4 address or a host name", found);
         }
         let (name, span) = self.dotted_name("a host name")?;
-        Ok((Address::Name(self.host_name_place(&name)), span))
+        // Each name takes bytes of a text whose offsets are 32 bits.
+        Ok((Address::Name(self.host_name_place(&name) as u32), span))
     }
 
     /// The place of a name in the list of names to resolve.
@@ -267,7 +268,7 @@ impl Parser<'_> {
     }
 
     /// A name as it is nearly always written: words and numbers joined by dots, without blanks.
-    pub(super) fn plain_name<T: for<'a> From<&'a str>>(&mut self) -> Option<(T, Span)> {
+    fn plain_name(&mut self) -> Option<Span> {
         if !Self::is_word(self.peek()) && self.peek().kind != Kind::Number {
             return None;
         }
@@ -282,17 +283,39 @@ impl Parser<'_> {
             }
             at = at.saturating_add(1);
         }
-        let name = rest.get(..at).filter(|name| name.len() <= TOKEN_LEN_MAX)?;
-        let name = T::from(std::str::from_utf8(name).ok()?);
+        if at > TOKEN_LEN_MAX {
+            return None;
+        }
         let first = self.token.span.start as usize;
-        let span = self.take_at_once(first.saturating_add(last), first.saturating_add(at), b'.')?;
-        Some((name, span))
+        self.take_at_once(first.saturating_add(last), first.saturating_add(at), b'.')
+    }
+
+    /// The name of a host declaration, added to those of all others.
+    pub(super) fn declared_name(&mut self) -> Parsed<(HostName, Span)> {
+        let start = self.config.declared_names.len();
+        let span = match self.plain_name() {
+            Some(span) => {
+                let text = self.inputs.last().map_or(&[][..], |input| &**input.text);
+                let name = text.get(span.start as usize..span.end as usize).unwrap_or_default();
+                self.config.declared_names.push_str(std::str::from_utf8(name).unwrap_or_default());
+                span
+            }
+            None => {
+                let (name, span) = self.dotted_name("a name for the host")?;
+                self.config.declared_names.push_str(&name);
+                span
+            }
+        };
+        // All names together are no longer than the text, whose offsets are 32 bits.
+        let name = HostName { start: start as u32, end: self.config.declared_names.len() as u32 };
+        Ok((name, span))
     }
 
     /// Words and numbers joined by dots: names of hosts, domains, networks.
     pub(super) fn dotted_name(&mut self, what: &str) -> Parsed<(String, Span)> {
-        if let Some(plain) = self.plain_name() {
-            return Ok(plain);
+        if let Some(span) = self.plain_name() {
+            let token = Token { kind: Kind::Name, span };
+            return Ok((self.text(token), span));
         }
         let start = self.peek();
         let mut name = String::new();

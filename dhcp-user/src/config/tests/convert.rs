@@ -47,8 +47,11 @@ fn meaning(config: &Config) -> Vec<String> {
             format!("{ranges:?} {:?} {:?} {:?}", kinds(&pool.allow), kinds(&pool.deny), pool.failover)
         })
         .collect();
-    let hosts: Vec<_> =
-        config.hosts.iter().map(|host| format!("{} {:?} {:?}", host.name, host.hw, host.client_id)).collect();
+    let hosts: Vec<_> = config
+        .hosts
+        .iter()
+        .map(|host| format!("{} {:?} {:?}", config.declared_name(host.name), host.hw, host.client_id))
+        .collect();
     let flags: Vec<_> = config.subnets.iter().map(|subnet| (subnet.net, subnet.authoritative)).collect();
     all.push(format!("{pools:?} {hosts:?} {flags:?} {:?}", config.process));
     all
@@ -116,6 +119,157 @@ fn everything_has_a_spelling() {
         "#,
         "everything",
     );
+}
+
+/// The comments of a text, as a reader of it would collect them: no test file has `#` inside of quotes.
+fn comments(text: &str) -> Vec<&str> {
+    let mut all: Vec<_> = text.lines().filter_map(|line| line.get(line.find('#')?..)).map(str::trim_end).collect();
+    all.retain(|comment| !comment.starts_with("#: ") && *comment != "# Written by xdhcpd convert.");
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn no_comment_of_an_accepted_file_is_lost() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for folder in [root.join("../tests/captures/dhcpd-conf"), root.join("examples")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with("rejected") || path.extension().is_none_or(|extension| extension != "conf") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let printed = convert(&config(&text));
+            assert_eq!(comments(&printed), comments(&text), "{name}\n{printed}");
+            count += comments(&text).len();
+        }
+    }
+    assert!(count >= 40, "only {count} comments in all files");
+}
+
+#[test]
+fn comments_stay_with_what_they_speak_of() {
+    let text = r#"# the whole file
+
+# what it is
+option pcode-of code 200 = text; # a number
+authoritative; # for all
+default-lease-time 600;   # ten minutes
+# who comes first
+class "a" {
+  # why
+  match if exists host-name; # so
+  # at the end of a
+} # behind a
+key old { algorithm hmac-md5; secret abc; # of a key
+}
+if exists host-name { # for named ones
+  log(info, "x"); # say so
+  # end of the first
+} # before elsif
+elsif known {
+  # only this
+} else {
+  set v = "1";
+  # end of the last
+}
+# old:
+# subnet 10.1.0.0 { }
+
+# a network
+subnet 10.0.0.0 netmask 255.255.255.0 {
+  # reserved below
+  range 10.0.0.5 10.0.0.9; # five
+  # a pool
+  pool {
+    # of two
+    range 10.0.0.20 10.0.0.21;
+    deny dynamic bootp clients; # never
+    dynamic-bootp-lease-length 5; # nobody knows
+  } # that was it
+}
+host a {
+  # her card
+  hardware ethernet 02:00:00:00:00:01; # built in
+  fixed-address 10.0.0.4;
+  # no more
+}
+# the end
+"#;
+    let want = r#"# Written by xdhcpd convert.
+# the whole file
+
+# what it is
+option pcode-of code 200 = text; # a number
+
+authoritative; # for all
+default-lease-time 600; # ten minutes
+# before elsif
+if exists host-name {
+  # for named ones
+  log(info, "x"); # say so
+  # end of the first
+} elsif known {
+  # only this
+} else {
+  set v = "1";
+  # end of the last
+}
+
+# who comes first
+class "a" {
+  # why
+  match if exists host-name; # so
+  # at the end of a
+} # behind a
+
+# old:
+# subnet 10.1.0.0 { }
+
+# a network
+subnet 10.0.0.0 netmask 255.255.255.0 {
+  # reserved below
+  range 10.0.0.5 10.0.0.9; # five
+
+  # a pool
+  pool {
+    #: 2 addresses
+    # of two
+    range 10.0.0.20 10.0.0.21;
+    deny dynamic bootp clients; # never
+    #: accepted, but does nothing here
+    dynamic-bootp-lease-length 5; # nobody knows
+  } # that was it
+}
+
+host a {
+  # her card
+  hardware ethernet 02:00:00:00:00:01; # built in
+  fixed-address 10.0.0.4;
+  # no more
+}
+# of a key
+# the end
+"#;
+    assert_eq!(convert(&config(text)), want);
+    comes_back(text, "comments");
+}
+
+#[test]
+fn comments_of_included_files_come_along() {
+    let files = [
+        ("dhcpd.conf", "# top\n\n# of the include\ninclude \"a\"; # too\n# b\nhost b { }\n# end\n"),
+        ("a", "# of a\nhost a { # in a\n}\n# end of a\n"),
+    ];
+    let loaded = crate::config::load("dhcpd.conf", &mut |name| {
+        let found = files.iter().find(|(file, _)| *file == name).ok_or("no such file")?;
+        Ok(found.1.into())
+    });
+    let want = "# Written by xdhcpd convert.\n# top\n\n# of the include\n# of a\nhost a {\n  # in a\n}\n\n\
+        # end of a\n# too\n# b\nhost b {\n}\n# end\n";
+    assert_eq!(convert(&loaded.config.unwrap()), want);
 }
 
 #[test]

@@ -6,7 +6,7 @@ const GSB_SECONDARY: &str = include_str!("../../../examples/gsb-secondary.conf")
 
 fn findings(text: &str) -> Vec<String> {
     let config = config(text);
-    let lint = lint(&config, Crowd { clients: 40, arrivals_per_hour: 0 });
+    let lint = lint(&config, Crowd { clients: 40, arrivals_per_hour: 0 }, &[]);
     lint.findings.iter().map(|one| format!("{}: {}", config.locate(one.span).line, one.message)).collect()
 }
 
@@ -19,7 +19,7 @@ fn the_lab_gets_its_three_second_leases_told() {
     );
     assert!(found.iter().any(|one| one.contains("waits 1000 ms")), "{found:?}");
     assert!(found.iter().any(|one| one.contains("BOOTP client takes an address of this pool for ever")), "{found:?}");
-    let forecast = &lint(&config(GSB), Crowd { clients: 40, arrivals_per_hour: 400 }).forecasts[0];
+    let forecast = &lint(&config(GSB), Crowd { clients: 40, arrivals_per_hour: 400 }, &[]).forecasts[0];
     assert_eq!((forecast.addresses, forecast.first_lease_secs, forecast.lease_secs), (51, 3, 600));
     assert_eq!(forecast.renewals_per_sec_milli, 133);
     assert_eq!(forecast.exhausted_after_secs, Some(459));
@@ -53,6 +53,23 @@ fn surprises_of_a_pool_are_found() {
     ] {
         assert_eq!(findings(&subnet(text)), want.into_iter().map(str::to_owned).collect::<Vec<_>>(), "{text}");
     }
+}
+
+#[test]
+fn an_address_of_this_machine_is_not_leased() {
+    let text = "ping-check off; deny bootp; server-identifier 10.0.0.2;\n\
+        subnet 10.0.0.0 netmask 255.255.255.0 { range 10.0.0.1 10.0.0.3; range 10.0.0.5 10.0.0.9; }";
+    let config = config(text);
+    let with = |own: &[(&str, [u8; 4])]| {
+        let own: Vec<_> = own.iter().map(|(name, address)| ((*name).to_owned(), (*address).into())).collect();
+        let findings = lint(&config, Crowd::default(), &own).findings;
+        findings.into_iter().map(|one| (config.locate(one.span).column, one.message)).collect::<Vec<_>>()
+    };
+    let server = (41, "the range contains the server 10.0.0.2".to_owned());
+    // Outside of all ranges; and what is called the server anyway is named once.
+    assert_eq!(with(&[("eth0", [10, 0, 0, 4]), ("eth1", [10, 0, 0, 2])]), std::slice::from_ref(&server));
+    let own = (66, "the range contains 10.0.0.7, the address of eth0 on this machine".to_owned());
+    assert_eq!(with(&[("eth0", [10, 0, 0, 7])]), [server, own]);
 }
 
 #[test]

@@ -162,7 +162,7 @@ pub(super) fn tell(config: &Config, request: &[u8], story: &Story, seen: Circums
         network: story.network.map(|id| config.shared_network(id)).map(|network| placed(&network.name, network.span)),
         classes: classes(config, story),
         known: story.is_known,
-        host: story.host.map(|id| config.host(id)).map(|host| placed(&host.name, host.span)),
+        host: story.host.map(|id| placed(config.host_name(id), config.host(id).span)),
         fixed: story.is_static,
         address: story.address,
         log: seen.log,

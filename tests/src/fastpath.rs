@@ -17,6 +17,7 @@ use dhcp_ebpf::{
     wire::checksum,
 };
 
+use crate::dice::Dice;
 use crate::frames::{Envelope, Message};
 
 /// Client, server and address of the fixtures.
@@ -177,15 +178,8 @@ static EMPTY: Bucket = Bucket { prefix: [0; 4], base: [0; 4] };
 /// A digest key that a test can repeat.
 #[must_use]
 pub fn key(seed: u64) -> DigestKey {
-    let mut state = seed;
-    DigestKey::draw(|| {
-        // SplitMix64: a fixed sequence, for repeatable tests.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    })
+    let mut dice = Dice::new(seed);
+    DigestKey::draw(|| dice.word())
 }
 
 /// A template from options after the time options (code, data), for a lease of `lease_time` seconds.

@@ -7,6 +7,7 @@
 //!   agent    xdhcpd as a process, and its control socket
 //!   failover what the failover suites keep leases in, the pair's settings, real sessions
 //!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
+//!   dice     seeded choices
 //!   dhcpd    the real ISC dhcpd as an oracle
 //!   duo      two servers of one service, each xdhcpd or dhcpd
 //!   peers    real clients: udhcpc, dhclient, dhcpcd
@@ -23,6 +24,7 @@
 pub mod agent;
 pub mod client;
 pub mod dhcpd;
+pub mod dice;
 pub mod duo;
 pub mod failover;
 pub mod fastpath;

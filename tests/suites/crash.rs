@@ -19,7 +19,8 @@ use dhcp_user::lease::journal::{Format, Record, write_lease};
 use dhcp_user::lease::time::WallTime;
 use dhcp_user::lease::{BindingState, Lease};
 
-use crate::disk::{Cut, Dice, Liar};
+use crate::disk::{Cut, Liar};
+use tests::dice::Dice;
 
 const FILE: &str = "/dhcpd.leases";
 

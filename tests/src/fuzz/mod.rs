@@ -13,6 +13,8 @@ mod leases;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::dice::Dice;
+
 /// What can be fed.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
@@ -65,11 +67,12 @@ pub fn bounded(target: &Target) {
     for seed in &seeds {
         (target.run)(seed);
     }
-    let mut dice = Dice(target.name.bytes().fold(0x5eed, |state, byte| state << 8 ^ u64::from(byte) ^ state >> 56));
+    let mut dice =
+        Dice::new(target.name.bytes().fold(0x5eed, |state, byte| state << 8 ^ u64::from(byte) ^ state >> 56));
     for _ in 0..target.rounds {
         let mut input = dice.one_of(&seeds).clone();
-        for _ in 0..=dice.below(8) {
-            dice.mutate(&mut input, &seeds, target.words);
+        for _ in 0..=dice.index(8) {
+            mutate(&mut dice, &mut input, &seeds, target.words);
         }
         // What is printed by a failed test is the way to repeat it.
         let shown = Shown(target.name, &input);
@@ -90,65 +93,39 @@ impl Drop for Shown<'_> {
     }
 }
 
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+/// One change.
+fn mutate(dice: &mut Dice, input: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[&[u8]]) {
+    if input.is_empty() {
+        input.push(dice.word().to_be_bytes()[0]);
     }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-
-    /// A stretch of at most `len` bytes.
-    fn stretch(&mut self, of: &[u8], len: usize) -> std::ops::Range<usize> {
-        let at = self.below(of.len());
-        at..(at + 1 + self.below(len)).min(of.len())
-    }
-
-    /// One change.
-    fn mutate(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[&[u8]]) {
-        if input.is_empty() {
-            input.push(self.next() as u8);
+    let at = dice.index(input.len());
+    match dice.index(8) {
+        0 => input[at] ^= 1 << dice.index(8),
+        1 => input[at] = dice.word().to_be_bytes()[0],
+        2 => {
+            let stretch = dice.stretch(input.len(), 40);
+            input.drain(stretch);
         }
-        let at = self.below(input.len());
-        match self.below(8) {
-            0 => input[at] ^= 1 << self.below(8),
-            1 => input[at] = self.next() as u8,
-            2 => {
-                let stretch = self.stretch(input, 40);
-                input.drain(stretch);
-            }
-            3 => {
-                let stretch = self.stretch(input, 60);
-                let copy = input[stretch].to_vec();
-                input.splice(at..at, copy);
-            }
-            4 => {
-                let other = self.one_of(seeds);
-                let stretch = self.stretch(other, 200);
-                input.splice(at..at, other[stretch].iter().copied());
-            }
-            5 if !words.is_empty() => {
-                let word = *self.one_of(words);
-                input.splice(at..at, word.iter().copied());
-            }
-            6 if !words.is_empty() => {
-                let word = *self.one_of(words);
-                let end = (at + word.len()).min(input.len());
-                input.splice(at..end, word.iter().copied());
-            }
-            _ => input.truncate(at + 1),
+        3 => {
+            let stretch = dice.stretch(input.len(), 60);
+            let copy = input[stretch].to_vec();
+            input.splice(at..at, copy);
         }
+        4 => {
+            let other = dice.one_of(seeds);
+            let stretch = dice.stretch(other.len(), 200);
+            input.splice(at..at, other[stretch].iter().copied());
+        }
+        5 if !words.is_empty() => {
+            let word = *dice.one_of(words);
+            input.splice(at..at, word.iter().copied());
+        }
+        6 if !words.is_empty() => {
+            let word = *dice.one_of(words);
+            let end = (at + word.len()).min(input.len());
+            input.splice(at..end, word.iter().copied());
+        }
+        _ => input.truncate(at + 1),
     }
 }
 

@@ -8,28 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dhcp_user::io::journal::{Disk, DiskFile};
+use tests::dice::Dice;
 
 /// What a sector of a disk is written in: all of it, or nothing.
 pub(crate) const SECTOR_LEN: usize = 512;
-
-/// A source of choices.
-#[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// A number below `limit` (splitmix64).
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((word ^ (word >> 31)) % limit.max(1) as u64) as usize
-    }
-}
 
 /// What the power cut leaves of the writes that were not synced.
 #[derive(Debug, Clone)]
@@ -191,7 +173,7 @@ impl Liar {
         };
         let kept_names = match cut {
             Cut::Bytes(bytes) => bytes % (state.name_changes.len() + 1),
-            Cut::Sectors(_) => dice.below(state.name_changes.len() + 1),
+            Cut::Sectors(_) => dice.index(state.name_changes.len() + 1),
         };
         for change in state.name_changes.drain(..).take(kept_names).collect::<Vec<_>>().iter().flatten() {
             change.apply(&mut state.durable_names);
@@ -232,14 +214,14 @@ fn keep(changes: &[Change], cut: &Cut, dice: &mut Dice) -> Vec<Change> {
                 let mut from = 0;
                 while from < bytes.len() {
                     let end = (((at + from) / SECTOR_LEN + 1) * SECTOR_LEN - at).min(bytes.len());
-                    if dice.below(2) == 0 {
+                    if dice.index(2) == 0 {
                         kept.push(Change::Write { at: at + from, bytes: bytes[from..end].to_vec() });
                     }
                     from = end;
                 }
             }
             (Change::SetLen(len), Cut::Sectors(_)) => {
-                if dice.below(2) == 0 {
+                if dice.index(2) == 0 {
                     kept.push(Change::SetLen(*len));
                 }
             }

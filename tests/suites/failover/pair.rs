@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Leases, Link, Seq, Settings, State, Token};
 use dhcp_user::lease::time::{BootTime, Now, WallTime};
 
+use tests::dice::Dice;
 use tests::failover::Store;
 
 /// Wall time when every world begins.
@@ -16,27 +17,6 @@ pub(crate) const EPOCH: u64 = 1_795_336_788;
 /// The primary and the secondary.
 pub(crate) const P: usize = 0;
 pub(crate) const S: usize = 1;
-
-/// xorshift64*, seeded.
-#[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound.max(1)
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// What the kernel may answer for one lease.
 #[derive(Debug, Clone)]
@@ -118,7 +98,7 @@ impl Weather {
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) now_ms: u64,
-    pub(crate) rng: Rng,
+    pub(crate) rng: Dice,
     pub(crate) weather: Weather,
     pub(crate) is_cut: bool,
     /// Nothing becomes durable any more; by node.
@@ -157,7 +137,7 @@ impl World {
         Self {
             nodes: settings.into_iter().map(node).collect(),
             now_ms: 0,
-            rng: Rng::new(seed),
+            rng: Dice::new(seed),
             weather: Weather::FAIR,
             is_cut: false,
             hangs: [false; 2],

@@ -14,8 +14,9 @@ use dhcp_user::lease::time::WallTime;
 
 use crate::agent::{Ack, client_id};
 use crate::flows::{FIRST, settings};
-use crate::pair::{EPOCH, P, Rng, S, Weather, World};
+use crate::pair::{EPOCH, P, S, Weather, World};
 use crate::watch::Watch;
+use tests::dice::Dice;
 
 /// Seeds in the suite.
 const SEEDS: u64 = 3000;
@@ -56,7 +57,7 @@ struct Answer {
 
 pub(crate) struct Simulation {
     pub(crate) world: World,
-    rng: Rng,
+    rng: Dice,
     pub(crate) watch: Watch,
     want: u32,
     mclt: u32,
@@ -75,7 +76,7 @@ pub(crate) struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, is_tracing: bool) -> Self {
-        let mut rng = Rng::new(seed);
+        let mut rng = Dice::new(seed);
         let mclt = 70 + rng.below(120) as u32;
         let want = mclt + rng.below(600) as u32;
         let may_cut = rng.chance(60);

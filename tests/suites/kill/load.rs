@@ -15,6 +15,7 @@ use std::{
 use dhcproto::v4::MessageType;
 use tests::{
     client::{Client, Reply, Wire as _},
+    dice::Dice,
     lab::{PacketSocket, now},
     leases,
 };
@@ -23,23 +24,6 @@ use super::epoch;
 
 /// Whole seconds are written, and two clocks are read: a promise may look this much longer than its record.
 const SLACK: Duration = Duration::from_secs(2);
-
-/// Numbers for a test that can be repeated (xorshift).
-#[derive(Debug)]
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 /// What a client was told last about an address.
 #[derive(Debug, Clone, Copy)]
@@ -214,7 +198,7 @@ struct Crowd {
 impl Crowd {
     fn work(&mut self, end: &AtomicBool) {
         while !end.load(Ordering::Relaxed) {
-            let number = self.dice.below(self.clients.len() as u64) as usize;
+            let number = self.dice.index(self.clients.len());
             if self.held.get(&number).is_some_and(|until| *until <= now()) {
                 self.clients[number].lease = None;
                 self.held.remove(&number);

@@ -13,6 +13,7 @@ use dhcp_ebpf::abi::{ABI_VERSION, Control, map};
 use tests::{
     agent::{self, Agent},
     client::{Client, Reply, Wire as _},
+    dice::Dice,
     lab::{self, Folder, Lan, Mounts, PacketSocket, Signal, now, until},
     leases, need,
     peers::WAIT,
@@ -435,7 +436,7 @@ fn an_agent_killed_again_and_again_leaves_no_two_owners_and_loses_no_promise() {
     }
     let mut folder = stage.folder(&configuration);
     let load = load::Load::start(stage.lan.clients[0].packet_socket("c0").unwrap(), 24);
-    let mut dice = load::Dice::new(7);
+    let mut dice = Dice::new(7);
     let mut adopted = 0;
     let begun = now();
     for kill in 0..kills {

@@ -9,7 +9,8 @@ use dhcp_user::lease::{BindingState, FailoverState};
 use tests::frames::Message;
 
 use crate::judge::Judge;
-use crate::world::{P, Rng, S, Seen, Weather, World, address_of};
+use crate::world::{P, S, Seen, Weather, World, address_of};
+use tests::dice::Dice;
 
 /// Virtual time with clients and faults, seconds.
 const STORM_SECS: u64 = 3600;
@@ -45,7 +46,7 @@ struct Pending {
 /// One seed.
 pub(crate) struct Play {
     world: World,
-    rng: Rng,
+    rng: Dice,
     judge: Judge,
     mclt: u32,
     want: u32,
@@ -70,7 +71,7 @@ fn mac_of(client: u16) -> [u8; 6] {
 
 impl Play {
     pub(crate) fn new(seed: u64, is_tracing: bool) -> Self {
-        let mut rng = Rng::new(seed);
+        let mut rng = Dice::new(seed);
         let mclt = 70 + rng.below(120) as u32;
         let want = mclt + rng.below(600) as u32;
         let addresses = 4 + rng.below(16) as u32;

@@ -14,6 +14,7 @@ use dhcp_user::engine::{self, EngineOptions, Server};
 use dhcp_user::lease::journal::{self, PeerState, Record};
 use dhcp_user::lease::time::{BootTime, Now, WallTime};
 use dhcp_user::lease::{Packed, Table};
+use tests::dice::Dice;
 use tests::frames::Message;
 
 pub(crate) const EPOCH: u64 = 1_795_336_788;
@@ -23,27 +24,6 @@ pub(crate) const S: usize = 1;
 const BOOT_SECS: u64 = 1000;
 /// How often the agent looks at the kernel's entries.
 const SCAN_MS: u64 = 2000;
-
-/// xorshift64*, seeded.
-#[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound.max(1)
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// Address of a server.
 pub(crate) fn address_of(node: usize) -> Ipv4Addr {
@@ -148,7 +128,7 @@ pub(crate) struct Weather {
 pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
     pub(crate) now_ms: u64,
-    pub(crate) rng: Rng,
+    pub(crate) rng: Dice,
     pub(crate) weather: Weather,
     pub(crate) is_cut: bool,
     pub(crate) uses_kernel: bool,
@@ -186,7 +166,7 @@ impl World {
         Self {
             nodes,
             now_ms: 0,
-            rng: Rng::new(seed ^ 0x5eed),
+            rng: Dice::new(seed ^ 0x5eed),
             weather,
             is_cut: false,
             uses_kernel: true,

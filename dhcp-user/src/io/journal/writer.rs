@@ -219,6 +219,7 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
+        be_nice(JOURNAL_NICE);
         loop {
             match self.next() {
                 Work::Commit(seq, count) => self.commit(seq, count),
@@ -424,7 +425,7 @@ impl Writer {
                 let shared = Arc::clone(&self.shared);
                 let feed = Arc::clone(self.store.feed());
                 std::thread::Builder::new().name("compactor".to_owned()).spawn(move || {
-                    step_back();
+                    be_nice(COMPACTOR_NICE);
                     let result = prepare(compaction, &shared, &feed);
                     shared.queue().is_compaction_ready = true;
                     shared.wake.notify_one();
@@ -478,14 +479,20 @@ fn prepare(mut compaction: Compaction, shared: &Shared, feed: &Feed) -> io::Resu
     Ok(compaction)
 }
 
-/// Lets every other thread go first: nobody waits for a compaction.
-fn step_back() {
-    const NICE: i32 = 15;
+/// Nobody waits for a compaction: every other thread goes first.
+const COMPACTOR_NICE: i32 = 15;
+
+/// Everybody waits for a commit, and it needs little of a processor: it goes before the thread that makes work for it.
+/// Where that is not allowed nothing changes.
+const JOURNAL_NICE: i32 = -10;
+
+/// Gives the calling thread another priority.
+fn be_nice(nice: i32) {
     // SAFETY: the call takes three integers and changes the priority of the calling thread alone (0 = myself; on Linux
     // priorities belong to threads). Its failure changes nothing, so the result does not matter.
     #[expect(unsafe_code, reason = "std has no thread priorities")]
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
     }
 }
 

@@ -37,6 +37,7 @@ mod gate;
 mod grant;
 mod guard;
 mod herd;
+mod hoard;
 mod inform;
 pub mod intake;
 mod kernel;

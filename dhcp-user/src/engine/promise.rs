@@ -9,6 +9,7 @@ use std::{
 use dhcp_ebpf::abi::{QUESTION_COUNT, Template};
 
 use super::{
+    hoard::Hoard,
     limits::{PARKED_COUNT_MAX, REVOCATIONS_COUNT_MAX, TEMPLATES_COUNT_MAX},
     port::{Arm, Effect, InterfaceIndex, Received, Token},
     shape::{Shape, Shapes},
@@ -133,7 +134,7 @@ pub(crate) struct Revocation {
 /// Armed leases, answers and revocations.
 #[derive(Debug, Default)]
 pub(crate) struct Promises {
-    armed: HashMap<Ipv4Addr, Armed>,
+    armed: Hoard,
     templates: HashSet<Arc<Template>>,
     /// How questions are asked.
     pub(crate) shapes: Shapes,
@@ -155,17 +156,17 @@ pub(crate) struct Promises {
 impl Promises {
     /// Whether the kernel may answer for the address, or may still be answering while it is being revoked.
     pub(crate) fn is_armed(&self, address: Ipv4Addr) -> bool {
-        self.armed.contains_key(&address)
+        self.armed.get(address).is_some()
     }
 
     /// What is armed for the address.
     pub(crate) fn armed(&self, address: Ipv4Addr) -> Option<&Armed> {
-        self.armed.get(&address)
+        self.armed.get(address)
     }
 
     /// The revocation that the address is in.
     pub(crate) fn revocation_of(&self, address: Ipv4Addr) -> Option<Token> {
-        let of_everything = || self.everything.filter(|_| self.armed.contains_key(&address));
+        let of_everything = || self.everything.filter(|_| self.armed.get(address).is_some());
         self.revoking.get(&address).copied().or_else(of_everything)
     }
 
@@ -193,14 +194,14 @@ impl Promises {
         // The answers as well: after a reload the same question has another one.
         let is_current = |arm: &Arm| {
             self.armed
-                .get(&arm.address)
+                .get(arm.address)
                 .is_some_and(|armed| armed.chaddr == arm.chaddr && armed.questions == arm.questions)
         };
         let is_revoking = |address: &Ipv4Addr| self.revocation_of(*address).is_some();
         match effect {
             Effect::Arm(arm) => is_current(arm) && !is_revoking(&arm.address),
             Effect::Extend(horizons) => {
-                horizons.retain(|(address, _)| self.armed.contains_key(address) && !is_revoking(address));
+                horizons.retain(|(address, _)| self.armed.get(*address).is_some() && !is_revoking(address));
                 !horizons.is_empty()
             }
             _ => true,
@@ -237,7 +238,7 @@ impl Promises {
     }
 
     /// Ends what [`Self::begin_all`] began, if the token is its: what was armed, and the messages that waited.
-    pub(crate) fn end_all(&mut self, token: Token) -> Option<(HashMap<Ipv4Addr, Armed>, Vec<Parked>)> {
+    pub(crate) fn end_all(&mut self, token: Token) -> Option<(Hoard, Vec<Parked>)> {
         self.everything.take_if(|everything| *everything == token)?;
         let parked = self.revocations.remove(&token).unwrap_or_default().parked;
         self.parked_count = self.parked_count.saturating_sub(parked.len());
@@ -263,7 +264,7 @@ impl Promises {
         let revocation = self.revocations.remove(&token)?;
         for address in &revocation.addresses {
             self.revoking.remove(address);
-            self.armed.remove(address);
+            self.armed.remove(*address);
         }
         self.parked_count = self.parked_count.saturating_sub(revocation.parked.len());
         Some(revocation)
@@ -290,9 +291,8 @@ impl Promises {
         if self.everything.is_some() {
             return Vec::new();
         }
-        let mut addresses: Vec<Ipv4Addr> =
-            self.armed.keys().copied().filter(|address| !self.revoking.contains_key(address)).collect();
-        addresses.sort_unstable();
+        let mut addresses = self.armed.addresses();
+        addresses.retain(|address| !self.revoking.contains_key(address));
         addresses
     }
 

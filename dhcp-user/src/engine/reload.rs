@@ -14,7 +14,7 @@
 //! An answer of the kernel is the configuration's word about a question, and the kernel keeps only the question's digest:
 //! `shape` remembers how it was asked, and here it is answered anew.
 
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use dhcp_ebpf::wire::dhcp::MessageType;
 
@@ -29,6 +29,7 @@ use super::{
     grant,
     grant::Target,
     herd::Window,
+    hoard::Hoard,
     limits::{REARM_SLICE_COUNT, RELAYOUT_SLICE_COUNT},
     peers, pools_of,
     port::{Effect, Token},
@@ -75,8 +76,8 @@ pub struct Applied {
 pub(crate) struct Reloading {
     stage: Stage,
     /// Leases that were armed under the last configuration.
-    armed: HashMap<Ipv4Addr, Armed>,
-    /// Their addresses, the first one last.
+    armed: Hoard,
+    /// Addresses of the shelf that is being armed, the first one last.
     order: Vec<Ipv4Addr>,
 }
 
@@ -98,12 +99,22 @@ impl Reloading {
 
     /// Whether there is work to do in slices.
     pub(crate) fn wants_time(&self) -> bool {
-        matches!(self.stage, Stage::Growing(_)) || !self.order.is_empty()
+        matches!(self.stage, Stage::Growing(_)) || !self.armed.is_empty()
     }
 
     /// Leases that wait to be armed anew.
-    pub(crate) fn rearming_count(&self) -> usize {
-        self.order.len()
+    pub(crate) const fn rearming_count(&self) -> usize {
+        self.armed.len()
+    }
+
+    /// The next lease to be armed anew, in an order that is the same each time.
+    fn next(&mut self) -> Option<(Ipv4Addr, Armed)> {
+        if self.order.is_empty() {
+            self.order = self.armed.some_addresses();
+            self.order.reverse();
+        }
+        let address = self.order.pop()?;
+        Some((address, self.armed.remove(address)?))
     }
 
     /// The server stops: nothing is changed or armed any more.
@@ -112,7 +123,7 @@ impl Reloading {
             self.stage = Stage::Idle;
         }
         self.order.clear();
-        self.armed.clear();
+        self.armed = Hoard::default();
     }
 }
 
@@ -171,8 +182,7 @@ impl Server {
             return;
         }
         for _ in 0..REARM_SLICE_COUNT {
-            let Some(address) = self.reloading.order.pop() else { return };
-            let Some(armed) = self.reloading.armed.remove(&address) else { continue };
+            let Some((address, armed)) = self.reloading.next() else { return };
             if let Err(reason) = self.rearm(address, &armed, now) {
                 self.not_armed.add(reason);
             }
@@ -191,15 +201,13 @@ impl Server {
     }
 
     /// The kernel has given everything back, and its promises are in the table: the configurations change places.
-    pub(super) fn disarmed(&mut self, token: Token, mut armed: HashMap<Ipv4Addr, Armed>, parked: &[Parked], now: Now) {
+    pub(super) fn disarmed(&mut self, token: Token, mut armed: Hoard, parked: &[Parked], now: Now) {
         let Stage::Disarming(reload) = std::mem::take(&mut self.reloading.stage) else { return };
         // Those of an earlier reload that were not armed again yet.
-        armed.extend(std::mem::take(&mut self.reloading.armed));
-        let mut order: Vec<Ipv4Addr> = armed.keys().copied().collect();
-        order.sort_unstable_by(|a, b| b.cmp(a));
+        armed.take_in(std::mem::take(&mut self.reloading.armed));
+        self.reloading.order.clear();
         if self.is_stopping {
-            order.reverse();
-            return self.write_final(&order);
+            return self.write_final(&armed.addresses());
         }
         let Reload { config, format } = *reload;
         let leases = self.table.finish_relayout();
@@ -213,9 +221,9 @@ impl Server {
         for (number, peer) in self.peers.iter_mut().enumerate() {
             peer.pools = peers::pools_of(&self.config, PeerId(number));
         }
-        let applied = Applied { generation: self.options.generation.number(), rearming: order.len(), leases, old };
+        let applied = Applied { generation: self.options.generation.number(), rearming: armed.len(), leases, old };
         self.effects.push_back(Effect::Reloaded(Box::new(Reloaded::Applied(applied))));
-        (self.reloading.armed, self.reloading.order) = (armed, order);
+        self.reloading.armed = armed;
         self.tell_changes(now);
         self.end_revocation_for_peers(token, now);
         for message in parked {

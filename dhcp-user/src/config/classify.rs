@@ -67,28 +67,24 @@ impl Config {
             return membership;
         }
         let mut machine = Machine::new(self, context);
-        let mut values = vec![None; self.lookup.class_values.len()];
-        for (place, class) in self.classes.iter().enumerate() {
+        // Which classes to ask, and whether their `match if` is known to hold; in order of declaration.
+        let mut classes: Vec<(ClassId, bool)> = self.lookup.other_classes.iter().map(|id| (*id, false)).collect();
+        for (expr, by_value) in &self.lookup.class_values {
+            if let Some(found) = machine.data(expr).and_then(|value| by_value.get(&*value)) {
+                classes.extend(found.iter().map(|id| (*id, true)));
+            }
+        }
+        classes.sort_unstable();
+        for (id, is_known) in classes {
+            let class = self.class(id);
             if let Some(condition) = &class.match_if {
-                let holds = match self.lookup.class_tests.get(place) {
-                    Some(Some((at, wanted))) => {
-                        let wanted: &[u8] = wanted;
-                        match (values.get_mut(*at), self.lookup.class_values.get(*at)) {
-                            (Some(value), Some(expr)) => {
-                                value.get_or_insert_with(|| machine.data(expr)).as_deref() == Some(wanted)
-                            }
-                            _ => false,
-                        }
-                    }
-                    Some(None) | None => machine.boolean(condition) == Some(true),
-                };
-                if !holds {
+                if !is_known && machine.boolean(condition) != Some(true) {
                     continue;
                 }
                 if class.submatch.is_none() {
                     let lease_limit = class.lease_limit;
                     membership.members.push(Member {
-                        class: ClassId(place),
+                        class: id,
                         via: Via::Class,
                         value: Arc::from(&[][..]),
                         lease_limit,
@@ -101,18 +97,15 @@ impl Config {
                 continue;
             };
             let member = match class.subclasses.get(&*value) {
-                Some(id) => Member {
-                    class: ClassId(place),
-                    via: Via::Subclass(*id),
+                Some(subclass) => Member {
+                    class: id,
+                    via: Via::Subclass(*subclass),
                     value: value.into(),
-                    lease_limit: self.subclass(*id).lease_limit,
+                    lease_limit: self.subclass(*subclass).lease_limit,
                 },
-                None if class.is_spawning => Member {
-                    class: ClassId(place),
-                    via: Via::Spawned,
-                    value: value.into(),
-                    lease_limit: class.lease_limit,
-                },
+                None if class.is_spawning => {
+                    Member { class: id, via: Via::Spawned, value: value.into(), lease_limit: class.lease_limit }
+                }
                 None => continue,
             };
             membership.members.push(member);

@@ -11,7 +11,7 @@ use dhcp_ebpf::wire::dhcp::HwAddr;
 
 use super::Config;
 use super::context::{Context, ReceivedOptions, Variables};
-use super::ids::{HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
+use super::ids::{ClassId, HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
 use super::machine::Machine;
 use super::model::GuardMode;
 use super::options::OptionRef;
@@ -62,10 +62,11 @@ pub(super) struct Lookup {
     by_client_id: HostsBy<Arc<[u8]>>,
     /// For each option that identifies hosts, in order of appearance: hosts by value.
     by_identifier: Vec<(OptionRef, HostsBy<Arc<[u8]>>)>,
-    /// Left sides that classes compare with a constant: each is evaluated once per packet.
-    pub(super) class_values: Vec<Expr>,
-    /// For each class whose `match if` is such a comparison: the place of its left side, and the constant.
-    pub(super) class_tests: Vec<Option<(usize, Arc<[u8]>)>>,
+    /// Left sides that classes compare with a constant: each is evaluated once per packet, and says which of those
+    /// classes the packet is in.
+    pub(super) class_values: Vec<(Expr, HashMap<Arc<[u8]>, Vec<ClassId>>)>,
+    /// Classes that are no such comparison: each is asked, for every packet.
+    pub(super) other_classes: Vec<ClassId>,
 }
 
 impl Config {
@@ -145,22 +146,25 @@ impl Config {
     }
 
     fn index_classes(&mut self) {
-        for class in &self.classes {
-            let test = match &class.match_if {
-                Some(Expr::Equal(sides)) => match &**sides {
-                    [left, Expr::Const(bytes)] if left.kind() == ExprKind::Data && left.is_short() => {
-                        let known = self.lookup.class_values.iter().position(|value| value == left);
-                        let place = known.unwrap_or_else(|| {
-                            self.lookup.class_values.push(left.clone());
-                            self.lookup.class_values.len().saturating_sub(1)
-                        });
-                        Some((place, Arc::clone(bytes)))
-                    }
-                    _ => None,
-                },
-                _ => None,
-            };
-            self.lookup.class_tests.push(test);
+        for (place, class) in self.classes.iter().enumerate() {
+            let id = ClassId(place);
+            if let Some(Expr::Equal(sides)) = &class.match_if
+                && let [left, Expr::Const(bytes)] = &**sides
+                && left.kind() == ExprKind::Data
+                && left.is_short()
+            {
+                let values = &mut self.lookup.class_values;
+                let known = values.iter().position(|(value, _)| value == left);
+                let at = known.unwrap_or_else(|| {
+                    values.push((left.clone(), HashMap::new()));
+                    values.len().saturating_sub(1)
+                });
+                if let Some((_, classes)) = values.get_mut(at) {
+                    classes.entry(Arc::clone(bytes)).or_default().push(id);
+                }
+            } else {
+                self.lookup.other_classes.push(id);
+            }
         }
     }
 

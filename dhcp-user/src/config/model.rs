@@ -480,7 +480,7 @@ pub struct Class {
     /// Its statements.
     pub scope: ScopeId,
     /// Subclasses by value.
-    pub(super) subclasses: std::collections::HashMap<Arc<[u8]>, super::ids::SubclassId>,
+    pub(super) subclasses: hashbrown::HashMap<Arc<[u8]>, super::ids::SubclassId>,
     /// Where it is first declared.
     pub span: Span,
 }

@@ -40,7 +40,7 @@ impl Parser<'_> {
             is_spawning: false,
             lease_limit: None,
             scope,
-            subclasses: std::collections::HashMap::new(),
+            subclasses: hashbrown::HashMap::new(),
             span,
         });
         Ok(id)

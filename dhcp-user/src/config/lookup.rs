@@ -42,6 +42,9 @@ impl Hosts {
     }
 }
 
+/// Classes by the value they want, in order of declaration.
+type ClassesBy = HashMap<Arc<[u8]>, Vec<ClassId>>;
+
 /// Hosts by a value of few of them.
 type HostsBy<K> = HashMap<K, Hosts>;
 
@@ -64,7 +67,7 @@ pub(super) struct Lookup {
     by_identifier: Vec<(OptionRef, HostsBy<Arc<[u8]>>)>,
     /// Left sides that classes compare with a constant: each is evaluated once per packet, and says which of those
     /// classes the packet is in.
-    pub(super) class_values: Vec<(Expr, HashMap<Arc<[u8]>, Vec<ClassId>>)>,
+    pub(super) class_values: Vec<(Expr, ClassesBy)>,
     /// Classes that are no such comparison: each is asked, for every packet.
     pub(super) other_classes: Vec<ClassId>,
 }

@@ -496,9 +496,10 @@ impl Server {
         }
         let until = now.wall_of(renewal.until);
         let at = now.wall_of(renewal.at);
-        // Never beyond the promise, whatever the roundings of two clocks come to.
+        // Never beyond the promise, whatever the roundings of two clocks come to. With a partner that is what was on disk when
+        // the kernel was armed: what may be promised now can be less, since the partner listens again.
         let limit = match self.peer_of_pool(self.config.pool_of(address)) {
-            Some(peer) => peer.horizon(&lease),
+            Some(_) => lease.tstp.max(lease.tsfp),
             None => lease.tstp.max(lease.ends),
         };
         let until = if lease.tstp.is_some() || limit > lease.ends { until.min(limit) } else { until };

@@ -10,6 +10,14 @@ use dhcp_user::lease::time::WallTime;
 
 use crate::world::{EPOCH, World};
 
+/// A potential expiry, and the update that told it.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    connection: u64,
+    xid: u32,
+    potential: u32,
+}
+
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
@@ -19,10 +27,10 @@ pub(crate) struct Judge {
     updates: BTreeMap<(u64, usize, u32), BndUpd>,
     /// How many records the receiver had written when each came.
     arrived: BTreeMap<(u64, usize, u32), usize>,
-    /// Potential expiry last heard from the partner, and last acknowledged by it, by receiver or sender.
-    heard: [BTreeMap<Ipv4Addr, u32>; 2],
-    /// What was heard before that: a refused update counts for nothing.
-    heard_before: [BTreeMap<Ipv4Addr, u32>; 2],
+    /// Potential expiries heard from the partner, by receiver, oldest first: the one that was accepted last, and those
+    /// that have not been answered. A refused update counts for nothing.
+    heard: [BTreeMap<Ipv4Addr, Vec<Heard>>; 2],
+    /// Potential expiry last acknowledged by the partner, by sender.
     acked: [BTreeMap<Ipv4Addr, u32>; 2],
     pub(crate) failures: Vec<String>,
     /// Maximum client lead time, seconds.
@@ -50,6 +58,12 @@ impl Judge {
                         self.failures.push(format!("{from} acknowledges what was never sent"));
                         continue;
                     };
+                    if let Some(all) = update.address.and_then(|address| self.heard[from].get_mut(&address))
+                        && let Some(at) =
+                            all.iter().position(|one| (one.connection, one.xid) == (connection, message.xid))
+                    {
+                        all.drain(..at);
+                    }
                     let disk = &world.nodes[from].disk;
                     let is_on_disk =
                         disk.pieces[..disk.durable].iter().skip(since).flatten().any(|record| match record {
@@ -67,10 +81,8 @@ impl Judge {
                     }
                 }
                 Body::BndAck(ack) => {
-                    if let Some(address) = ack.address
-                        && let Some(before) = self.heard_before[from].remove(&address)
-                    {
-                        self.heard[from].insert(address, before);
+                    if let Some(all) = ack.address.and_then(|address| self.heard[from].get_mut(&address)) {
+                        all.retain(|one| (one.connection, one.xid) != (connection, message.xid));
                     }
                 }
                 _ => {}
@@ -100,10 +112,9 @@ impl Judge {
         for message in messages(self.delivered.entry((connection, to)).or_default(), bytes) {
             match message.body {
                 Body::BndUpd(update) => {
-                    if let (Some(address), Some(potential)) = (update.address, update.potential_expiry)
-                        && let Some(before) = self.heard[to].insert(address, potential)
-                    {
-                        self.heard_before[to].insert(address, before);
+                    if let (Some(address), Some(potential)) = (update.address, update.potential_expiry) {
+                        let heard = Heard { connection, xid: message.xid, potential };
+                        self.heard[to].entry(address).or_default().push(heard);
                     }
                     self.arrived.insert((connection, 1 - to, message.xid), written);
                 }
@@ -148,8 +159,10 @@ impl Judge {
         if disk.state().is_some_and(|state| state.my_state.name() == "partner-down") {
             return;
         }
-        let agreed = |from: &[BTreeMap<Ipv4Addr, u32>; 2]| from[node].get(&address).copied().unwrap_or(0);
-        let agreed = WallTime::from_secs(u64::from(agreed(&self.heard).max(agreed(&self.acked))));
+        // Until it is answered, what was heard last may be about to be refused.
+        let heard = self.heard[node].get(&address).into_iter().flatten().map(|one| one.potential).max().unwrap_or(0);
+        let acked = self.acked[node].get(&address).copied().unwrap_or(0);
+        let agreed = WallTime::from_secs(u64::from(heard.max(acked)));
         let limit = agreed.max(wall).after(self.mclt);
         if until > limit.after(1) {
             self.failures

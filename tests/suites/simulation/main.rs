@@ -32,8 +32,12 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> (u64, u64, Vec<u64>) {
 #[test]
 fn the_invariants_hold_whatever_happens_to_two_servers() {
     let single = std::env::var("XDHCPD_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let count = std::env::var("XDHCPD_SEEDS").map_or(SEEDS, |count| count.parse().unwrap());
-    let (first, last) = single.map_or((1, count), |seed| (seed, seed));
+    // So many, or the slice `first-last`.
+    let (first, last) = std::env::var("XDHCPD_SEEDS").map_or((1, SEEDS), |text| match text.split_once('-') {
+        Some((first, last)) => (first.parse().unwrap(), last.parse().unwrap()),
+        None => (1, text.parse().unwrap()),
+    });
+    let (first, last) = single.map_or((first, last), |seed| (seed, seed));
     let mut seeds: Vec<u64> = (first..=last).collect();
     if single.is_none() {
         let text = include_str!("../../regressions/pair-seeds.txt");

@@ -518,8 +518,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether leases are whole whatever the partner knows. Not while it listens: what it is told of now need not be
+    /// answered when it has caught up and serves again, perhaps without us (I7).
     const fn is_unlimited(&self) -> bool {
-        matches!(self.service, Service::PartnerDown) && !self.settings.keeps_mclt_in_partner_down
+        matches!(self.service, Service::PartnerDown)
+            && self.session.is_none()
+            && !self.settings.keeps_mclt_in_partner_down
     }
 
     fn alone(&self) -> Option<Alone> {

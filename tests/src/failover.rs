@@ -198,10 +198,15 @@ impl Leases for Store {
         }
     }
 
-    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding)) {
-        for address in &self.pools[pool] {
-            visitor(&self.leases[address].2);
+    fn visit_some(&self, pool: usize, from: u32, count: u32, visitor: &mut dyn FnMut(&Binding)) -> Option<u32> {
+        let all = &self.pools[pool];
+        let next = from.saturating_add(count).min(all.len() as u32);
+        for address in &all[from as usize..next as usize] {
+            // As little as the engine shows.
+            let binding = &self.leases[address].2;
+            visitor(&Binding { chaddr: Vec::new(), client_id: Vec::new(), ..binding.clone() });
         }
+        (next < all.len() as u32).then_some(next)
     }
 }
 

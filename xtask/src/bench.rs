@@ -30,6 +30,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Two servers as one service (needs root): updates acknowledged a second, a full resync of a million leases with
+    /// renewals answered meanwhile, how soon a dead partner is noticed, renewals lost when one is killed.
+    Failover {
+        /// Parts to measure, instead of all: updates, resync, detection, kill; a number is how many leases.
+        parts: Vec<String>,
+    },
     /// The lease store: starting with a million leases (needs root, and dhcpd to compare with), durable commits, and
     /// the longest stall while a compaction runs.
     Store {
@@ -62,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                     .env("XDHCPD_BENCH_OBJECT", object),
             )
         }
+        What::Failover { parts } => with_server("failover", parts),
         What::Store { parts } => with_server("store", parts),
     }
 }

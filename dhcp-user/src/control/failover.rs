@@ -51,7 +51,7 @@ pub struct Relationship {
     pub updates_queued: u64,
     /// Updates sent and not acknowledged.
     pub updates_in_flight: u64,
-    /// How long the oldest of them has waited, seconds.
+    /// How long the partner has not known the oldest change that it has to know, seconds.
     pub lag_secs: u64,
     /// Updates of the partner that wait for the kernel or for the end of a lease.
     pub updates_held: u64,

@@ -533,6 +533,24 @@ pub struct Peer {
     pub service: String,
     /// Whether the kernel may answer for its pools.
     pub serving: bool,
+    /// Whether the link is up.
+    #[serde(default)]
+    pub connected: bool,
+    /// Updates for the partner that wait for the window or the link.
+    #[serde(default)]
+    pub updates_queued: u64,
+    /// Updates sent and not acknowledged.
+    #[serde(default)]
+    pub updates_in_flight: u64,
+    /// How long the partner has not known the oldest change that it has to know, seconds.
+    #[serde(default)]
+    pub lag_secs: u64,
+    /// Updates of the partner that wait for the kernel or for the end of a lease.
+    #[serde(default)]
+    pub updates_held: u64,
+    /// Updates since the start, by what became of them.
+    #[serde(default)]
+    pub updates: super::failover::Updates,
 }
 
 #[cfg(test)]

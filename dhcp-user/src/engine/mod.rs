@@ -483,7 +483,7 @@ impl Verbs for Server {
             guard: self.guard_status(),
             storm: self.storm.list(),
             pools: self.pool_statuses(),
-            peers: self.peers.iter().map(peer_status).collect(),
+            peers: self.peers.iter().map(|peer| peer_status(peer, self.clock)).collect(),
         }
     }
 }
@@ -512,7 +512,7 @@ impl Server {
     }
 }
 
-fn peer_status(peer: &Peer) -> PeerStatus {
+fn peer_status(peer: &Peer, now: Now) -> PeerStatus {
     let state = peer.state();
     PeerStatus {
         name: peer.name.to_string(),
@@ -523,6 +523,7 @@ fn peer_status(peer: &Peer) -> PeerStatus {
         partner_since: state.partner_since.secs(),
         service: peer.service().name(),
         is_serving: peer.is_serving(),
+        traffic: peer.endpoint.traffic(now),
     }
 }
 

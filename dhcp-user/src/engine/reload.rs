@@ -20,11 +20,12 @@ use dhcp_ebpf::wire::dhcp::MessageType;
 
 use crate::{
     config::{Address, Config, FailoverPeer, Param, PeerId},
+    failover,
     lease::{BindingState, Lease, Relaid, journal::Format, time::Now},
 };
 
 use super::{
-    Server,
+    Server, facts,
     find::Choice,
     grant,
     grant::Target,
@@ -225,6 +226,10 @@ impl Server {
         self.effects.push_back(Effect::Reloaded(Box::new(Reloaded::Applied(applied))));
         self.reloading.armed = armed;
         self.tell_changes(now);
+        for number in 0..self.peers.len() {
+            let facts = facts::of(&self.config, PeerId(number));
+            self.tell_peer(number, failover::Input::Reconfigured(&facts), now);
+        }
         self.end_revocation_for_peers(token, now);
         for message in parked {
             self.handle_parked(message, now);

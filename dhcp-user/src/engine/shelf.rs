@@ -1,6 +1,6 @@
 //! The leases as a failover endpoint reaches them: the engine's table and the engine's journal, nothing of its own.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::net::Ipv4Addr;
 
 use crate::{
     config::PoolId,
@@ -35,23 +35,13 @@ impl Shelf<'_> {
     fn pool(&self, number: usize) -> Option<PoolIndex> {
         self.pools.get(number).map(|pool| PoolIndex(pool.0))
     }
-
-    /// A lease as the partner has to see it: after a crash the kernel may have promised more than the record says.
-    fn binding_of(&self, lease: &Lease) -> Binding {
-        let mut binding = Binding::from(lease);
-        if binding.state == BindingState::Active
-            && let Some(until) = self.server.table.limit(lease.address)
-        {
-            binding.ends = binding.ends.max(until);
-        }
-        binding
-    }
 }
 
 impl Leases for Shelf<'_> {
     fn binding(&self, address: Ipv4Addr) -> Option<Binding> {
         self.pool_of(address)?;
-        self.server.table.get(address).map(|lease| self.binding_of(&lease))
+        let table = &self.server.table;
+        table.get(address).map(|lease| seen(&lease, table.limit(address)))
     }
 
     fn store(&mut self, binding: Binding) -> Seq {
@@ -146,19 +136,19 @@ impl Leases for Shelf<'_> {
         }
     }
 
-    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding)) {
-        let Some(id) = self.pools.get(pool) else { return };
-        let config = Arc::clone(&self.server.config);
-        for range in &config.pool(*id).ranges {
-            for address in u32::from(range.first)..=u32::from(range.last) {
-                let address = Ipv4Addr::from(address);
-                // Ranges may overlap with those of another pool, which then has the address.
-                if config.pool_of(address) == Some(*id)
-                    && let Some(lease) = self.server.table.get(address)
-                {
-                    visitor(&self.binding_of(&lease));
-                }
-            }
-        }
+    fn visit_some(&self, pool: usize, from: u32, count: u32, visitor: &mut dyn FnMut(&Binding)) -> Option<u32> {
+        let pool = self.pool(pool)?;
+        self.server.table.visit(pool, from, count, &mut |lease, limit| visitor(&seen(lease, Some(limit))))
     }
+}
+
+/// A lease as the partner has to see it: after a crash the kernel may have promised more than the record says.
+fn seen(lease: &Lease, limit: Option<WallTime>) -> Binding {
+    let mut binding = Binding::from(lease);
+    if binding.state == BindingState::Active
+        && let Some(until) = limit
+    {
+        binding.ends = binding.ends.max(until);
+    }
+    binding
 }

@@ -425,4 +425,6 @@ pub struct PeerStatus {
     pub service: &'static str,
     /// Whether the kernel may answer for this partner's pools.
     pub is_serving: bool,
+    /// What goes between the two servers.
+    pub traffic: crate::failover::Traffic,
 }

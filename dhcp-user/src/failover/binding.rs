@@ -184,9 +184,17 @@ pub trait Leases {
     /// of equal ones the one that came last first, until the visitor says `false`. Often only the head is looked at.
     fn visit_allocatable(&self, pool: usize, state: BindingState, visitor: &mut dyn FnMut(&Binding) -> bool);
 
-    /// Visits every lease of a pool in dhcpd's order (free, active, expired/released/reset, abandoned, backup,
-    /// reserved).
-    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding));
+    /// Visits at most `count` leases of a pool from position `from` on, in an order of its own, and without who has them
+    /// (no hardware address, no client identifier): cheap. Where to go on; `None` at the end.
+    fn visit_some(&self, pool: usize, from: u32, count: u32, visitor: &mut dyn FnMut(&Binding)) -> Option<u32>;
+
+    /// The same for every lease of a pool.
+    fn visit_all(&self, pool: usize, visitor: &mut dyn FnMut(&Binding)) {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = self.visit_some(pool, at, u32::MAX, visitor);
+        }
+    }
 
     /// What a BNDUPD between two of ours carries beside the standard options (hostname, relay options, variables,
     /// the client's question); empty = nothing.

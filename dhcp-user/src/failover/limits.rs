@@ -36,6 +36,11 @@ pub const REFUSED_MAX: usize = 4096;
 pub const REFUSED_RETRY: Duration = Duration::from_secs(60);
 /// When an update that the partner never answered is sent again. ISC answers within two seconds.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Leases looked at in one turn while an update request of the partner is worked off: a third of a millisecond.
+pub const REQUEST_SLICE_LEN: u32 = 8192;
+/// Updates that wait for the window while the rest of an update request is not looked at: enough for the next windows,
+/// and a fraction of a million entries.
+pub const REQUEST_AHEAD: usize = 16_384;
 /// Random spread of the pool balance timer, seconds (ISC: 0..4).
 pub const BALANCE_JITTER_SECS: u32 = 5;
 /// Time between two runs of pool balancing that the partner may ask for; dhcpd asks once a minute at most.

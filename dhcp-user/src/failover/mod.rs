@@ -27,6 +27,6 @@ pub mod times;
 
 pub use binding::{Binding, BindingState, Counts, Leases, Seq};
 pub use bucket::{Buckets, hash};
-pub use endpoint::{Command, Effect, Endpoint, Input, Level, Link, Settings, Status, Token};
+pub use endpoint::{Command, Effect, Endpoint, Input, Level, Link, Settings, Status, Token, Traffic};
 pub use state::{Role, Service, State, StateRecord};
 pub use times::Grant;

@@ -129,6 +129,12 @@ pub(super) fn status(parts: &mut Parts, shed: u64, fast_path: &dyn FastPath, now
                 partner_since: peer.partner_since,
                 service: peer.service.to_owned(),
                 serving: peer.is_serving,
+                connected: peer.traffic.is_connected,
+                updates_queued: peer.traffic.updates_queued as u64,
+                updates_in_flight: peer.traffic.updates_in_flight as u64,
+                lag_secs: peer.traffic.updates_lag_secs,
+                updates_held: peer.traffic.updates_held as u64,
+                updates: updates(&peer.traffic.counters),
             })
             .collect(),
     }))
@@ -177,7 +183,7 @@ pub(super) fn order(server: &mut Server, peer: Option<&str>, order: Order, now: 
 
 fn relationship(status: failover::Status) -> Relationship {
     let count = |count: usize| count as u64;
-    let counters = &status.counters;
+    let traffic = &status.traffic;
     let serves = match status.service {
         Service::Startup | Service::NotResponding => "this server answers nobody in these pools".to_owned(),
         Service::NotCooperating => "the partner is out of reach, this server answers everybody within MCLT".to_owned(),
@@ -202,7 +208,7 @@ fn relationship(status: failover::Status) -> Relationship {
         my_since: status.since.secs(),
         partner_state: status.partner.name().to_owned(),
         partner_since: status.partner_since.secs(),
-        connected: status.is_connected,
+        connected: traffic.is_connected,
         partner_is_ours: status.is_partner_ours,
         service: status.service.name().to_owned(),
         serves,
@@ -211,17 +217,17 @@ fn relationship(status: failover::Status) -> Relationship {
             .zip(&status.pools)
             .map(|(pool, counts)| Share { pool, free: counts.free, backup: counts.backup, other: counts.other })
             .collect(),
-        updates_queued: count(status.updates_queued),
-        updates_in_flight: count(status.updates_in_flight),
-        lag_secs: status.updates_lag_secs,
-        updates_held: count(status.updates_held),
-        request_outstanding: status.request_outstanding.map(count),
+        updates_queued: count(traffic.updates_queued),
+        updates_in_flight: count(traffic.updates_in_flight),
+        lag_secs: traffic.updates_lag_secs,
+        updates_held: count(traffic.updates_held),
+        request_outstanding: traffic.request_outstanding.map(count),
         if_partner_dies: Loss {
             renewals_covered_until: status.loss.renewals_covered_until.map(WallTime::secs),
             own_addresses: status.loss.own_addresses,
             takeover_complete: status.loss.takeover_complete.secs(),
         },
-        differences: counters.differing_facts.clone(),
+        differences: traffic.counters.differing_facts.clone(),
         timeline: status
             .timeline
             .iter()
@@ -232,15 +238,19 @@ fn relationship(status: failover::Status) -> Relationship {
                 to: step.to.name().to_owned(),
             })
             .collect(),
-        updates: Updates {
-            sent: counters.updates_sent,
-            acked: counters.updates_acked,
-            rejected: counters.updates_rejected,
-            repeated: counters.updates_repeated,
-            received: counters.updates_received,
-            refused: counters.updates_refused,
-            malformed: counters.malformed,
-        },
+        updates: updates(&traffic.counters),
+    }
+}
+
+const fn updates(counters: &failover::endpoint::Counters) -> Updates {
+    Updates {
+        sent: counters.updates_sent,
+        acked: counters.updates_acked,
+        rejected: counters.updates_rejected,
+        repeated: counters.updates_repeated,
+        received: counters.updates_received,
+        refused: counters.updates_refused,
+        malformed: counters.malformed,
     }
 }
 

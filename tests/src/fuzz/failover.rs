@@ -90,7 +90,11 @@ pub fn feed(endpoint: &mut Endpoint, store: &mut Store, clock: &mut Duration, pi
             endpoint.handle(Input::Revoked(token), store, now);
         }
         let status = endpoint.status(store, now);
-        assert!(status.updates_held <= 8192 && status.updates_in_flight <= 4096 && status.updates_queued <= 20);
+        assert!(
+            status.traffic.updates_held <= 8192
+                && status.traffic.updates_in_flight <= 4096
+                && status.traffic.updates_queued <= 20
+        );
         assert_eq!(store.all().count(), COUNT as usize);
     }
 }

@@ -533,7 +533,7 @@ fn two_of_ours_say_what_differs() {
     {
         assert!(world.nodes[node].log.iter().any(|line| line.contains(text)), "{:?}", world.nodes[node].log);
         let status = world.endpoint(node).status(&world.nodes[node].store, world.now(node));
-        assert_eq!(status.counters.differing_facts.len(), 1);
+        assert_eq!(status.traffic.counters.differing_facts.len(), 1);
     }
 }
 

@@ -141,8 +141,9 @@ impl Isc {
         let text = std::fs::read_to_string(self.directory.join("dhcpd.leases")).unwrap();
         let mut leases = BTreeMap::new();
         for block in text.split("\nlease ").skip(1) {
-            let (address, rest) = block.split_once(' ').unwrap();
-            let body = rest.split_once("\n}").map_or(rest, |(body, _)| body);
+            // It may be writing the last one.
+            let Some((address, rest)) = block.split_once(' ') else { continue };
+            let Some((body, _)) = rest.split_once("\n}") else { continue };
             leases.insert(address.parse().unwrap(), body.to_owned());
         }
         leases
@@ -440,7 +441,7 @@ fn live(node: usize) {
     }
     lab.wait_for("everything acknowledged", 10, |lab| {
         let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
-        status.updates_in_flight + status.updates_queued == 0
+        status.traffic.updates_in_flight + status.traffic.updates_queued == 0
     });
     assert!(lab.isc.is_alive(), "dhcpd has survived us: {}", lab.isc.log());
 }
@@ -474,7 +475,7 @@ fn resync(node: usize) {
     }
     lab.wait_for("all leases told", 60, |lab| {
         let status = lab.world.endpoint(node).status(&lab.world.nodes[node].store, lab.world.now(node));
-        status.updates_in_flight + status.updates_queued == 0
+        status.traffic.updates_in_flight + status.traffic.updates_queued == 0
     });
     lab.isc.kill();
     std::fs::write(lab.isc.directory.join("dhcpd.leases"), "").unwrap();

@@ -557,7 +557,11 @@ impl World {
                 && this.store.durable == this.store.journal.len()
                 && this.endpoint.as_ref().is_some_and(|endpoint| {
                     let status = endpoint.status(&this.store, self.now(node));
-                    status.is_connected && status.updates_queued + status.updates_in_flight + status.updates_held == 0
+                    status.traffic.is_connected
+                        && status.traffic.updates_queued
+                            + status.traffic.updates_in_flight
+                            + status.traffic.updates_held
+                            == 0
                 })
         })
     }

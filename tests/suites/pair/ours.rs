@@ -207,4 +207,37 @@ fn both_consoles_say_what_the_two_files_contradict_each_other_in() {
                 .all(|words| said.contains(words))
         })
     });
+
+    // The wrong file is made right and read again: neither console has anything to say any more.
+    duo.wait_normal();
+    duo.sides[S].write("dhcpd.conf", &secondary);
+    let socket = duo.sides[S].folder.path().join("control.sock");
+    lab::run(std::process::Command::new(tests::agent::binary()).arg("reload").arg("--control").arg(socket)).unwrap();
+    duo.wait("agreement", |duo| {
+        [P, S].iter().all(|side| duo.sides[*side].failover().unwrap()["differences"].as_array().unwrap().is_empty())
+    });
+}
+
+#[test]
+fn a_server_told_to_takes_over_by_itself_after_a_while() {
+    need!("pair::ours::auto_partner_down", stage());
+    let mut duo = duo(&Setup { more: "auto-partner-down 3;", ..Setup::default() }, "off");
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    let mut kept = joins(&duo, 1, P);
+    duo.wait_agreed(lease_of(&kept).address, &["active"]);
+    duo.sides[P].kill().unwrap();
+    duo.wait("the takeover", |duo| duo.sides[S].states().0 == "partner-down");
+    let steps = duo.sides[S].failover().unwrap()["timeline"].clone();
+    let at = |to: &str| {
+        let mine = |step: &&serde_json::Value| step["who"] == "me" && step["to"] == to;
+        steps.as_array().unwrap().iter().find(mine).unwrap()["at"].as_u64().unwrap()
+    };
+    let waited = at("partner-down") - at("communications-interrupted");
+    assert!((3..30).contains(&waited), "{steps}");
+    assert_eq!(rebinds(&duo, &mut kept), (ADDRESSES[S], 300), "whole leases");
+    duo.sides[P].start().unwrap();
+    duo.wait_normal();
+    duo.wait_agreed(lease_of(&kept).address, &["active"]);
 }

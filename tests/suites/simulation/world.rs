@@ -572,8 +572,11 @@ impl World {
                 && this.server.as_mut().is_some_and(|server| {
                     let status = &server.failover_status(now)[0];
                     status.state.name() == "normal"
-                        && status.is_connected
-                        && status.updates_queued + status.updates_in_flight + status.updates_held == 0
+                        && status.traffic.is_connected
+                        && status.traffic.updates_queued
+                            + status.traffic.updates_in_flight
+                            + status.traffic.updates_held
+                            == 0
                 })
         })
     }

@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 
 use super::updates::InFlight;
 use super::{Effect, Endpoint, Level, Token};
-use crate::failover::binding::{Binding, BindingState, Leases, Seq};
+use crate::failover::binding::{Binding, BindingState, Counts, Leases, Seq};
 use crate::failover::codec::option::{FLAG_BOOTP, FLAG_RESERVED, Reject, reject_name};
 use crate::failover::codec::{BndAck, BndUpd, Body, Refusal};
-use crate::failover::limits::{CHADDR_LEN_MAX, EXTRA_LEN_MAX, OUTBOX_MAX, UPDATES_HELD_MAX};
+use crate::failover::limits::{CHADDR_LEN_MAX, EXTRA_LEN_MAX, OUTBOX_MAX, REQUEST_SLICE_LEN, UPDATES_HELD_MAX};
 use crate::failover::rules::{Claim, Transition, check_transition, is_mine_better, needs_update};
 use crate::failover::state::Role;
 use crate::lease::time::{Now, WallTime};
@@ -258,14 +258,37 @@ impl Endpoint {
 
     /// UPDREQ and UPDREQALL.
     pub(super) fn handle_update_request(&mut self, xid: u32, for_all: bool, leases: &mut dyn Leases, now: Now) {
+        let total = |pool| {
+            let Counts { free, backup, other } = leases.counts(pool);
+            u64::from(free).saturating_add(u64::from(backup)).saturating_add(u64::from(other))
+        };
+        let total: u64 = (0..leases.pool_count()).map(total).sum();
+        self.updates.start_request(xid, for_all, usize::try_from(total).unwrap_or(usize::MAX));
+        self.walk_request(leases, now);
+    }
+
+    /// Goes on with the partner's running request: a slice of the leases in each turn, so that clients are answered
+    /// meanwhile, and no further ahead of the window than is good for it.
+    pub(super) fn walk_request(&mut self, leases: &dyn Leases, now: Now) {
         let seq = self.outbox.newest();
-        let pools = if self.updates.start_request(xid, for_all) { leases.pool_count() } else { 0 };
-        for pool in 0..pools {
-            leases.visit_all(pool, &mut |binding| {
+        let mut left = REQUEST_SLICE_LEN;
+        while left > 0
+            && let Some(((pool, from), for_all)) = self.updates.request_to_walk()
+        {
+            if pool >= leases.pool_count() {
+                self.updates.set_walked(0, None);
+                break;
+            }
+            let mut count = 0_u32;
+            let next = leases.visit_some(pool, from, left, &mut |binding| {
+                count = count.saturating_add(1);
                 if for_all || needs_update(binding) || self.updates.is_pending(binding.address) {
                     self.updates.cover(binding.address, seq);
                 }
             });
+            left = left.saturating_sub(count.max(1));
+            let next = next.map_or((pool.saturating_add(1), 0), |from| (pool, from));
+            self.updates.set_walked(count as usize, Some(next));
         }
         self.finish_request(now);
     }

@@ -45,7 +45,7 @@ use super::state::{Role, Service, State, StateRecord};
 use super::times::{self, Grant};
 use crate::lease::time::{BootTime, Now, WallTime};
 
-pub use status::{Counters, PartnerLoss, Status, StatusTransition};
+pub use status::{Counters, PartnerLoss, Status, StatusTransition, Traffic};
 
 use exchange::HeldUpdate;
 use outbox::Outbox;
@@ -154,6 +154,9 @@ pub enum Input<'a> {
     Command(Command),
     /// The time of [`Endpoint::poll_timeout`] has come.
     Timeout,
+    /// The configuration was read again: the pools may be others, and this is what is compared with the partner's now
+    /// ([`Settings::facts`]).
+    Reconfigured(&'a [(String, String)]),
 }
 
 /// What an operator may ask for (`xdhcpd failover ...`).
@@ -254,6 +257,8 @@ pub struct Endpoint {
     effects: VecDeque<Effect>,
     timeline: VecDeque<StatusTransition>,
     counters: Counters,
+    /// What a partner of ours said last of its configuration.
+    their_facts: Option<Vec<u8>>,
 }
 
 impl Endpoint {
@@ -320,6 +325,7 @@ impl Endpoint {
             effects: VecDeque::new(),
             timeline: VecDeque::new(),
             counters: Counters::default(),
+            their_facts: None,
             settings,
         };
         endpoint.effects.push_back(Effect::Service(endpoint.service));
@@ -329,6 +335,7 @@ impl Endpoint {
 
     /// Takes one input.
     pub fn handle(&mut self, input: Input<'_>, leases: &mut dyn Leases, now: Now) {
+        self.updates.set_clock(now.boot);
         match input {
             Input::Connected { link, dialled } => self.handle_connected(link, dialled, now),
             Input::Bytes { link, bytes } => self.handle_bytes(link, bytes, leases, now),
@@ -339,6 +346,10 @@ impl Endpoint {
             Input::Changed(addresses, seq) => self.handle_changed(addresses, seq, leases, now),
             Input::Command(command) => self.handle_command(command, leases, now),
             Input::Timeout => self.handle_timeout(leases, now),
+            Input::Reconfigured(facts) => self.handle_reconfigured(facts, now),
+        }
+        if self.updates.request_to_walk().is_some() {
+            self.walk_request(leases, now);
         }
         self.send_updates(leases, now);
         self.flush(now);
@@ -368,6 +379,8 @@ impl Endpoint {
             held,
             later,
             reuse,
+            // The rest of the partner's request, a slice in each turn.
+            self.updates.request_to_walk().filter(|_| session.is_some()).map(|_| now.boot),
         ]
         .into_iter()
         .flatten()

@@ -298,7 +298,8 @@ impl Endpoint {
             window: window.unwrap_or(0).min(UPDATES_IN_FLIGHT_MAX),
             is_ours,
             has_announced: false,
-            has_shown_facts: false,
+            // The secondary's are in its CONNECTACK.
+            has_shown_facts: self.settings.role == Role::Secondary,
         });
         self.redial_at = None;
         self.log(Level::Info, format!("failover peer {}: connected", self.settings.name));
@@ -328,7 +329,7 @@ impl Endpoint {
                 State::Normal | State::PotentialConflict | State::ResolutionInterrupted | State::Shutdown
             );
         let facts = self.facts();
-        let (role, startup) = (self.settings.role, self.service == super::Service::Startup);
+        let startup = self.service == super::Service::Startup;
         let Some(session) = self.session.as_mut().filter(|session| session.has_announced) else {
             return;
         };
@@ -336,7 +337,7 @@ impl Endpoint {
             self.log(Level::Warn, "state held back: the primary is resolving conflicts".to_owned());
             return;
         }
-        let shows_facts = session.is_ours && role == Role::Primary && !session.has_shown_facts;
+        let shows_facts = session.is_ours && !session.has_shown_facts;
         session.has_shown_facts |= shows_facts;
         let state = StateMessage {
             state: self.state.wire(),
@@ -454,11 +455,29 @@ impl Endpoint {
         text
     }
 
+    /// The configuration was read again: what differs now is said here at once, and to a partner of ours with the next
+    /// STATE; in normal that is one more of the same state, which changes nothing.
+    pub(super) fn handle_reconfigured(&mut self, facts: &[(String, String)], now: Now) {
+        self.updates.restart_walk();
+        if self.settings.facts == facts {
+            return;
+        }
+        self.settings.facts = facts.to_vec();
+        if let Some(theirs) = self.their_facts.take() {
+            self.compare_facts(Some(&theirs));
+        }
+        let Some(session) = self.session.as_mut().filter(|session| session.is_ours) else { return };
+        session.has_shown_facts = false;
+        if self.state == State::Normal && self.partner == State::Normal && session.has_announced {
+            self.send_state(now);
+        }
+    }
+
     /// Says in a plain sentence what differs between the two servers.
     pub(super) fn compare_facts(&mut self, theirs: Option<&[u8]>) {
-        let Some(theirs) = theirs.map(String::from_utf8_lossy) else {
-            return;
-        };
+        let Some(theirs) = theirs else { return };
+        self.their_facts = Some(theirs.to_vec());
+        let theirs = String::from_utf8_lossy(theirs);
         let mut lines = Vec::new();
         for (name, value) in theirs.lines().filter_map(|line| line.split_once('=')) {
             if self.settings.facts.iter().all(|(known, _)| known != name) {

@@ -55,6 +55,25 @@ pub struct PartnerLoss {
     pub renewals_covered_until: Option<WallTime>,
 }
 
+/// What goes between the two servers, now and since the start. Taken without a look at the leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    /// Whether the link is up.
+    pub is_connected: bool,
+    /// Updates that wait for the window or the link.
+    pub updates_queued: usize,
+    /// Updates sent and not acknowledged.
+    pub updates_in_flight: usize,
+    /// How long the partner has not known the oldest change that it has to know, seconds.
+    pub updates_lag_secs: u64,
+    /// Updates of the partner that wait for a revocation or the end of a lease.
+    pub updates_held: usize,
+    /// Leases still to be answered for the partner's running update request.
+    pub request_outstanding: Option<usize>,
+    /// Counters.
+    pub counters: Counters,
+}
+
 /// The picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -72,8 +91,6 @@ pub struct Status {
     pub partner_since: WallTime,
     /// What may be done with clients.
     pub service: Service,
-    /// Whether the link is up.
-    pub is_connected: bool,
     /// Whether the partner is one of ours.
     pub is_partner_ours: bool,
     /// MCLT in force, seconds.
@@ -84,22 +101,12 @@ pub struct Status {
     pub load_balance_secs_max: u32,
     /// Per pool: free, backup, other.
     pub pools: Vec<Counts>,
-    /// Updates that wait for the window or the link.
-    pub updates_queued: usize,
-    /// Updates sent and not acknowledged.
-    pub updates_in_flight: usize,
-    /// How long the oldest update in flight has waited for its answer, seconds.
-    pub updates_lag_secs: u64,
-    /// Updates of the partner that wait for a revocation or the end of a lease.
-    pub updates_held: usize,
-    /// Leases still to be answered for the partner's running update request.
-    pub request_outstanding: Option<usize>,
+    /// What goes between the two.
+    pub traffic: Traffic,
     /// If the partner dies now.
     pub loss: PartnerLoss,
     /// The last transitions, oldest first.
     pub timeline: Vec<StatusTransition>,
-    /// Counters.
-    pub counters: Counters,
 }
 
 impl Endpoint {
@@ -131,7 +138,6 @@ impl Endpoint {
             partner: self.partner,
             partner_since: self.partner_since,
             service: self.service,
-            is_connected: self.session.is_some(),
             is_partner_ours: self.session.as_ref().is_some_and(|session| session.is_ours),
             mclt_secs: self.mclt_secs,
             own_buckets: {
@@ -144,13 +150,22 @@ impl Endpoint {
             },
             load_balance_secs_max: self.settings.load_balance_secs_max,
             pools,
+            traffic: self.traffic(now),
+            loss,
+            timeline: self.timeline.iter().copied().collect(),
+        }
+    }
+
+    /// What goes between the two servers.
+    #[must_use]
+    pub fn traffic(&self, now: Now) -> Traffic {
+        Traffic {
+            is_connected: self.session.is_some(),
             updates_queued: self.updates.queued_len(),
             updates_in_flight: self.updates.in_flight_len(),
             updates_lag_secs: self.updates.lag(now.boot).as_secs(),
             updates_held: self.held_count,
             request_outstanding: self.updates.request_outstanding(),
-            loss,
-            timeline: self.timeline.iter().copied().collect(),
             counters: self.counters.clone(),
         }
     }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::failover::binding::{BindingState, Seq};
-use crate::failover::limits::{ACK_TIMEOUT, REFUSED_MAX, REFUSED_RETRY};
+use crate::failover::limits::{ACK_TIMEOUT, REFUSED_MAX, REFUSED_RETRY, REQUEST_AHEAD};
 use crate::lease::time::{BootTime, WallTime};
 
 /// An update that was sent, or waits only for its record.
@@ -37,6 +37,8 @@ struct Entry {
     request: u32,
     /// The record that must be durable before it is sent.
     seq: Seq,
+    /// Since when the partner has something to learn about it.
+    since: BootTime,
 }
 
 /// A running UPDREQ or UPDREQALL of the partner.
@@ -45,6 +47,10 @@ struct Request {
     xid: u32,
     for_all: bool,
     outstanding: usize,
+    /// Pool and position of the first lease that was not looked at yet.
+    next: Option<(usize, u32)>,
+    /// About how many were not looked at.
+    unseen: usize,
 }
 
 /// See the module.
@@ -61,9 +67,15 @@ pub(super) struct Updates {
     refused: BTreeSet<Ipv4Addr>,
     has_refused_more: bool,
     retry_at: Option<BootTime>,
+    clock: BootTime,
 }
 
 impl Updates {
+    /// What time it is for what is queued next.
+    pub(super) const fn set_clock(&mut self, now: BootTime) {
+        self.clock = now;
+    }
+
     pub(super) fn queued_len(&self) -> usize {
         self.entries.len().saturating_sub(self.in_flight.len())
     }
@@ -72,9 +84,16 @@ impl Updates {
         self.in_flight.len()
     }
 
-    /// How long the oldest update in flight has waited.
+    /// How long the oldest change has waited for the partner's answer.
     pub(super) fn lag(&self, now: BootTime) -> Duration {
-        self.in_flight.first_key_value().map_or(Duration::ZERO, |(_, (_, sent))| now.since(*sent))
+        let is_queued = |(position, address): &&(i64, Ipv4Addr)| {
+            let entry = self.entries.get(address);
+            entry.is_some_and(|entry| matches!(entry.place, Place::Queued(at) if at == *position))
+        };
+        let sent = self.in_flight.first_key_value().map(|(_, (update, _))| update.address);
+        let queued = self.queue.iter().find(is_queued).map(|(_, address)| *address);
+        let entries = [sent, queued].into_iter().flatten().filter_map(|address| self.entries.get(&address));
+        entries.map(|entry| now.since(entry.since)).max().unwrap_or_default()
     }
 
     pub(super) fn in_flight(&self, address: Ipv4Addr) -> Option<InFlight> {
@@ -102,7 +121,8 @@ impl Updates {
         }
         let place = self.push_back(address);
         let request = previous.map_or(0, |entry| entry.request);
-        self.entries.insert(address, Entry { place, request, seq });
+        let since = previous.map_or(self.clock, |entry| entry.since);
+        self.entries.insert(address, Entry { place, request, seq, since });
     }
 
     /// As [`Self::enqueue`] for a lease that needs no new update when one is on its way already.
@@ -184,9 +204,9 @@ impl Updates {
         count
     }
 
-    /// Starts an update request; the leases it covers follow with [`Self::cover`]. A running one that covers as much
+    /// Starts an update request over so many leases; those it covers follow with [`Self::cover`]. A running one that covers as much
     /// only takes the new transaction (dhcpd answers the latest, and asks twice): `false`, nothing has to follow.
-    pub(super) fn start_request(&mut self, xid: u32, for_all: bool) -> bool {
+    pub(super) fn start_request(&mut self, xid: u32, for_all: bool, count: usize) -> bool {
         if let Some(request) = &mut self.request
             && (request.for_all || !for_all)
         {
@@ -194,8 +214,29 @@ impl Updates {
             return false;
         }
         self.request_number = self.request_number.wrapping_add(1).max(1);
-        self.request = Some(Request { xid, for_all, outstanding: 0 });
+        self.request = Some(Request { xid, for_all, outstanding: 0, next: Some((0, 0)), unseen: count });
         true
+    }
+
+    /// Where the running request goes on, and whether it is for everything; `None` when all was looked at, or enough waits.
+    pub(super) fn request_to_walk(&self) -> Option<((usize, u32), bool)> {
+        let request = self.request.filter(|_| self.queued_len() < REQUEST_AHEAD)?;
+        Some((request.next?, request.for_all))
+    }
+
+    /// So many leases were looked at; where the request goes on.
+    pub(super) fn set_walked(&mut self, count: usize, next: Option<(usize, u32)>) {
+        if let Some(request) = &mut self.request {
+            request.next = next;
+            request.unseen = request.unseen.saturating_sub(count);
+        }
+    }
+
+    /// The pools have changed: whatever is covered stays covered, and all leases are looked at again.
+    pub(super) fn restart_walk(&mut self) {
+        if let Some(request) = &mut self.request {
+            request.next = Some((0, 0));
+        }
     }
 
     /// Whether the partner has not accepted what we have to say about a lease: it waits, is in flight, or was refused.
@@ -222,12 +263,14 @@ impl Updates {
 
     /// The transaction to answer with UPDDONE, once, when nothing of the request is outstanding.
     pub(super) fn take_finished_request(&mut self) -> Option<u32> {
-        self.request.take_if(|request| request.outstanding == 0).map(|request| request.xid)
+        self.request.take_if(|request| request.outstanding == 0 && request.next.is_none()).map(|request| request.xid)
     }
 
-    /// How many leases of the running request are not answered yet.
+    /// How many leases of the running request are not answered yet; of one that is not for everything those not looked at
+    /// count as none.
     pub(super) fn request_outstanding(&self) -> Option<usize> {
-        self.request.map(|request| request.outstanding)
+        let unseen = |request: Request| if request.for_all { request.unseen } else { 0 };
+        self.request.map(|request| request.outstanding.saturating_add(unseen(request)))
     }
 
     /// The link is gone: the partner will ask again.

@@ -281,11 +281,11 @@ impl Slot {
         self.extra = (!extra.is_empty()).then(|| extra.into_boxed_slice());
     }
 
-    /// The lease, thick again.
-    pub(super) fn load(&self, address: Ipv4Addr) -> Lease {
+    /// The lease without who has it and what few leases have: nothing is allocated.
+    pub(super) fn load_thin(&self, address: Ipv4Addr) -> Lease {
         let (state, next_state, rewind_state) =
             (unpack(self.states), unpack(self.states >> 3), unpack(self.states >> 6));
-        let mut lease = Lease {
+        Lease {
             starts: self.starts,
             ends: self.ends,
             tstp: self.tstp,
@@ -297,10 +297,14 @@ impl Slot {
             rewind_state,
             is_reserved: self.is_reserved(),
             is_bootp: self.flags & FLAG_BOOTP != 0,
-            hw: self.hw(),
-            client_id: self.with_client_id(|id| id.into()),
             ..Lease::free(address)
-        };
+        }
+    }
+
+    /// The lease, thick again.
+    pub(super) fn load(&self, address: Ipv4Addr) -> Lease {
+        let mut lease =
+            Lease { hw: self.hw(), client_id: self.with_client_id(|id| id.into()), ..self.load_thin(address) };
         let mut name: Option<&[u8]> = None;
         for (tag, bytes) in self.fields() {
             match tag {

@@ -6,6 +6,7 @@ use super::slot::{PAGE_LEN, Slot};
 use super::{PoolIndex, Table};
 use crate::lease::record::Lease;
 use crate::lease::state::BindingState;
+use crate::lease::time::WallTime;
 
 impl Table {
     /// All leases that say anything, in address order; those aside come last.
@@ -43,6 +44,28 @@ impl Table {
         let mut leases = self.iter_from(from);
         let slice: Vec<Lease> = leases.by_ref().take(count).collect();
         (slice, leases.next().map(|lease| lease.address))
+    }
+
+    /// Visits at most `count` addresses of a pool from its position `from` on, each with its limit: states and times, not
+    /// who has it. Where to go on; `None` at the end of the pool. The layout must not change between two slices.
+    pub fn visit(
+        &self,
+        pool: PoolIndex,
+        from: u32,
+        count: u32,
+        visitor: &mut dyn FnMut(&Lease, WallTime),
+    ) -> Option<u32> {
+        let (start, end) = self.ranges.slots_of(pool);
+        let first = start.saturating_add(from).min(end);
+        let last = first.saturating_add(count).min(end);
+        for index in first..last {
+            let Some(address) = self.address(index) else { continue };
+            match self.slots.slot(index) {
+                Some(slot) => visitor(&slot.load_thin(address), slot.limit),
+                None => visitor(&Lease::free(address), WallTime::NONE),
+            }
+        }
+        (last < end).then(|| last.saturating_sub(start))
     }
 
     /// Leases outside every configured range, in address order.

@@ -18,6 +18,7 @@
 //! - `reload` puts another configuration into its place; `shape` remembers how questions are asked, to arm them anew.
 //! - `adopt` takes over what an earlier agent left, in the leases and in the kernel.
 //! - `gate` holds back what rests on a record until that is durable (I8).
+//! - `step` keeps promises where they are when somebody sets the wall clock.
 //! - `storm` says what of a storm is not worth reading; whoever reads the sockets asks it first.
 //! - `peers` is the seam to failover: what a peer's state means for clients; `partners` feeds the endpoints and does
 //!   what they want, `shelf` is how they reach the leases.
@@ -59,6 +60,7 @@ mod route;
 mod shape;
 mod shelf;
 pub mod status;
+mod step;
 pub mod storm;
 mod surrender;
 mod terms;
@@ -186,6 +188,8 @@ pub struct Server {
     next_token: u64,
     /// The clocks at the last input.
     clock: Now,
+    /// Where the records that a step of the wall clock has changed are written on from.
+    stepped: Option<Ipv4Addr>,
     is_stopping: bool,
     received: Tally<Received>,
     sent: Tally<Sent>,
@@ -235,6 +239,7 @@ impl Server {
             config: Arc::new(config),
             next_token: 1,
             clock: now,
+            stepped: None,
             is_stopping: false,
             received: Tally::new(),
             sent: Tally::new(),
@@ -412,7 +417,7 @@ impl Verbs for Server {
     type Status = Status;
 
     fn handle(&mut self, input: Input<'_>, now: Now) {
-        self.clock = now;
+        self.read_clocks(now);
         self.guard.is_noisy = false;
         match input {
             Input::Packet(received) => self.handle_packet(received, now),
@@ -442,6 +447,7 @@ impl Verbs for Server {
                 self.poll_peers(now);
                 self.expire(now);
                 self.reload_slice(now);
+                self.write_step();
             }
             Input::Stop { leaves_kernel } => self.stop(leaves_kernel, now),
             Input::Peer(input) => self.handle_peer(&input, now),
@@ -457,7 +463,8 @@ impl Verbs for Server {
         let is_waiting = self.is_stopping || self.gate.failure().is_some();
         let expiry = if is_waiting { None } else { self.table.next_expiry() };
         let expiry = expiry.map(|at| self.clock.boot_of(at.after(limits::EXPIRY_GRACE_SECS)));
-        let slice = self.reloading.wants_time().then(|| self.clock.boot.after(limits::SLICE_PAUSE));
+        let has_slices = !is_waiting && (self.reloading.wants_time() || self.stepped.is_some());
+        let slice = has_slices.then(|| self.clock.boot.after(limits::SLICE_PAUSE));
         self.next_peer_timeout().into_iter().chain(expiry).chain(slice).min()
     }
 

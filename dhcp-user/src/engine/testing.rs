@@ -467,6 +467,11 @@ impl World {
         panic!("the engine asks to be woken again and again");
     }
 
+    /// Somebody sets the wall clock; the engine has not looked at it yet.
+    pub(crate) fn step(&mut self, secs: i64) {
+        self.now.wall = WallTime::from_secs(u64::try_from(i64::from(self.now.wall.secs()) + secs).unwrap());
+    }
+
     /// A client's message arrives; what is sent because of it.
     pub(crate) fn take(&mut self, message: &Message) -> Vec<Datagram> {
         self.take_bytes(&message.bytes(), message.ciaddr)

@@ -509,7 +509,8 @@ impl Agent {
 
     fn on_time(&mut self) {
         let now = clock::now();
-        if self.scan_at <= now.boot {
+        let is_scan = self.scan_at <= now.boot;
+        if is_scan {
             self.scan_at = now.boot.after(SCAN_EVERY / self.fast_path.scan_slices());
             self.fast_path.heartbeat(now.boot);
             let renewed = self.fast_path.scan();
@@ -529,7 +530,8 @@ impl Agent {
             self.relist_at = None;
             self.relist(now);
         }
-        if self.parts.server.poll_timeout().is_some_and(|at| at <= now.boot) {
+        // At every scan as well: whether somebody has set the wall clock, the engine sees when it is asked.
+        if is_scan || self.parts.server.poll_timeout().is_some_and(|at| at <= now.boot) {
             self.parts.server.handle(Input::Timeout, now);
         }
         self.restore_slice();

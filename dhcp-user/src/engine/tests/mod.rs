@@ -14,3 +14,4 @@ mod policies;
 mod reloading;
 mod requests;
 mod rfc;
+mod stepping;

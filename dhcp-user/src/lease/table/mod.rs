@@ -272,10 +272,12 @@ impl Table {
     /// All such limits, in address order. Visits the whole table.
     #[must_use]
     pub fn limits(&self) -> Vec<(Ipv4Addr, WallTime)> {
-        self.slots_from(Ipv4Addr::UNSPECIFIED)
-            .filter(|(_, slot)| slot.limit.is_some())
-            .map(|(address, slot)| (address, slot.limit))
-            .collect()
+        self.limits_from(Ipv4Addr::UNSPECIFIED).collect()
+    }
+
+    /// Such limits from an address on, in address order.
+    pub fn limits_from(&self, from: Ipv4Addr) -> impl Iterator<Item = (Ipv4Addr, WallTime)> + '_ {
+        self.slots_from(from).filter(|(_, slot)| slot.limit.is_some()).map(|(address, slot)| (address, slot.limit))
     }
 
     /// Sets that limit to what is known better, and the lease rings then, or at its end if that is later.

@@ -39,6 +39,8 @@ pub struct Pump {
     pub armed: Vec<Arm>,
     /// Addresses taken from the kernel since they were last taken.
     pub revoked: Vec<Ipv4Addr>,
+    /// VLAN tags of what arrives, outer first: TPID and TCI.
+    pub vlan: [u32; 2],
     /// Journal bytes in order.
     pub journal: Vec<u8>,
 }
@@ -63,8 +65,15 @@ impl Pump {
         let table = Table::new(&engine::layout(&config, [1, 2]));
         let now = Now { boot: BootTime::from_secs(1000), wall: WallTime::from_secs(u64::from(START)) };
         let server = Server::new(config, table, EngineOptions::new(7, *key), now);
-        let mut pump =
-            Self { server, now, sent: Vec::new(), armed: Vec::new(), revoked: Vec::new(), journal: Vec::new() };
+        let mut pump = Self {
+            server,
+            now,
+            sent: Vec::new(),
+            armed: Vec::new(),
+            revoked: Vec::new(),
+            vlan: [0; 2],
+            journal: Vec::new(),
+        };
         pump.input(Input::Interfaces(vec![Interface {
             index: INTERFACE,
             name: "eth0".to_owned(),
@@ -119,7 +128,7 @@ impl Pump {
         let port = if is_relayed { 67 } else { 68 };
         self.input(Input::Packet(Received {
             interface: INTERFACE,
-            vlan: [0; 2],
+            vlan: self.vlan,
             source: SocketAddrV4::new(source, port),
             destination,
             message,

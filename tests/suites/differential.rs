@@ -43,6 +43,11 @@ fn text(inner: &str) -> String {
     )
 }
 
+/// A relay agent in the clients' network, and what it says about the port they are at (RFC 3046).
+const RELAY: Ipv4Addr = Ipv4Addr::new(192, 168, 150, 2);
+const RELAY_MAC: [u8; 6] = [2, 0, 0, 0, 0x99, 1];
+const CIRCUIT: [u8; 10] = *b"\x01\x04ge-7\x02\x02r1";
+
 /// A client: what it sends with every message, in its own order.
 #[derive(Debug, Clone)]
 struct Client {
@@ -100,7 +105,13 @@ impl Client {
 
     /// Leases an address: the engine, and what it armed.
     fn lease(&self) -> (Pump, Ipv4Addr, Option<Arm>) {
+        self.lease_behind([0; 2])
+    }
+
+    /// As [`Client::lease`], behind VLAN tags.
+    fn lease_behind(&self, vlan: [u32; 2]) -> (Pump, Ipv4Addr, Option<Arm>) {
         let mut pump = Pump::new(&text(CONFIGURATIONS[self.configuration]), SERVER, 24, &key(1));
+        pump.vlan = vlan;
         let offer = pump.broadcast(&self.message(1, 1, &[])).pop().expect("an OFFER");
         let address = Ipv4Addr::from(*offer.message[16..].first_chunk::<4>().expect("yiaddr"));
         let chosen = [(50, address.octets().to_vec()), (54, SERVER.octets().to_vec())];
@@ -108,6 +119,15 @@ impl Client {
         assert_eq!(ack.message[242], 5, "an ACK");
         let arm = pump.armed.pop();
         (pump, address, arm)
+    }
+
+    /// A message as a relay passes it on, option 82 behind the client's own.
+    fn relayed(&self, kind: u8, xid: u32, extra: &[(u8, Vec<u8>)]) -> Message {
+        let mut message = self.message(kind, xid, extra);
+        message.giaddr = RELAY;
+        message.hops = 1;
+        message.options.push((82, CIRCUIT.to_vec()));
+        message
     }
 
     fn renewal(&self, address: Ipv4Addr, xid: u32) -> Message {
@@ -199,6 +219,98 @@ fn the_first_renewal_is_answered_by_the_kernel_with_the_bytes_of_the_slow_path()
         prop_assert_eq!((opened.ttl, opened.tos), (64, 0));
         // Before T1, with the horizon at one and a half leases, both give the full lease: then the times agree too.
         prop_assert_eq!(opened.payload, slow.message);
+        Ok(())
+    });
+}
+
+#[test]
+fn behind_tags_the_kernel_says_what_the_slow_path_says_with_the_same_tags_and_nothing_behind_others() {
+    let tags: [&[(u16, u16)]; 3] = [&[(0x8100, 10)], &[(0x88a8, 5), (0x8100, 10)], &[(0x8100, 5), (0x8100, 6)]];
+    run(60, |client| {
+        for tags in tags {
+            let mut vlan = [0; 2];
+            for (to, (tpid, tci)) in vlan.iter_mut().zip(tags) {
+                *to = u32::from(*tpid) << 16 | u32::from(*tci);
+            }
+            let (mut pump, address, arm) = client.lease_behind(vlan);
+            let arm = arm.expect("every lease of these configurations can be armed");
+            pump.pass(290);
+            let renewal = client.renewal(address, 0xabcd_0002);
+            let model = model(&arm, pump.now.boot.to_secs().secs());
+            let behind = |tags: &[(u16, u16)]| {
+                let envelope = Envelope::unicast(client.mac, address, SERVER_MAC, SERVER);
+                Envelope { tags: tags.to_vec(), ..envelope }.wrap(&renewal.bytes())
+            };
+            let (verdict, frame) = fast(&model, &behind(tags));
+            prop_assert_eq!(verdict, Verdict::Transmit);
+            let opened = frames::open(&frame).expect("a whole frame");
+            prop_assert!(opened.is_ip_sum_right && opened.is_udp_sum_right);
+            prop_assert_eq!(&opened.tags[..], tags);
+            pump.packet(&renewal, address, SERVER);
+            let slow = pump.sent.pop().expect("an ACK");
+            prop_assert_eq!(opened.payload, slow.message);
+            for other in [&[][..], &tags[1..], &[(0x8100, 11)], &[(0x88a8, 5), (0x8100, 11)]] {
+                let frame = behind(other);
+                prop_assert_eq!(fast(&model, &frame), (Verdict::Pass(Counter::OtherQuestion), frame));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn through_a_relay_the_kernel_says_what_the_slow_path_says_and_directly_as_well() {
+    run(150, |client| {
+        let mut pump = Pump::new(&text(CONFIGURATIONS[client.configuration]), SERVER, 24, &key(1));
+        pump.packet(&client.relayed(1, 1, &[]), RELAY, SERVER);
+        let offer = pump.sent.pop().expect("an OFFER");
+        let address = Ipv4Addr::from(*offer.message[16..].first_chunk::<4>().expect("yiaddr"));
+        let chosen = [(50, address.octets().to_vec()), (54, SERVER.octets().to_vec())];
+        pump.packet(&client.relayed(3, 2, &chosen), RELAY, SERVER);
+        let ack = pump.sent.pop().expect("an ACK");
+        prop_assert_eq!(ack.message[242], 5);
+        let arm = pump.armed.pop().expect("every lease of these configurations can be armed");
+        pump.pass(290);
+        let seconds = pump.now.boot.to_secs().secs();
+        let mut tables = model(&arm, seconds);
+
+        let mut rebinding = client.relayed(3, 0xabcd_0003, &[]);
+        rebinding.ciaddr = address;
+        let reboot = client.relayed(3, 0xabcd_0004, &[(50, address.octets().to_vec())]);
+        let direct = client.renewal(address, 0xabcd_0005);
+        let mut fast_at_once = 0;
+        for (message, source) in [(direct, address), (reboot, RELAY), (rebinding, RELAY)] {
+            let envelope = if source == RELAY {
+                Envelope::relayed(RELAY_MAC, RELAY, SERVER_MAC, SERVER)
+            } else {
+                Envelope::unicast(client.mac, address, SERVER_MAC, SERVER)
+            };
+            let asked = envelope.wrap(&message.bytes());
+            let (mut verdict, mut frame) = fast(&tables, &asked);
+            fast_at_once += u32::from(verdict == Verdict::Transmit);
+            pump.packet(&message, source, SERVER);
+            let slow = pump.sent.pop().expect("an ACK");
+            if verdict != Verdict::Transmit {
+                prop_assert_eq!((verdict, &frame), (Verdict::Pass(Counter::OtherQuestion), &asked));
+                // What was not foreseen is known from now on.
+                tables = model(&pump.armed.pop().expect("armed again"), seconds);
+                (verdict, frame) = fast(&tables, &asked);
+            }
+            prop_assert_eq!(verdict, Verdict::Transmit, "{:?}", message);
+            let opened = frames::open(&frame).expect("a whole frame");
+            prop_assert!(opened.is_ip_sum_right && opened.is_udp_sum_right);
+            prop_assert_eq!(without_times(&opened.payload), without_times(&slow.message));
+            prop_assert_eq!((opened.to.0, opened.to.1), (*slow.destination.ip(), slow.destination.port()));
+            let is_echoed = opened.payload.windows(CIRCUIT.len()).any(|window| window == CIRCUIT);
+            prop_assert_eq!(is_echoed, source == RELAY, "option 82 goes back to the relay and to nobody else");
+        }
+        prop_assert!(fast_at_once >= 2, "the direct renewal and the reboot are foreseen");
+        // Another port of the relay's is another question.
+        let mut elsewhere = client.relayed(3, 0xabcd_0006, &[]);
+        elsewhere.ciaddr = address;
+        elsewhere.options.last_mut().expect("option 82").1[5] = b'8';
+        let frame = Envelope::relayed(RELAY_MAC, RELAY, SERVER_MAC, SERVER).wrap(&elsewhere.bytes());
+        prop_assert_eq!(fast(&tables, &frame), (Verdict::Pass(Counter::OtherQuestion), frame));
         Ok(())
     });
 }

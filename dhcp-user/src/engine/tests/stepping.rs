@@ -73,7 +73,8 @@ fn a_loss_of_power_after_a_step_finds_records_that_are_right() {
     world.set_clock(86_400);
     world.pass(1);
     let record = world.take_journal();
-    assert!(record.contains("lease 192.168.150.50 {"), "{record}");
+    assert!(record.contains("  ends 1 2026/11/23 12:15:00;"), "the horizon, a day later: {record}");
+    assert!(record.contains("\n  binding state active;"), "{record}");
     let now = world.now;
     let mut next = World::at(VISITORS, &record, |_| {}, now);
     for other in 2..=51 {

@@ -355,6 +355,7 @@ impl Server {
                 // The kernel may promise up to the old one until it is told of the new one.
                 let promised = if self.promises.is_armed(lease.address) { old.tstp } else { WallTime::NONE };
                 lease.tstp = peer.potential_expiry(terms.want, old.tsfp, now.wall).max(promised);
+                lease.tsfp = Peer::agreed(old);
                 if is_renewal {
                     // The answer may be lost: the client then goes on believing the longer one (I1).
                     let told = self.table.limit(old.address).unwrap_or_default().max(old.ends);
@@ -483,7 +484,7 @@ impl Server {
     /// The lease time that may be granted: with a partner not beyond what it knows (I7).
     pub(super) fn limited(&self, target: &Target<'_>, want: u32, now: Now) -> u32 {
         match (self.peer_of_pool(target.pool), target.lease) {
-            (Some(peer), Some(lease)) => peer.limit(want, lease.tsfp, now.wall),
+            (Some(peer), Some(lease)) => peer.limit(want, Peer::agreed(lease), now.wall),
             _ => want,
         }
     }

@@ -92,6 +92,12 @@ impl Peer {
         self.endpoint.role().partner_state()
     }
 
+    /// What the partner is known to honour when a lease is granted: what it acknowledged; of a lease that has ended no
+    /// more than what it was told with that. It may have accepted an update whose answer was lost (I7).
+    pub(crate) fn agreed(lease: &Lease) -> WallTime {
+        if lease.state == BindingState::Active { lease.tsfp } else { lease.tsfp.min(lease.tstp) }
+    }
+
     /// Limits a lease time so that it does not outlast what the partner knows by more than MCLT (I7).
     pub(crate) fn limit(&self, want: u32, tsfp: WallTime, now: WallTime) -> u32 {
         self.endpoint.grant(want, tsfp, now).secs

@@ -133,7 +133,8 @@ fn an_operator_takes_a_server_down_and_back() {
         let picture = duo.sides[S].failover().unwrap();
         picture["my_since"].as_u64().unwrap() + 18 < lab::unix_secs()
     });
-    let addresses: Vec<_> = (0..19).map(|number| lease_of(&joins(&duo, 200 + number, S))).collect();
+    // All but one: the survivor may still hold what it offered the client that chose the other.
+    let addresses: Vec<_> = (0..18).map(|number| lease_of(&joins(&duo, 200 + number, S))).collect();
     assert!(addresses.iter().all(|lease| lease.secs == 300), "{addresses:?}");
     duo.sides[P].start().unwrap();
     duo.wait("the way back", |duo| duo.sides[P].states().0 == "recover-wait" || duo.sides[P].states().0 == "normal");

@@ -9,7 +9,8 @@ use aya::{
 };
 use tracing::{info, warn};
 
-use super::{Kernel, Place, Wanted, driver, pins, program};
+use super::opening::program;
+use super::{Kernel, Place, Wanted, driver, pins};
 use crate::{
     engine::port::{Interface, InterfaceIndex},
     io::fastpath::{Attachment, Mode},

@@ -4,7 +4,9 @@
 //! partner, and whose every address is.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -109,7 +111,7 @@ impl Side {
     /// When there is none.
     #[must_use]
     pub fn file(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("dhcpd.leases")).expect("a leases file")
+        fs::read_to_string(self.folder.path().join("dhcpd.leases")).expect("a leases file")
     }
 
     /// Own and partner's state by the last record of the leases file; empty when it says nothing.
@@ -184,6 +186,18 @@ impl Side {
     /// When it cannot be written.
     pub fn write(&self, name: &str, text: &str) {
         self.folder.write(name, text).expect("a file");
+    }
+
+    /// Gives its failover link a key, before it is started.
+    ///
+    /// # Panics
+    /// When its files cannot be written.
+    pub fn protect(&self, key: &str) {
+        let file = self.folder.write("link.key", key).expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its permissions");
+        let text = fs::read_to_string(self.folder.path().join("dhcpd.conf")).expect("a configuration");
+        let statement = format!("xdhcpd-link-key-file \"{}\";\n  max-response-delay", file.display());
+        self.write("dhcpd.conf", &text.replacen("max-response-delay", &statement, 1));
     }
 
     fn words(&self) -> String {

@@ -288,4 +288,9 @@ fn dhcpd_names_the_extension_that_it_does_not_know_and_check_lists_it() {
     need!("config::extensions", program("dhcpd").map(drop));
     let verdict = dhcpd::check(&files.file("dhcpd.conf"), None).unwrap();
     assert!(!verdict.is_accepted && verdict.said.contains("xdhcpd-guard"), "{}", verdict.said);
+    let peer = "failover peer \"x\" { primary; address 10.0.0.1; peer address 10.0.0.2; mclt 60; split 128;\n\
+                xdhcpd-link-key-file \"/etc/dhcp/failover.key\"; }\n";
+    let files = Files::new(&format!("{peer}{GOOD}"));
+    let verdict = dhcpd::check(&files.file("dhcpd.conf"), None).unwrap();
+    assert!(!verdict.is_accepted && verdict.said.contains("xdhcpd-link-key-file"), "{}", verdict.said);
 }

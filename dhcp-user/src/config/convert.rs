@@ -11,7 +11,7 @@ use super::comments::{ADDED, Comments, HEADER};
 use super::ids::{ClassId, HostId, PoolId, ScopeId, SharedNetworkId, SubnetId};
 use super::model::{Address, DbTimeFormat, FailoverPeer, LeaseIdFormat, Permit, PermitKind, Pool, Role};
 use super::options::{OptionRef, SpaceId};
-use super::param::Status;
+use super::param::{LINK_KEY_FILE, Status};
 use super::print::{expression, quote, typed_text, write_statement};
 use super::span::Span;
 use super::statement::{ScopeKind, StatementKind, Target};
@@ -256,6 +256,10 @@ impl<'c> Writer<'c> {
             (Some(split), _) => self.item(self.named(own, &["split"]), STEP, &format!("split {split};")),
             (None, Some(hba)) => self.item(self.named(own, &["hba"]), STEP, &format!("hba {};", octets(&hba))),
             (None, None) => {}
+        }
+        if let Some(path) = &peer.link_key_file {
+            let text = format!("{LINK_KEY_FILE} {};", quote(path.as_bytes()));
+            self.item(self.named(own, &[LINK_KEY_FILE]), STEP, &text);
         }
         self.close(own, 0);
         let Some(state) = peer.bootstrap else { return };

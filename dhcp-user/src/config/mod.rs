@@ -145,7 +145,7 @@ pub struct Config {
     /// The text, for people.
     pub sources: Sources,
     /// Statements that only this server knows, where they are written.
-    pub extensions: Vec<(Param, Span)>,
+    pub extensions: Vec<(&'static str, Span)>,
     scopes: Vec<statement::Scope>,
     class_names: HashMap<Arc<str>, ClassId>,
     /// Names of functions made with `define` anywhere.

@@ -458,6 +458,8 @@ pub struct FailoverPeer {
     pub min_balance: u32,
     /// `max-balance`, seconds, default 3600.
     pub max_balance: u32,
+    /// `xdhcpd-link-key-file`: where the key is that protects the link; `None` = plain, as dhcpd speaks.
+    pub link_key_file: Option<Arc<str>>,
     /// The `state` block of the configuration.
     pub bootstrap: Option<StateBootstrap>,
     /// Where it is declared.

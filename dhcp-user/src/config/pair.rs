@@ -8,7 +8,7 @@ use super::Config;
 use super::diagnostic::Diagnostic;
 use super::lint::{evaluate_at, finding};
 use super::model::{FailoverPeer, Host, Pool, Range};
-use super::param::Param;
+use super::param::{LINK_KEY_FILE, Param};
 
 /// Looks at the two files of a failover pair; the findings point into the first.
 #[must_use]
@@ -141,6 +141,13 @@ fn pair_of_peers(
     }
     if peer.port != other.peer_port || peer.peer_port != other.port {
         add(format!("the ports of \"{name}\" do not cross over"), "`port` here is `peer port` there");
+    }
+    if peer.link_key_file.is_some() != other.link_key_file.is_some() {
+        let which = if peer.link_key_file.is_some() { "this file" } else { "the partner's file" };
+        add(
+            format!("only {which} protects the link of \"{name}\" (`{LINK_KEY_FILE}`)"),
+            "they refuse each other: name a file with the same key in both, or in neither",
+        );
     }
     if peer.load_balance_max_secs != other.load_balance_max_secs {
         add(format!("`load balance max seconds` of \"{name}\" differs"), "a client may be answered twice, or late");

@@ -153,6 +153,8 @@ pub const GUARD_MODES: &[&str] = &["monitor", "enforce", "off"];
 
 /// How the names of statements begin that only this server knows: dhcpd stops at the word, which says why.
 pub const EXTENSION_PREFIX: &str = "xdhcpd-";
+/// The extension that is no parameter, but a setting of a failover peer.
+pub const LINK_KEY_FILE: &str = "xdhcpd-link-key-file";
 
 const fn info(
     param: Param,

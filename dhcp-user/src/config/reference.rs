@@ -113,6 +113,7 @@ const SECTIONS: &[Section] = &[
             row("max-lease-ownership", "+max-lease-ownership 10;"),
             row("min-balance", "+min-balance 60;"),
             row("max-balance", "+max-balance 3600;"),
+            row("xdhcpd-link-key-file", "+xdhcpd-link-key-file \"/etc/dhcp/failover.key\";"),
         ],
     ),
     (

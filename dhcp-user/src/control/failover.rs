@@ -39,6 +39,12 @@ pub struct Relationship {
     pub connected: bool,
     /// Whether the partner is an xdhcpd.
     pub partner_is_ours: bool,
+    /// Whether a key protects the link.
+    #[serde(default)]
+    pub link_protected: bool,
+    /// What is wrong with the link, as far as known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_trouble: Option<String>,
     /// What the state means for clients.
     pub service: String,
     /// Who serves whom, in a sentence.
@@ -143,6 +149,7 @@ fn write_one(page: &mut String, one: &Relationship, now: u32) -> std::fmt::Resul
         (true, false) => "up",
         (false, _) => "DOWN",
     };
+    let protected = if one.link_protected { ", protected by a key" } else { "" };
     writeln!(page, "FAILOVER PEER    \"{}\", {} here", plain(&one.name), one.role)?;
     writeln!(page, "  my state       {} since {} ({})", one.my_state, utc(one.my_since), ago(one.my_since))?;
     writeln!(
@@ -152,7 +159,10 @@ fn write_one(page: &mut String, one: &Relationship, now: u32) -> std::fmt::Resul
         utc(one.partner_since),
         ago(one.partner_since)
     )?;
-    writeln!(page, "  link           {link}")?;
+    writeln!(page, "  link           {link}{protected}")?;
+    if let Some(trouble) = one.link_trouble.as_ref().filter(|_| !one.connected) {
+        writeln!(page, "                 {}", plain(trouble))?;
+    }
     writeln!(page, "  service        {}: {}", one.service, one.serves)?;
     writeln!(
         page,
@@ -212,6 +222,8 @@ mod tests {
             partner_since: 1_700_000_000,
             connected: true,
             partner_is_ours: true,
+            link_protected: true,
+            link_trouble: None,
             service: "cooperating".to_owned(),
             serves: "both".to_owned(),
             mclt_secs: 60,
@@ -243,6 +255,7 @@ mod tests {
         for line in [
             "FAILOVER PEER    \"GSB\", primary here",
             "  my state       normal since 2023-11-14 22:13:20 (1 min 40 s)",
+            "  link           up, with an xdhcpd, protected by a key\n",
             "  updates        0 wait, 1 unacknowledged, lag 2 s",
             "    renewals     every client can be renewed until 2023-11-14 22:23:20",
             "    new clients  25 addresses at once",
@@ -252,6 +265,18 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_link_that_is_down_says_why() {
+        let mut down = relationship();
+        down.connected = false;
+        down.link_protected = false;
+        down.link_trouble = Some("it has another key\u{1b}".to_owned());
+        let text = page(&[down.clone()], 0);
+        assert!(text.contains("  link           DOWN\n                 it has another key?\n"), "{text}");
+        down.connected = true;
+        assert!(!page(&[down], 0).contains("another key"), "old news");
     }
 
     #[test]

@@ -469,7 +469,7 @@ impl Agent {
                 Answer::Done("the program is off all interfaces; the next start attaches it again".to_owned())
             }
             Command::Status => snapshot::status(&mut self.parts, self.intake.shed(), &*self.fast_path, now),
-            Command::Failover => snapshot::failover(&mut self.parts.server, now),
+            Command::Failover => snapshot::failover(&mut self.parts, now),
             Command::FailoverOrder { peer, order } => {
                 snapshot::order(&mut self.parts.server, peer.as_deref(), order, now)
             }

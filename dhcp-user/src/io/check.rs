@@ -16,7 +16,7 @@ use crate::{
         lint::{self, Crowd, Lint},
     },
     engine::port::Interface,
-    io::{command::Check, interfaces},
+    io::{command::Check, interfaces, peers},
 };
 
 /// Reads a configuration file, includes and all.
@@ -65,6 +65,9 @@ pub(super) fn check(asked: &Check) -> Result<ExitCode, String> {
         let (theirs, _) = load(partner)?;
         complain(&diagnostics.render_findings(&lint::lint_pair(&config, &theirs), colour));
     }
+    if let Err(why) = peers::check_keys(&config) {
+        complain(&format!("{}: the server would not start here: {why}", asked.file.display()));
+    }
     say(&format!("{}: no errors", asked.file.display()));
     say(extensions(&config).trim_end());
     say(forecast(&config, &lint, crowd).trim_end());
@@ -103,12 +106,8 @@ pub(super) fn print_converted(file: &Path) -> Result<ExitCode, String> {
 
 /// One line per statement that dhcpd does not know: with it there is no way back to dhcpd.
 fn extensions(config: &Config) -> String {
-    let line = |(param, span): &(config::Param, config::Span)| {
-        format!(
-            "{}: `{}` is known to xdhcpd only, dhcpd refuses it (docs/extensions.md)\n",
-            config.locate(*span),
-            param.name()
-        )
+    let line = |(name, span): &(&str, config::Span)| {
+        format!("{}: `{name}` is known to xdhcpd only, dhcpd refuses it (docs/extensions.md)\n", config.locate(*span))
     };
     config.extensions.iter().map(line).collect()
 }

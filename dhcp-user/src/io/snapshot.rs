@@ -22,6 +22,7 @@ use crate::{
         agent::Parts,
         fastpath::{FastPath, Mode},
         frame::Refusal,
+        peers::LinkStatus,
         watch::{Watch, meaning},
         xdp::Guard,
     },
@@ -158,8 +159,9 @@ fn shield(guard: &Guard, counters: &[u64; Counter::COUNT]) -> Shield {
 }
 
 /// How the failover relationships stand.
-pub(super) fn failover(server: &mut Server, now: Now) -> Answer {
-    Answer::Failover(server.failover_status(now).into_iter().map(relationship).collect())
+pub(super) fn failover(parts: &mut Parts, now: Now) -> Answer {
+    let all = parts.server.failover_status(now).into_iter().enumerate();
+    Answer::Failover(all.map(|(number, status)| relationship(status, parts.peers.link(number))).collect())
 }
 
 /// Follows an operator's order, or says why not.
@@ -181,7 +183,7 @@ pub(super) fn order(server: &mut Server, peer: Option<&str>, order: Order, now: 
     }
 }
 
-fn relationship(status: failover::Status) -> Relationship {
+fn relationship(status: failover::Status, link: LinkStatus) -> Relationship {
     let count = |count: usize| count as u64;
     let traffic = &status.traffic;
     let serves = match status.service {
@@ -210,6 +212,8 @@ fn relationship(status: failover::Status) -> Relationship {
         partner_since: status.partner_since.secs(),
         connected: traffic.is_connected,
         partner_is_ours: status.is_partner_ours,
+        link_protected: link.is_protected,
+        link_trouble: link.trouble,
         service: status.service.name().to_owned(),
         serves,
         mclt_secs: status.mclt_secs,

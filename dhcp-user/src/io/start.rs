@@ -45,7 +45,7 @@ use crate::{
         log::Log,
         mark::Mark,
         network::Network,
-        peers::Peers,
+        peers::{self, Peers},
         plan::{Plan, absolute, chosen},
         recovery::Recovery,
         reload::Reloader,
@@ -181,6 +181,7 @@ fn serve(serve: Serve, ident: &str) -> Result<ExitCode, String> {
     if serve.test_config || serve.test_leases {
         return Ok(ExitCode::SUCCESS);
     }
+    peers::check_keys(&config)?;
 
     let found = interfaces::list().map_err(|error| format!("the interfaces cannot be listed: {error}"))?;
     let selection = interfaces::select(&found, &serve.interfaces, &config).map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! `cargo xtask bench failover`: the figures of two xdhcpd as one service, in namespaces, with their files on a real disk.
 //!
 //! - `updates`: two servers meet, the primary has changed so many leases: each is made durable, sent, made durable there,
-//!   acknowledged, and the acknowledgement is made durable here;
+//!   acknowledged, and the acknowledgement is made durable here; then the same with a key for the link;
 //! - `resync`: one serves alone and has so many leases, the other one has nothing and asks for everything; a client that
 //!   renews every few milliseconds, at the agent, sees how long it waits meanwhile;
 //! - `detection`: SIGKILL (a reset follows) and a cut cable (silence), until the survivor has said so on its disk;
@@ -24,6 +24,8 @@ use crate::stage::{LEASE_SECS, OURS, Prober, alone, both_normal, leases, pool, r
 
 /// Leases that have changed when the two meet.
 const CHANGED: u32 = 200_000;
+/// A key for the link.
+const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZ+/8=";
 /// Detections measured.
 const ROUNDS: usize = 5;
 /// `max-response-delay` where silence is measured, seconds.
@@ -40,7 +42,8 @@ fn main() {
     let is_wanted =
         |part: &str| words.iter().all(|word| word.parse::<u32>().is_ok()) || words.iter().any(|w| w == part);
     if is_wanted("updates") {
-        updates(count.unwrap_or(CHANGED));
+        updates(count.unwrap_or(CHANGED), None);
+        updates(count.unwrap_or(CHANGED), Some(KEY));
     }
     if is_wanted("resync") {
         resync(count.unwrap_or(1_000_000));
@@ -68,8 +71,11 @@ fn pair(count: u32, fast_path: &'static str) -> Duo {
     Duo::new(OURS, [&primary, &secondary], fast_path).expect("a stage")
 }
 
-fn updates(count: u32) {
+fn updates(count: u32, key: Option<&str>) {
     let mut duo = pair(count, "off");
+    if let Some(key) = key {
+        duo.sides.iter().for_each(|side| side.protect(key));
+    }
     duo.sides[P].write("dhcpd.leases", &format!("{}{}", both_normal(), leases(count, 0)));
     duo.sides[S].write("dhcpd.leases", both_normal());
     duo.sides[S].start().expect("the secondary");
@@ -92,7 +98,7 @@ fn updates(count: u32) {
     assert_eq!(there.pools[0].active, u64::from(count), "all are known there");
     let rate = (f64::from(count) - acked as f64) / secs;
     row(
-        "BNDUPD and BNDACK, both durable",
+        &format!("BNDUPD and BNDACK, both durable{}", if key.is_some() { ", key" } else { "" }),
         &format!("{rate:.0}/s"),
         &format!("(at least 50,000/s) {count} in {secs:.2} s"),
     );

@@ -341,6 +341,7 @@ fn permits_and_settings_of_peers_are_obeyed() {
         "max-lease-ownership 10",
         "min-balance 60",
         "max-balance 3600",
+        "xdhcpd-link-key-file \"/etc/dhcp/failover.key\"",
     ] {
         acts(&peer(&format!("{primary} split 128; {setting};")));
     }

@@ -4,4 +4,5 @@
 mod act;
 mod course;
 mod isc;
+mod link;
 mod ours;

@@ -6,6 +6,7 @@ use crate::config::ids::PeerId;
 use crate::config::lexer::Kind;
 use crate::config::limits::PEER_COUNT_MAX;
 use crate::config::model::{FailoverPeer, Role, StateBootstrap, StateName};
+use crate::config::param::LINK_KEY_FILE;
 use crate::config::span::Span;
 
 /// Shortest `mclt` that does not earn a warning, in seconds.
@@ -28,6 +29,7 @@ pub(super) const SETTINGS: &[&str] = &[
     "max-lease-ownership",
     "min-balance",
     "max-balance",
+    LINK_KEY_FILE,
 ];
 
 impl Parser<'_> {
@@ -119,6 +121,7 @@ impl Parser<'_> {
             max_lease_ownership: 10,
             min_balance: 60,
             max_balance: 3600,
+            link_key_file: None,
             bootstrap: None,
             span,
         };
@@ -221,6 +224,14 @@ impl Parser<'_> {
             ("max-lease-misbalance", _) => peer.max_lease_misbalance = or_default(self.unsigned(u32::MAX)?, 15),
             ("max-lease-ownership", _) => peer.max_lease_ownership = or_default(self.unsigned(u32::MAX)?, 10),
             ("min-balance", _) => peer.min_balance = or_default(self.unsigned(u32::MAX)?, 60),
+            (LINK_KEY_FILE, false) => {
+                let (path, at) = self.quoted("the name of the file with the key")?;
+                if !path.starts_with('/') || path.chars().any(char::is_control) {
+                    return self.fail(at, "the file with the key wants its whole path", "it begins with `/`");
+                }
+                peer.link_key_file = Some(path.into());
+                self.config.extensions.push((LINK_KEY_FILE, token.span));
+            }
             ("max-balance", _) => peer.max_balance = or_default(self.unsigned(u32::MAX)?, 3600),
             _ => {
                 self.error(token.span, format!("unknown setting `{word}`"), "of a failover peer");

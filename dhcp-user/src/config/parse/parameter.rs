@@ -64,7 +64,7 @@ impl Parser<'_> {
             self.note("it is read once, at the top level");
         }
         if param.is_extension() {
-            self.config.extensions.push((param, span));
+            self.config.extensions.push((info.name, span));
         }
         if param == Param::DdnsUpdateStyle
             && let Expr::Const(bytes) = &value

@@ -1,10 +1,11 @@
 //! What this server adds to the language: few statements, one prefix, all of them documented.
 
-use super::super::param::{EXTENSION_PREFIX, PARAMS};
+use super::super::param::{EXTENSION_PREFIX, LINK_KEY_FILE, PARAMS};
 use super::super::{GuardMode, Param, convert::convert};
 use super::{SUBNET, config, errors};
 
 const DOCUMENT: &str = include_str!("../../../../docs/extensions.md");
+const GSB: &str = include_str!("../../../examples/gsb-primary.conf");
 
 #[test]
 fn every_extension_is_documented_and_nothing_else_is() {
@@ -22,7 +23,8 @@ fn every_extension_is_documented_and_nothing_else_is() {
     }
     for word in DOCUMENT.split(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
         if word.starts_with(EXTENSION_PREFIX) && word.len() > EXTENSION_PREFIX.len() {
-            assert!(Param::by_name(word).is_some(), "docs/extensions.md has a statement `{word}` that does not exist");
+            let is_one = Param::by_name(word).is_some() || word == LINK_KEY_FILE;
+            assert!(is_one, "docs/extensions.md has a statement `{word}` that does not exist");
         }
     }
 }
@@ -32,7 +34,7 @@ fn a_configuration_knows_its_extensions_and_where_they_are() {
     let text = format!("xdhcpd-guard enforce;\nclass \"a\" {{\n  xdhcpd-circuit-leases 7;\n}}{SUBNET}");
     let config = config(&text);
     let found: Vec<String> =
-        config.extensions.iter().map(|(param, span)| format!("{} {}", config.locate(*span), param.name())).collect();
+        config.extensions.iter().map(|(name, span)| format!("{} {name}", config.locate(*span))).collect();
     assert_eq!(found, ["dhcpd.conf:1:1 xdhcpd-guard", "dhcpd.conf:3:3 xdhcpd-circuit-leases"]);
     assert_eq!(config.process.guard, GuardMode::Enforce);
     assert!(super::config(SUBNET).extensions.is_empty());
@@ -64,5 +66,27 @@ fn a_curve_ascends_and_stays_within_a_hundred_percent() {
     ] {
         let found = errors(&format!("{statement}{SUBNET}"));
         assert!(found.iter().any(|line| line.contains(error)), "{statement}: {found:?}");
+    }
+}
+
+#[test]
+fn a_link_may_have_a_key_and_its_whole_path_is_wanted() {
+    assert!(DOCUMENT.contains(&format!("`{LINK_KEY_FILE} ")), "docs/extensions.md does not say what it is");
+    assert_eq!(config(GSB).failover_peers[0].link_key_file, None, "off unless written");
+    let with = |value: &str| GSB.replace("primary;", &format!("primary; xdhcpd-link-key-file {value};"));
+    let protected = config(&with("\"/etc/dhcp/failover.key\""));
+    assert_eq!(protected.failover_peers[0].link_key_file.as_deref(), Some("/etc/dhcp/failover.key"));
+    let names: Vec<&str> = protected.extensions.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, [LINK_KEY_FILE]);
+    let converted = convert(&protected);
+    assert!(converted.contains("  xdhcpd-link-key-file \"/etc/dhcp/failover.key\";\n"), "{converted}");
+    assert_eq!(convert(&config(&converted)), converted);
+    for (value, error) in [
+        ("\"failover.key\"", "the file with the key wants its whole path"),
+        ("/etc/dhcp/failover.key", "expected the name of the file with the key in quotes"),
+        ("", "expected the name of the file with the key in quotes"),
+    ] {
+        let found = errors(&with(value));
+        assert!(found.iter().any(|line| line.contains(error)), "{value}: {found:?}");
     }
 }

@@ -101,6 +101,11 @@ fn the_two_files_of_a_pair_are_compared() {
             "{\n    secondary;\n    address 192.168.150.3",
             "the partner of \"GSB\" has another address than `peer address`",
         ),
+        (
+            "port 847",
+            "xdhcpd-link-key-file \"/k\"; port 847",
+            "only the partner's file protects the link of \"GSB\" (`xdhcpd-link-key-file`)",
+        ),
         ("max seconds 3", "max seconds 5", "`load balance max seconds` of \"GSB\" differs"),
         ("GSB", "OTHER", "the partner's file has no failover peer \"GSB\""),
         ("172.16.0.10", "172.16.0.11", "the partner's file has another `option domain-name-servers` for this pool"),

@@ -32,6 +32,10 @@ const RENEWING: usize = 10_000;
 /// Clients that wait at the same time when a server's capacity is measured.
 const IN_FLIGHT: [(Server, usize); 3] = [(Server::Xdhcpd, 512), (Server::Dhcpd, 64), (Server::Kea, 64)];
 const WINDOW: Duration = Duration::from_secs(1);
+/// How long latencies are watched: a disk that stops for some milliseconds once a second is in every one of them.
+const LATENCY_WINDOW: Duration = Duration::from_secs(3);
+/// Renewals/s at which every server's latency is compared.
+const STEADY_RATE: f64 = 1000.0;
 /// How many times its capacity a server is offered.
 const OVERLOAD: f64 = 10.0;
 /// Busy loops that share the server's processor while it is overloaded: one thread of clients cannot offer ten times
@@ -128,7 +132,7 @@ fn start(stage: &Stage, server: Server, is_flooded: bool, herd: &mut Herd) -> Re
         bind_to(0)?;
         command.spawn()
     })??;
-    let mut running = Running { child, _folder: folder };
+    let mut running = Running { process: Process(child), folder };
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let plan = Plan {
@@ -140,7 +144,7 @@ fn start(stage: &Stage, server: Server, is_flooded: bool, herd: &mut Herd) -> Re
         if herd.run(&plan).completed_per_sec > 0.0 {
             return Ok(running);
         }
-        if let Some(status) = running.child.try_wait()? {
+        if let Some(status) = running.process.0.try_wait()? {
             bail!("{} ended with {status}", server.name());
         }
         if Instant::now() > deadline {
@@ -151,14 +155,14 @@ fn start(stage: &Stage, server: Server, is_flooded: bool, herd: &mut Herd) -> Re
 
 /// A server under way.
 struct Running {
-    child: Child,
-    _folder: Folder,
+    process: Process,
+    folder: Folder,
 }
 
 impl Running {
     /// Processor time used so far, in microseconds.
     fn cpu_us(&self) -> f64 {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.process.0.id())).unwrap_or_default();
         let ticks: u64 = text
             .rsplit(')')
             .next()
@@ -169,12 +173,22 @@ impl Running {
         // USER_HZ is 100 on every Linux.
         ticks as f64 * 1e4
     }
+
+    /// Ends the server: its folder.
+    fn end(self) -> Folder {
+        let Self { process, folder } = self;
+        drop(process);
+        folder
+    }
 }
 
-impl Drop for Running {
+/// A process that ends with its owner.
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -275,7 +289,11 @@ fn in_flight(server: Server) -> usize {
 /// What a server showed in one round.
 type Shown = Vec<(Row, f64)>;
 
-fn measure(stage: &Stage, server: Server, wants_overload: bool) -> Result<Shown> {
+/// Folders of servers that have ended. They go when everything is measured: where the disk is told of freed space
+/// (`discard`), the removal of one server's files keeps the next one's commits waiting.
+type Attic = Vec<Folder>;
+
+fn measure(stage: &Stage, server: Server, wants_overload: bool, attic: &mut Attic) -> Result<Shown> {
     let mut herd = stage.herd(1)?;
     let running = start(stage, server, false, &mut herd)?;
     let in_flight = in_flight(server);
@@ -295,17 +313,17 @@ fn measure(stage: &Stage, server: Server, wants_overload: bool) -> Result<Shown>
     let lone = herd.run(&Plan::closed(Talk::Renewal, 1, WINDOW / 2));
     shown.push((Row::LoneP50, lone.latency_us(50.0)));
     let mut at_rate = |herd: &mut Herd, rate, rows: [Row; 2]| {
-        let figures: Figures = herd.run(&Plan::open(Talk::Renewal, rate, WINDOW));
+        let figures: Figures = herd.run(&Plan::open(Talk::Renewal, rate, LATENCY_WINDOW));
         shown.push((rows[0], figures.latency_us(50.0)));
         shown.push((rows[1], figures.latency_us(99.0)));
     };
-    at_rate(&mut herd, 1000.0, [Row::P50At1000, Row::P99At1000]);
+    at_rate(&mut herd, STEADY_RATE, [Row::P50At1000, Row::P99At1000]);
     at_rate(&mut herd, renewals / 2.0, [Row::P50AtHalf, Row::P99AtHalf]);
-    drop(running);
+    attic.push(running.end());
     if wants_overload {
         // A fresh server: offers of an earlier flood hold their addresses.
         let mut herd = stage.herd(1)?;
-        let _running = start(stage, server, true, &mut herd)?;
+        let running = start(stage, server, true, &mut herd)?;
         let exchanges = herd.run(&Plan::closed(Talk::Exchange, in_flight, WINDOW)).completed_per_sec;
         let rows = [Row::FloodOffered, Row::FloodOnce, Row::FloodRetrying];
         let offered = overload(&mut herd, exchanges, rows, &mut shown);
@@ -316,6 +334,7 @@ fn measure(stage: &Stage, server: Server, wants_overload: bool) -> Result<Shown>
             let rows = [Row::SlowedOffered, Row::SlowedOnce, Row::SlowedRetrying];
             overload(&mut herd, slowed, rows, &mut shown);
         }
+        attic.push(running.end());
     }
     eprintln!(
         "{}: {}",
@@ -342,25 +361,51 @@ fn overload(herd: &mut Herd, capacity: f64, [offered, once, retrying]: [Row; 3],
     times
 }
 
-/// What one append of a record and its sync take, in microseconds (median): the floor under every durable ACK.
-fn sync_us() -> Result<f64> {
-    let folder = Folder::new("sync")?;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.path().join("file"))?;
-    file.write_all_at(&[b'\n'; 1 << 20], 0)?;
-    file.sync_all()?;
-    let mut times = Vec::new();
-    for number in 0..500 {
-        let begin = Instant::now();
-        file.write_all_at(&[b'x'; 300], number * 300)?;
-        file.sync_data()?;
-        times.push(begin.elapsed().as_secs_f64() * 1e6);
-    }
-    Ok(median(&mut times))
+/// What the disk alone takes for the writing and syncing of a record: the floor under every durable ACK.
+#[derive(Debug, Default)]
+struct Disk {
+    /// One after the other, in microseconds: the median of every round.
+    alone_us: Vec<f64>,
+    /// At [`STEADY_RATE`]: the median and the 99th percentile of every round.
+    steady_us: [Vec<f64>; 2],
 }
 
-fn median(values: &mut [f64]) -> f64 {
+impl Disk {
+    fn measure(&mut self, attic: &mut Attic) -> Result<()> {
+        const COUNT: u64 = 500;
+        const RECORD_LEN: u64 = 300;
+        let folder = Folder::new("sync")?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.path().join("file"))?;
+        let steady = (STEADY_RATE * LATENCY_WINDOW.as_secs_f64()) as u64;
+        file.write_all_at(&vec![b'\n'; ((COUNT + steady) * RECORD_LEN) as usize], 0)?;
+        file.sync_all()?;
+        let sync = |number: u64, since: Instant| -> Result<f64> {
+            file.write_all_at(&[b'x'; RECORD_LEN as usize], number * RECORD_LEN)?;
+            file.sync_data()?;
+            Ok(since.elapsed().as_secs_f64() * 1e6)
+        };
+        let mut times = (0..COUNT).map(|number| sync(number, Instant::now())).collect::<Result<Vec<_>>>()?;
+        self.alone_us.push(percentile(&mut times, 50));
+        let begin = Instant::now();
+        let mut times = Vec::new();
+        for number in 0..steady {
+            let due = begin + Duration::from_secs_f64(number as f64 / STEADY_RATE);
+            while Instant::now() < due {
+                std::hint::spin_loop();
+            }
+            times.push(sync(COUNT + number, due)?);
+        }
+        for (all, percent) in self.steady_us.iter_mut().zip([50, 99]) {
+            all.push(percentile(&mut times, percent));
+        }
+        attic.push(folder);
+        Ok(())
+    }
+}
+
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    values.get(values.len() * percent / 100).copied().unwrap_or(f64::NAN)
 }
 
 /// The word after `--name` on the command line.
@@ -390,18 +435,23 @@ fn main() -> Result<()> {
     bind_to(last)?;
     let stage = Stage::new()?;
     let mut shown: Vec<(Server, Shown)> = Vec::new();
+    let mut disk = Disk::default();
+    let mut attic = Attic::new();
     for _ in 0..rounds {
+        disk.measure(&mut attic)?;
         for &server in &servers {
-            shown.push((server, measure(&stage, server, wants_overload)?));
+            shown.push((server, measure(&stage, server, wants_overload, &mut attic)?));
         }
     }
-    let sync_us = sync_us()?;
-    println!("one append and fdatasync of 300 bytes: {sync_us:.0} us (median of 500)");
+    let sync_us = percentile(&mut disk.alone_us, 50);
+    let [steady_p50, steady_p99] = disk.steady_us.map(|mut rounds| percentile(&mut rounds, 50));
+    println!("the disk alone, writing and syncing 300 bytes: {sync_us:.0} us one after the other, medians of rounds");
+    println!("the same {STEADY_RATE} times a second: p50 {steady_p50:.0} us, p99 {steady_p99:.0} us");
     let of = |server: Server, row: Row| {
         let rounds = shown.iter().filter(|(of, _)| *of == server);
         let mut values: Vec<f64> =
             rounds.flat_map(|(_, shown)| shown).filter(|(of, _)| *of == row).map(|(_, value)| *value).collect();
-        median(&mut values)
+        percentile(&mut values, 50)
     };
     print!("{:<62}", format!("medians of {rounds}, interleaved"));
     for server in &servers {

@@ -23,11 +23,13 @@ use super::replay::{Intake, Survey, replay};
 use super::{JournalOptions, OpenError, Replay};
 use crate::lease::journal::{Record, Span, write_header, write_record};
 
-/// Filler written behind the records of a small file, and of one over [`SMALL_LEN`].
-const FILLER_LEN: [u64; 2] = [64 * 1024, 256 * 1024];
+/// Filler written behind a commit that does not fit: at least, and at most. A commit that brings 64 KiB of it takes
+/// 0.2 ms longer than one that fits, and one that brings 256 KiB 0.5 ms: only large commits, whose clients wait longer
+/// anyway, bring that much.
+const FILLER_LEN: [usize; 2] = [64 * 1024, 256 * 1024];
 
-/// Files up to this length are small.
-const SMALL_LEN: u64 = 1024 * 1024;
+/// How many commits like the one that brings it the filler is meant for.
+const FILLED_COMMITS: usize = 4;
 
 /// Distance of the comments in the filler; they stand at multiples of it. A disk sector of filler has several hundred
 /// newlines in a row, so the reader knows a lost write when it sees one.
@@ -178,7 +180,7 @@ impl Store {
         if end <= self.filled_end {
             self.file.write_at(bytes, self.live_end)?;
         } else {
-            let filler = filler_len(end);
+            let filler = filler_len(bytes.len());
             let mut filled = Vec::with_capacity(bytes.len() + filler);
             filled.extend_from_slice(bytes);
             push_filler(&mut filled, end, filler);
@@ -231,7 +233,7 @@ impl Store {
     ///
     /// What the system said. Before the rename nothing has changed; after it the store has failed.
     pub fn replace(&mut self, mut rewrite: Rewrite) -> io::Result<()> {
-        let filler = filler_len(rewrite.len);
+        let [filler, _] = FILLER_LEN;
         let mut filled = Vec::with_capacity(filler);
         push_filler(&mut filled, rewrite.len, filler);
         match rewrite.file.write_at(&filled, rewrite.len) {
@@ -497,11 +499,21 @@ fn text_end(file: &dyn DiskFile, limit: u64) -> io::Result<(u64, bool)> {
 
 /// Appends `len` bytes of filler that will stand at `at` in the file.
 fn push_filler(out: &mut Vec<u8>, at: u64, len: usize) {
-    let filler = (at..at + len as u64).map(|offset| if offset.is_multiple_of(FILLER_LINE_LEN) { b'#' } else { b'\n' });
-    out.extend(filler);
+    const LINE: [u8; FILLER_LINE_LEN as usize] = {
+        let mut line = [b'\n'; FILLER_LINE_LEN as usize];
+        line[0] = b'#';
+        line
+    };
+    let end = out.len() + len;
+    // The first line may have begun already.
+    out.extend(LINE.iter().skip((at % FILLER_LINE_LEN) as usize).take(len));
+    while out.len() < end {
+        let line = LINE.get(..end - out.len()).unwrap_or(&LINE);
+        out.extend_from_slice(line);
+    }
 }
 
-const fn filler_len(end: u64) -> usize {
-    let [small, large] = FILLER_LEN;
-    (if end < SMALL_LEN { small } else { large }) as usize
+fn filler_len(commit_len: usize) -> usize {
+    let [least, most] = FILLER_LEN;
+    commit_len.saturating_mul(FILLED_COMMITS).clamp(least, most)
 }

@@ -268,6 +268,9 @@ pub struct Status {
     pub pools: Vec<Pool>,
     /// Failover partners, in configuration order.
     pub peers: Vec<Peer>,
+    /// Connections at the failover port that were closed at once, by what was wrong with them; only what happened.
+    #[serde(default)]
+    pub links_refused: BTreeMap<String, u64>,
 }
 
 /// An interface.

@@ -41,6 +41,13 @@ pub const REQUEST_SLICE_LEN: u32 = 8192;
 /// Updates that wait for the window while the rest of an update request is not looked at: enough for the next windows,
 /// and a fraction of a million entries.
 pub const REQUEST_AHEAD: usize = 16_384;
+/// Messages in a minute that change states, ask for updates or for addresses: each may be much work or a record. A partner
+/// sends a handful when the link comes up, and two in a minute later; one that sends more is disconnected.
+pub const RARE_COUNT_MAX: u32 = 64;
+/// Refused updates that have a line of their own in the log, in a minute; the others are counted in one line.
+pub const REFUSED_LINES_MAX: u32 = 20;
+/// The minute of these two.
+pub const RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Random spread of the pool balance timer, seconds (ISC: 0..4).
 pub const BALANCE_JITTER_SECS: u32 = 5;
 /// Time between two runs of pool balancing that the partner may ask for; dhcpd asks once a minute at most.

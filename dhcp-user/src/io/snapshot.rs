@@ -118,6 +118,7 @@ pub(super) fn status(parts: &mut Parts, shed: u64, fast_path: &dyn FastPath, now
                 reset: pool.reset,
             })
             .collect(),
+        links_refused: counted(parts.peers.refused()),
         peers: engine
             .peers
             .into_iter()

@@ -2,7 +2,8 @@
 //! Mutated sessions are fed by the `fuzz` suite, through the same entry points.
 
 use dhcp_user::failover::codec::{Body, Message, StateMessage, parse_message, write_message};
-use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Link, Role, State};
+use dhcp_user::failover::limits::{RARE_COUNT_MAX, REFUSED_LINES_MAX};
+use dhcp_user::failover::{BindingState, Effect, Endpoint, Input, Level, Link, Role, State};
 use proptest::prelude::*;
 use std::time::Duration;
 use tests::fuzz::failover::{connected, feed};
@@ -105,6 +106,75 @@ fn a_flood_of_held_updates_ends_the_connection() {
     }
     assert!(!endpoint.is_connected());
     assert_eq!(store.get(FIRST).state, BindingState::Active, "nothing was applied halfway");
+}
+
+/// What an endpoint does about messages that all come at one moment.
+fn at_once(endpoint: &mut Endpoint, store: &mut Store, bodies: &[Body], secs: u64) -> Vec<Effect> {
+    let mut bytes = Vec::new();
+    for (body, xid) in bodies.iter().zip(1..) {
+        write_message(&Message { time: 0, xid, body: body.clone() }, &mut bytes).unwrap();
+    }
+    let mut world = World::new(settings(), &[(FIRST, 20)], 3);
+    world.now_ms = 10_000 + 1000 * secs;
+    for chunk in bytes.chunks(4096) {
+        endpoint.handle(Input::Bytes { link: Link(1), bytes: chunk }, store, world.now(S));
+    }
+    std::iter::from_fn(|| endpoint.poll_effect()).collect()
+}
+
+#[test]
+fn a_partner_that_asks_all_the_time_is_disconnected() {
+    let state = |state| Body::State(StateMessage { state, startup: false, since: None, extra: None });
+    for asked in [Body::UpdReqAll, Body::UpdReq, Body::PoolReq, Body::PoolResp { transferred: None }, state(2)] {
+        let (mut endpoint, mut store, greeting) = connected(S);
+        // The greeting has a STATE in it.
+        feed(&mut endpoint, &mut store, &mut Duration::default(), &[greeting]);
+        let often = vec![asked.clone(); RARE_COUNT_MAX as usize - 1];
+        at_once(&mut endpoint, &mut store, &often, 0);
+        assert!(endpoint.is_connected(), "{asked:?}");
+        at_once(&mut endpoint, &mut store, &often, 61);
+        assert!(endpoint.is_connected(), "{asked:?} in another minute");
+        let effects = at_once(&mut endpoint, &mut store, &[asked.clone(), asked.clone()], 61);
+        assert!(!endpoint.is_connected() && effects.contains(&Effect::Close { link: Link(1) }), "{asked:?}");
+    }
+    // Two states in turn are as many records: no more of them than this.
+    let (mut endpoint, mut store, greeting) = connected(S);
+    feed(&mut endpoint, &mut store, &mut Duration::default(), &[greeting]);
+    let before = store.journal.len();
+    let turns: Vec<Body> = (0..10_000).map(|turn| state(if turn % 2 == 0 { 2 } else { 3 })).collect();
+    at_once(&mut endpoint, &mut store, &turns, 0);
+    assert!(!endpoint.is_connected());
+    assert!(store.journal.len() - before <= 2 * RARE_COUNT_MAX as usize, "{} records", store.journal.len() - before);
+}
+
+#[test]
+fn updates_that_are_refused_do_not_fill_the_log() {
+    let (mut endpoint, mut store, greeting) = connected(S);
+    feed(&mut endpoint, &mut store, &mut Duration::default(), &[greeting]);
+    let elsewhere = Body::BndUpd(dhcp_user::failover::codec::BndUpd {
+        address: Some([192, 0, 2, 1].into()),
+        status: Some(BindingState::Active.wire()),
+        chaddr: Some(vec![1, 2, 3, 4, 5, 6, 7]),
+        ..Default::default()
+    });
+    let lines = |effects: Vec<Effect>| -> Vec<String> {
+        let told = |effect| match effect {
+            Effect::Log(Level::Info | Level::Warn, line) => Some(line),
+            _ => None,
+        };
+        effects.into_iter().filter_map(told).collect()
+    };
+    let flood = vec![elsewhere; 1000];
+    let first = lines(at_once(&mut endpoint, &mut store, &flood, 0));
+    assert_eq!(first.len(), REFUSED_LINES_MAX as usize, "{first:?}");
+    let second = lines(at_once(&mut endpoint, &mut store, &flood, 60));
+    assert_eq!(second.len(), REFUSED_LINES_MAX as usize + 1, "{second:?}");
+    assert!(second[0].ends_with("without a line of their own: 980"), "{}", second[0]);
+    assert!(endpoint.is_connected());
+    assert!(
+        !store.journal.iter().any(|record| matches!(record, tests::failover::Record::Lease(_))),
+        "no lease is written"
+    );
 }
 
 #[test]

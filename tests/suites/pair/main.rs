@@ -6,3 +6,4 @@ mod course;
 mod isc;
 mod link;
 mod ours;
+mod strangers;

@@ -8,7 +8,9 @@ use super::{Effect, Endpoint, Level, Token};
 use crate::failover::binding::{Binding, BindingState, Counts, Leases, Seq};
 use crate::failover::codec::option::{FLAG_BOOTP, FLAG_RESERVED, Reject, reject_name};
 use crate::failover::codec::{BndAck, BndUpd, Body, Refusal};
-use crate::failover::limits::{CHADDR_LEN_MAX, EXTRA_LEN_MAX, OUTBOX_MAX, REQUEST_SLICE_LEN, UPDATES_HELD_MAX};
+use crate::failover::limits::{
+    CHADDR_LEN_MAX, EXTRA_LEN_MAX, OUTBOX_MAX, REFUSED_LINES_MAX, REQUEST_SLICE_LEN, UPDATES_HELD_MAX,
+};
 use crate::failover::rules::{Claim, Transition, check_transition, is_mine_better, needs_update};
 use crate::failover::state::Role;
 use crate::lease::time::{Now, WallTime};
@@ -123,12 +125,30 @@ impl Endpoint {
                 let name = &self.settings.name;
                 // Two databases that meet for the first time say so for every address.
                 let level = if reason == Reject::LessCritical { Level::Debug } else { Level::Info };
-                self.log(level, format!("bind update on {shown} from {name} rejected: {text}"));
+                let line = format!("bind update on {shown} from {name} rejected: {text}");
+                if level == Level::Debug {
+                    self.log(level, line);
+                } else {
+                    self.log_refused(line, now);
+                }
                 let refusal = Refusal { reason: Some(reason as u8), message: Some(text.into_bytes()) };
                 self.push(xid, Body::BndAck(BndAck { address, refusal }), Seq::default(), now);
                 None
             }
         }
+    }
+
+    /// A refused update in the log: the first ones of a minute, and how many more there were.
+    fn log_refused(&mut self, line: String, now: Now) {
+        let (last, count) = self.refused_lines.count(now.boot);
+        if last > REFUSED_LINES_MAX {
+            let (name, more) = (&self.settings.name, last.saturating_sub(REFUSED_LINES_MAX));
+            self.log(
+                Level::Info,
+                format!("bind updates from {name} rejected before without a line of their own: {more}"),
+            );
+        }
+        self.log(if count <= REFUSED_LINES_MAX { Level::Info } else { Level::Debug }, line);
     }
 
     /// The checks of failover.md 4.3, in their order.

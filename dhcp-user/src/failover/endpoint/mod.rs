@@ -49,7 +49,7 @@ pub use status::{Counters, PartnerLoss, Status, StatusTransition, Traffic};
 
 use exchange::HeldUpdate;
 use outbox::Outbox;
-use session::{HalfOpen, Session};
+use session::{HalfOpen, Rate, Session};
 use updates::Updates;
 
 /// Names a connection; chosen by the skin, never used twice.
@@ -257,6 +257,7 @@ pub struct Endpoint {
     effects: VecDeque<Effect>,
     timeline: VecDeque<StatusTransition>,
     counters: Counters,
+    refused_lines: Rate,
     /// What a partner of ours said last of its configuration.
     their_facts: Option<Vec<u8>>,
 }
@@ -325,6 +326,7 @@ impl Endpoint {
             effects: VecDeque::new(),
             timeline: VecDeque::new(),
             counters: Counters::default(),
+            refused_lines: Rate::default(),
             their_facts: None,
             settings,
         };

@@ -8,8 +8,8 @@ use crate::failover::bucket::Buckets;
 use crate::failover::codec::option::{Reject, reject_name};
 use crate::failover::codec::{Body, Connect, ConnectAck, Decoder, Message, Refusal, StateMessage, write_message};
 use crate::failover::limits::{
-    CLOCK_SKEW_SECS_MAX, CLOCK_SLACK_SECS, EXTRA_LEN_MAX, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, REDIAL_DELAY,
-    UPDATES_IN_FLIGHT_MAX,
+    CLOCK_SKEW_SECS_MAX, CLOCK_SLACK_SECS, EXTRA_LEN_MAX, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, RARE_COUNT_MAX,
+    RATE_WINDOW, REDIAL_DELAY, UPDATES_IN_FLIGHT_MAX,
 };
 use crate::failover::state::{Role, State};
 use crate::lease::time::{BootTime, Now};
@@ -47,6 +47,30 @@ pub(super) struct Session {
     /// aborts on most states.
     pub(super) has_announced: bool,
     has_shown_facts: bool,
+    /// Messages of the partner that come seldom.
+    rare: Rate,
+}
+
+/// How often something happened in this minute.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    since: Option<BootTime>,
+    count: u32,
+}
+
+impl Rate {
+    /// Counts one more: how many there were in the last minute when another one begins with this, and how many are in
+    /// this one.
+    pub(super) fn count(&mut self, now: BootTime) -> (u32, u32) {
+        let since = *self.since.get_or_insert(now);
+        let mut last = 0;
+        if now.since(since) >= RATE_WINDOW {
+            last = std::mem::take(&mut self.count);
+            self.since = Some(now);
+        }
+        self.count = self.count.saturating_add(1);
+        (last, self.count)
+    }
 }
 
 impl Session {
@@ -150,6 +174,21 @@ impl Endpoint {
         let link = session.link;
         let xid = message.xid;
         self.slack_secs = now.wall.secs().saturating_sub(message.time).min(CLOCK_SKEW_SECS_MAX);
+        let is_rare = matches!(
+            message.body,
+            Body::State(_) | Body::UpdReq | Body::UpdReqAll | Body::PoolReq | Body::PoolResp { .. }
+        );
+        if is_rare && session.rare.count(now.boot).1 > RARE_COUNT_MAX {
+            let name = &self.settings.name;
+            self.log(
+                Level::Warn,
+                format!(
+                    "failover peer {name}: more than {RARE_COUNT_MAX} states and requests in a minute: link closed"
+                ),
+            );
+            self.drop_link(link, "too many requests", leases, now);
+            return;
+        }
         match message.body {
             Body::BndUpd(update) => self.handle_update(xid, update, leases, now),
             Body::BndAck(ack) => self.handle_ack(xid, &ack, leases, now),
@@ -300,6 +339,7 @@ impl Endpoint {
             has_announced: false,
             // The secondary's are in its CONNECTACK.
             has_shown_facts: self.settings.role == Role::Secondary,
+            rare: Rate::default(),
         });
         self.redial_at = None;
         self.log(Level::Info, format!("failover peer {}: connected", self.settings.name));

@@ -23,7 +23,7 @@ use super::{
     PeerEvent, Place, Refusals, Wire, key,
     seal::{self, Distrust, GREETING_LEN, Greeted, MAGIC, PROOF_LEN, Seal},
 };
-use crate::engine::port::Token;
+use crate::{engine::port::Token, io::clock, lease::time::BootTime};
 
 /// Bytes that are read at once: about three hundred updates.
 const READ_LEN: usize = 32 * 1024;
@@ -39,6 +39,10 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// Pause after a connection, whoever it is from: a hundred in a second at most.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Connections that a partner may make at once; it needs one, and another one five seconds after that has failed.
+const PARTNER_BURST: u32 = 16;
+/// How often it may make one more.
+const PARTNER_EVERY: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 16;
 
@@ -56,6 +60,7 @@ pub(super) async fn listen(
     refusals: Arc<Refusals>,
 ) {
     let mut complaint = None;
+    let mut allowances: Vec<Allowance> = partners.iter().map(|_| Allowance::new()).collect();
     loop {
         let listener = match bind(address) {
             Ok(listener) => listener,
@@ -76,12 +81,16 @@ pub(super) async fn listen(
         loop {
             match listener.accept().await {
                 Ok((stream, source)) => {
-                    let partner = partners.iter().find(|(_, place)| match source.ip() {
+                    let mut partners = partners.iter().zip(&mut allowances);
+                    let partner = partners.find(|((_, place), _)| match source.ip() {
                         IpAddr::V4(source) => place.partner.contains(&source),
                         IpAddr::V6(_) => false,
                     });
-                    if let Some((peer, place)) = partner {
-                        if !admit(*peer, place, stream, &sender, &refusals).await {
+                    if let Some(((peer, place), allowance)) = partner {
+                        if !allowance.take(clock::boot_time()) {
+                            debug!("failover peer {}: it connects too often: closed", place.name);
+                            refusals.crowd.fetch_add(1, Ordering::Relaxed);
+                        } else if !admit(*peer, place, stream, &sender, &refusals).await {
                             return;
                         }
                     } else {
@@ -95,6 +104,32 @@ pub(super) async fn listen(
             }
             sleep(ACCEPT_PAUSE).await;
         }
+    }
+}
+
+/// How many connections a partner may make.
+struct Allowance {
+    left: u32,
+    /// Up to when it has been filled up.
+    filled: Option<BootTime>,
+}
+
+impl Allowance {
+    const fn new() -> Self {
+        Self { left: PARTNER_BURST, filled: None }
+    }
+
+    /// Whether there is one more.
+    fn take(&mut self, now: BootTime) -> bool {
+        let filled = *self.filled.get_or_insert(now);
+        let earned = u32::try_from(now.since(filled).as_secs() / PARTNER_EVERY.as_secs()).unwrap_or(u32::MAX);
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(PARTNER_BURST);
+            self.filled = Some(filled.after(PARTNER_EVERY.saturating_mul(earned)));
+        }
+        let is_left = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_left
     }
 }
 
@@ -285,4 +320,21 @@ pub(super) async fn serve(
         let _ = events.send(PeerEvent::Closed(link, trouble)).await;
     }
     writing.abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partner_may_connect_sixteen_times_at_once_and_once_in_a_second() {
+        let mut allowance = Allowance::new();
+        let begin = BootTime::default();
+        let at = |millis: u64| begin.after(Duration::from_millis(millis));
+        assert_eq!((0..100).filter(|_| allowance.take(at(0))).count(), 16);
+        assert!(!allowance.take(at(999)));
+        assert!(allowance.take(at(1000)) && !allowance.take(at(1500)));
+        assert!(allowance.take(at(2000)) && !allowance.take(at(2999)), "halves are not lost");
+        assert_eq!((0..100).filter(|_| allowance.take(at(3_600_000))).count(), 16, "never more at once");
+    }
 }

@@ -1,10 +1,18 @@
 //! Real sessions of dhcpd, message by message.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
-use dhcp_user::failover::codec::{Decoder, Message, write_message};
+use dhcp_user::failover::Buckets;
+use dhcp_user::failover::codec::{
+    BndAck, BndUpd, Body, Connect, ConnectAck, Decoder, Message, Refusal, StateMessage, option, parse_message,
+    write_message,
+};
 
 use tests::failover::streams;
+use tests::lab::{Folder, program, run};
+use tests::need;
 use tests::pcap::{Direction, write_capture};
 
 /// Whether these bytes were written by a script rather than by dhcpd.
@@ -71,34 +79,36 @@ fn what_scripts_sent_is_read_or_refused() {
     assert!(refused >= 4, "bad lengths, duplicates, sizes: {refused}");
 }
 
-/// Runs tshark's dissector over messages and returns what it calls malformed; `None` without tshark.
-pub(crate) fn tshark_complaints(name: &str, messages: &[Vec<u8>]) -> Option<String> {
-    let path = std::env::temp_dir().join(format!("xdhcpd-{name}-{}.pcap", std::process::id()));
+/// What tshark's dissector says of messages: a line of fields for each segment, and everything at all in words.
+struct Dissected {
+    /// Types of all messages, in order.
+    kinds: Vec<u8>,
+    /// Whatever is malformed, or has an expert note of a warning or worse.
+    complaints: String,
+    /// The whole tree.
+    text: String,
+}
+
+/// Runs tshark's dissector over messages.
+fn dissect(name: &str, messages: &[Vec<u8>]) -> Dissected {
+    let folder = Folder::new(name).unwrap();
+    let path = folder.path().join("messages.pcap");
     std::fs::write(&path, write_capture(messages)).unwrap();
-    let run = Command::new("tshark")
-        .args(["-d", "tcp.port==647,dhcpfo", "-T", "fields", "-e", "frame.number", "-e", "dhcpfo.type", "-r"])
-        .arg(&path)
-        .output();
-    let malformed = Command::new("tshark")
-        .args(["-d", "tcp.port==647,dhcpfo", "-Y", "_ws.malformed or _ws.expert.severity == 8388608", "-r"])
-        .arg(&path)
-        .output();
-    std::fs::remove_file(&path).unwrap();
-    let (Ok(run), Ok(malformed)) = (run, malformed) else {
-        eprintln!("SKIPPED: tshark is not installed");
-        return None;
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new("tshark");
+        run(command.args(["-d", "tcp.port==647,dhcpfo"]).args(arguments).arg("-r").arg(&path)).unwrap()
     };
-    let lines = String::from_utf8_lossy(&run.stdout).into_owned();
-    let seen: usize = lines
-        .lines()
-        .map(|line| line.split('\t').nth(1).map_or(0, |types| types.split(',').filter(|kind| !kind.is_empty()).count()))
-        .sum();
-    assert_eq!(seen, messages.len(), "the dissector sees every message: {}", String::from_utf8_lossy(&run.stderr));
-    Some(String::from_utf8_lossy(&malformed.stdout).into_owned())
+    let kinds = ask(&["-T", "fields", "-e", "dhcpfo.type"]);
+    Dissected {
+        kinds: kinds.split([',', '\n']).filter_map(|kind| kind.trim().parse().ok()).collect(),
+        complaints: ask(&["-Y", "_ws.malformed or _ws.expert.severity >= 6291456"]),
+        text: ask(&["-O", "dhcpfo"]),
+    }
 }
 
 #[test]
 fn tshark_finds_nothing_malformed_in_what_we_write() {
+    need!("failover::captures::tshark", program("tshark"));
     let mut messages = Vec::new();
     for (file, direction, bytes) in streams() {
         if is_scripted(&file, direction) {
@@ -110,7 +120,94 @@ fn tshark_finds_nothing_malformed_in_what_we_write() {
             messages.push(written(&message));
         }
     }
-    if let Some(complaints) = tshark_complaints("captures", &messages) {
-        assert_eq!(complaints, "");
+    let dissected = dissect("captures", &messages);
+    assert_eq!(dissected.complaints, "");
+    assert!(dissected.kinds.iter().eq(messages.iter().map(|message| &message[2])), "the dissector sees every message");
+}
+
+/// Every message that there is, each with every option that it may carry.
+fn everything() -> Vec<Message> {
+    let refusal = |reason: u8| Refusal { reason: Some(reason), message: Some(b"why not".to_vec()) };
+    let connect = Connect {
+        name: Some(b"GSB".to_vec()),
+        updates_unacked_max: Some(100),
+        receive_timer_secs: Some(20),
+        vendor: Some(b"isc-4.4.3-P1".to_vec()),
+        version: Some(1),
+        tls_request: Some(0),
+        mclt_secs: Some(3600),
+        buckets: Some(Buckets::split(128).0),
+    };
+    let ack = |refusal| ConnectAck {
+        name: Some(b"GSB".to_vec()),
+        updates_unacked_max: Some(100),
+        receive_timer_secs: Some(20),
+        vendor: Some(b"isc-4.4.3-P1".to_vec()),
+        version: Some(1),
+        tls_reply: Some(0),
+        extra: Some(vec![1, 0, 1, 7]),
+        refusal,
+    };
+    let update = |status: u8| BndUpd {
+        address: Some(Ipv4Addr::new(192, 168, 150, 50)),
+        status: Some(status),
+        client_id: (status != 5).then(|| vec![1, 2, 0, 0, 0, 0, 1]),
+        chaddr: (status != 5).then(|| vec![1, 2, 0, 0, 0, 0, 1]),
+        lease_expiry: Some(1_795_337_388),
+        potential_expiry: Some(1_795_337_688),
+        since: Some(1_795_336_788),
+        cltt: Some(1_795_336_788),
+        flags: Some(option::FLAG_RESERVED | option::FLAG_BOOTP),
+        extra: Some(b"\x01\x00\x08portable".to_vec()),
+    };
+    let mut bodies = vec![
+        Body::PoolReq,
+        Body::PoolResp { transferred: Some(25) },
+        Body::BndAck(BndAck { address: update(2).address, refusal: Refusal::default() }),
+        Body::Connect(connect),
+        Body::ConnectAck(ack(Refusal::default())),
+        Body::UpdReqAll,
+        Body::UpdDone,
+        Body::UpdReq,
+        Body::Contact,
+    ];
+    bodies.extend((1..=7).map(|status| Body::BndUpd(update(status))));
+    for reason in [1, 2, 3, 4, 5, 6, 7, 8, 16, 18, 19] {
+        bodies.push(Body::BndAck(BndAck { address: update(2).address, refusal: refusal(reason) }));
+        bodies.push(Body::ConnectAck(ack(refusal(reason))));
+        bodies.push(Body::Disconnect(refusal(reason)));
     }
+    for state in (2..=11).chain([254]) {
+        for startup in [false, true] {
+            let (since, extra) = (Some(1_795_336_788), Some(vec![1, 0, 1, 7]));
+            bodies.push(Body::State(StateMessage { state, startup, since, extra }));
+        }
+    }
+    bodies.into_iter().zip(1..).map(|(body, xid)| Message { time: 1_795_336_788, xid, body }).collect()
+}
+
+#[test]
+fn every_message_and_option_that_we_write_is_known_to_tshark() {
+    need!("failover::captures::everything", program("tshark"));
+    let messages: Vec<Vec<u8>> = everything().iter().map(written).collect();
+    for (message, bytes) in everything().iter().zip(&messages) {
+        assert_eq!(parse_message(bytes).as_ref(), Ok(message));
+    }
+    let dissected = dissect("everything", &messages);
+    assert_eq!(dissected.complaints, "");
+    assert!(dissected.kinds.iter().eq(messages.iter().map(|message| &message[2])), "{:?}", dissected.kinds);
+    let kinds: BTreeSet<u8> = dissected.kinds.iter().copied().collect();
+    assert!(kinds.into_iter().eq(1..=12), "all twelve");
+    // "DHCP Style Option, server-state (24), Normal (2)"
+    let options = dissected.text.lines().filter_map(|line| line.trim().strip_prefix("DHCP Style Option, "));
+    let codes: BTreeSet<u16> =
+        options.filter_map(|line| line.split_once(" (")?.1.split_once(')')?.0.parse().ok()).collect();
+    // What nobody writes: replies and requests of the client (7, 8), DDNS (9), delayed service (10), digests (17).
+    let ours = (1..=option::HIGHEST).filter(|code| !matches!(code, 7..=10 | 17));
+    assert!(codes.iter().copied().eq(ours), "{codes:?}");
+    // The number of recover-wait is dhcpd's own; reason 6 is called so.
+    let unknown = dissected.text.lines().find(|line| {
+        line.contains("nknown") && !line.contains("Unknown (254)") && !line.contains("unknown reason (6)")
+    });
+    assert_eq!(unknown, None);
 }

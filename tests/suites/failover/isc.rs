@@ -36,8 +36,7 @@ fn enter(test: &str, inside: impl FnOnce()) {
     }
     let can = Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success());
     if !can || !has("dhcpd", "--version") || !has("ip", "-V") || !has("nsenter", "-V") {
-        eprintln!("SKIPPED: needs root, unshare, nsenter, ip and dhcpd");
-        return;
+        return tests::skip::skip(&format!("failover::{test}"), "needs root, unshare, nsenter, ip and dhcpd");
     }
     let run = Command::new("unshare")
         .arg("-n")

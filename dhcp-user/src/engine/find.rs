@@ -156,9 +156,13 @@ impl Search<'_> {
         let mut ip_lease = self.by_address(request, network, asked, hosts.is_known, can_free, &mut found);
 
         found.is_familiar = uid_lease.is_some() || hw_lease.is_some();
+        // dhcpd: of a DISCOVER only. A REQUEST goes on with the address it names: what the client gave back is still its
+        // own while the partner knows of nothing else, and what the partner may give is answered by silence, never a NAK.
         if let Some(lease) = &ip_lease
+            && !is_request
             && (uid_lease.is_some() || hw_lease.is_some())
             && lease.state != BindingState::Active
+            && lease.rewind_state != BindingState::Active
             && let Some(peer) = self.peer_of(lease.address)
             && !peer.is_mine_to_allocate(lease, self.now)
         {

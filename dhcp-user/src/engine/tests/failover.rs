@@ -84,3 +84,40 @@ fn an_expired_lease_passes_through_expired_and_becomes_free_without_the_partner(
     assert!(expired < free, "{journal}");
     assert_eq!(world.status().pools[0].free, 51);
 }
+
+#[test]
+fn what_a_client_gave_back_while_the_partner_was_away_is_given_to_it_again() {
+    let leases = "failover peer \"GSB\" state {\n  my state normal at 0 2026/11/22 11:00:00;\n  partner state normal at 0 \
+                  2026/11/22 11:00:00;\n}\nlease 192.168.150.50 {\n  starts 0 2026/11/22 11:59:00;\n  ends 0 2026/11/22 \
+                  12:09:00;\n  tstp 0 2026/11/22 12:14:00;\n  tsfp 0 2026/11/22 12:14:00;\n  atsfp 0 2026/11/22 \
+                  12:14:00;\n  binding state active;\n  hardware ethernet 02:00:00:00:00:01;\n}\n";
+    let mut world = World::with(GSB, leases, |_| {});
+    world.pass(16);
+    world.silent(&Message::release(1, ip(50)));
+    assert!(
+        world
+            .take_journal()
+            .contains("binding state released;\n  next binding state free;\n  rewind binding state active;")
+    );
+    // Nobody else gets it, since the partner thinks that it is this client's.
+    assert_eq!(world.ask(&Message::discover(2)).yiaddr(), ip(51));
+    let offer = world.ask(&Message::discover(1));
+    assert_eq!(offer.yiaddr(), ip(50));
+    let answer = world.ask(&Message::select(1, ip(50)));
+    assert_eq!((answer.kind(), answer.yiaddr()), (5, ip(50)), "what is offered is granted");
+}
+
+#[test]
+fn an_address_that_a_client_had_and_the_partner_may_give_is_no_reason_to_refuse_it() {
+    // It gave it back, and has got it again from the partner, which could not tell us yet.
+    let lease = "lease 192.168.150.50 {\n  ends 0 2026/11/22 11:30:00;\n  binding state backup;\n  hardware ethernet \
+                 02:00:00:00:00:01;\n}\n";
+    let interrupted = "failover peer \"GSB\" state {\n  my state communications-interrupted at 0 2026/11/22 11:00:00;\n  \
+                       partner state normal at 0 2026/11/22 11:00:00;\n}\n";
+    let mut world = World::with(GSB, &format!("{interrupted}{lease}"), |_| {});
+    world.pass(16);
+    world.silent(&Message::reboot(1, ip(50)));
+    world.silent(&Message::renew(1, ip(50)));
+    assert_eq!(world.ignored("lease-owned-by-peer"), 2);
+    assert_eq!(world.ask(&Message::discover(1).with(50, &ip(50).octets())).yiaddr(), ip(51));
+}

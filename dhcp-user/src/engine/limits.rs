@@ -114,6 +114,13 @@ pub const HERD_EXCESS: u64 = 4;
 /// Times are cut by half at most, whatever is configured: a client that renews at a quarter of its lease writes nothing.
 pub const JITTER_PERCENT_MAX: u32 = 50;
 
+/// How long after a client has named another server a DISCOVER of the same exchange gets no offer: what arrives together
+/// is looked at within this, and a client with one xid for everything asks again later.
+pub const ELSEWHERE_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// So many such exchanges are remembered; each is looked at for every DISCOVER while there are any.
+pub const ELSEWHERE_COUNT_MAX: usize = 256;
+
 /// How long an offered address is kept where addresses are short, in seconds: who wants it asks within a second or two,
 /// and repeats after four (RFC 2131 4.1).
 pub const OFFER_SILENT_SECS: u32 = 10;

@@ -10,6 +10,7 @@
 //! - `request` reads a message, `find` chooses the address (dhcpd: find_lease), `terms` the lease time.
 //! - `explain` tells what became of a message.
 //! - `compose` evaluates the scopes and makes the reply, for the slow path and for the kernel's templates alike.
+//! - `elsewhere` remembers for a moment who has chosen another server.
 //! - `packet` sorts messages, `offer` and `grant` offer and acknowledge, `surrender` takes leases back, `inform` tells.
 //! - `promise` keeps what the kernel may say; `kernel` predicts questions, arms, absorbs what the kernel reports.
 //! - `guard` watches for clients that ask for more than their share, and refuses them where that is wanted.
@@ -30,6 +31,7 @@ mod adopt;
 mod bills;
 mod churn;
 mod compose;
+mod elsewhere;
 pub mod explain;
 mod extra;
 mod facts;
@@ -87,6 +89,7 @@ use crate::{
 use bills::Bills;
 pub use churn::is_random;
 pub use compose::Source;
+use elsewhere::Elsewhere;
 use explain::Story;
 use extra::Asked;
 use find::Search;
@@ -171,6 +174,7 @@ pub struct Server {
     probes: Probes,
     bills: Bills,
     guard: Guard,
+    elsewhere: Elsewhere,
     /// Per pool: what was granted lately.
     herds: Vec<Window>,
     peers: Vec<Peer>,
@@ -228,6 +232,7 @@ impl Server {
             probes: Probes::default(),
             bills: Bills::default(),
             guard: Guard::default(),
+            elsewhere: Elsewhere::default(),
             herds: vec![Window::default(); config.pools.len()],
             peers: Vec::new(),
             changed: Vec::new(),

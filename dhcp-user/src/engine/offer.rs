@@ -36,6 +36,9 @@ impl Server {
         if self.gate.waiting_count() >= DISCOVER_SHED_COUNT {
             return Outcome::Ignored(Reason::Shed);
         }
+        if self.elsewhere.knows(request.header.xid, request.hw, now.boot) {
+            return Outcome::Ignored(Reason::OtherServer);
+        }
         let line = fmt::from_fn(|f| write!(f, "DHCPDISCOVER from {} via {}", request.who(), request.via()));
         let search = self.search(config, now);
         let hosts = search.hosts(request, Some(network));
@@ -179,6 +182,8 @@ impl Server {
 
     /// The client has chosen another server: what it was offered here is free for others at once (RFC 2131 3.1).
     pub(super) fn withdraw_offer(&mut self, request: &Request<'_>, now: Now) {
+        // Of who had no offer the DISCOVER may still be to come; of its own lease nothing is kept by another one.
+        let mut has_something = false;
         let by_id = request.client_id().map_or_else(Vec::new, |id| self.table.by_client_id(id));
         let by_hw = if request.client_id().is_none() { self.table.by_hw(&request.hw) } else { Vec::new() };
         for address in by_id.into_iter().chain(by_hw) {
@@ -186,6 +191,11 @@ impl Server {
             if is_offered && !self.probes.is_probing(address) {
                 self.table.hold(address, WallTime::NONE);
             }
+            has_something |=
+                is_offered || self.table.get(address).is_some_and(|lease| lease.state == BindingState::Active);
+        }
+        if !has_something {
+            self.elsewhere.note(request.header.xid, request.hw, now.boot);
         }
     }
 

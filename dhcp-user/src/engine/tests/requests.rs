@@ -175,6 +175,21 @@ fn a_client_that_chose_another_server_frees_what_it_was_offered() {
 }
 
 #[test]
+fn a_request_that_overtakes_its_discover_leaves_nothing_on_offer() {
+    let mut world = World::new(&VISITORS.replace("192.168.150.100", "192.168.150.50"));
+    world.silent(&Message::select(1, ip(50)).without(54).with(54, &[192, 168, 150, 3]));
+    world.silent(&Message::discover(1));
+    assert_eq!(world.ignored("other-server"), 2);
+    assert_eq!(world.ask(&Message::discover(2)).yiaddr(), ip(50), "the only address is nobody's");
+    // Another exchange of that client is a new question, and so is the same one later.
+    world.silent(&Message { xid: [1; 4], ..Message::discover(1) });
+    assert_eq!(world.ignored("other-server"), 2);
+    world.silent(&Message::select(2, ip(50)).without(54).with(54, &[192, 168, 150, 3]));
+    world.pass(3);
+    assert_eq!(world.ask(&Message::discover(1)).yiaddr(), ip(50));
+}
+
+#[test]
 // RFC 3527 3 #address-on-the-link, RFC 5107 4 #override-is-sent, RFC 5107 4 #override-is-accepted
 fn link_selection_and_the_server_id_override_are_honoured() {
     // RFC 3527: the relay names the client's subnet; RFC 5107: and the server identifier that leads back to it.

@@ -14,7 +14,9 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::agent::binary;
-use crate::lab::{Folder, Namespace, PacketSocket, PassProgram, Process, Signal, Switch, program, run, until};
+use crate::lab::{
+    Folder, Mounts, Namespace, PacketSocket, PassProgram, Process, Signal, Switch, Tap, program, run, until,
+};
 use crate::leases::{self, Record};
 
 /// The primary and the secondary.
@@ -51,6 +53,8 @@ pub struct Side {
     pub process: Option<Process>,
     number: usize,
     fast_path: &'static str,
+    /// Where its kernel keeps what outlives its agent, if it may.
+    mounts: Option<Mounts>,
 }
 
 impl Side {
@@ -70,7 +74,10 @@ impl Side {
             command.arg("--control").arg(file("control.sock")).args(["--fast-path", self.fast_path]);
         }
         command.arg(INTERFACES[self.number]);
-        let mut process = self.namespace.spawn(&mut command)?;
+        let mut process = match &self.mounts {
+            Some(mounts) => self.namespace.spawn_in(mounts, &mut command)?,
+            None => self.namespace.spawn(&mut command)?,
+        };
         let is_up = until("the server to listen", PATIENCE, || {
             let is_over = process.ended().ok().flatten().is_some();
             (is_over || self.namespace.has_udp_port(67)).then_some(!is_over)
@@ -100,6 +107,12 @@ impl Side {
         process.wait(Duration::from_secs(10)).map(drop)
     }
 
+    /// Which of the two it is.
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+
     /// Whether it runs.
     pub fn is_alive(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| matches!(process.ended(), Ok(None)))
@@ -117,8 +130,15 @@ impl Side {
     /// Own and partner's state by the last record of the leases file; empty when it says nothing.
     #[must_use]
     pub fn states(&self) -> (String, String) {
+        self.states_in("")
+    }
+
+    /// The same of the relationship whose name begins so.
+    #[must_use]
+    pub fn states_in(&self, name: &str) -> (String, String) {
         let text = self.file();
-        let last = text.rsplit("failover peer \"").next().filter(|_| text.contains("failover peer \""));
+        let head = format!("failover peer \"{name}");
+        let last = text.rsplit_once(&head).map(|(_, last)| last);
         let word = |which: &str| {
             let rest = last.and_then(|record| record.split_once(which)).map_or("", |(_, rest)| rest);
             rest.split([' ', ';']).next().unwrap_or_default().to_owned()
@@ -223,6 +243,23 @@ impl Duo {
     /// # Errors
     /// When the kernel refuses any of it.
     pub fn new(kinds: [Kind; 2], configurations: [&str; 2], fast_path: &'static str) -> Result<Self> {
+        Self::stage(kinds, configurations, fast_path, || Folder::new("pair"))
+    }
+
+    /// The same with files in memory, for what is not about disks: dhcpd syncs for every acknowledgement.
+    ///
+    /// # Errors
+    /// When the kernel refuses any of it.
+    pub fn in_memory(kinds: [Kind; 2], configurations: [&str; 2]) -> Result<Self> {
+        Self::stage(kinds, configurations, "off", || Folder::in_memory("pair"))
+    }
+
+    fn stage(
+        kinds: [Kind; 2],
+        configurations: [&str; 2],
+        fast_path: &'static str,
+        folder: impl Fn() -> std::io::Result<Folder>,
+    ) -> Result<Self> {
         let switch = Switch::new()?;
         let mut sides = Vec::new();
         let mut passes = Vec::new();
@@ -233,15 +270,35 @@ impl Duo {
             if fast_path == "native" {
                 passes.push(switch.attach_pass(INTERFACES[number])?);
             }
-            let folder = Folder::new("pair")?;
+            let folder = folder()?;
             folder.write("dhcpd.conf", configurations[number])?;
             folder.write("dhcpd.leases", "")?;
-            sides.push(Side { kind: kinds[number], namespace, folder, process: None, number, fast_path });
+            sides.push(Side { kind: kinds[number], namespace, folder, process: None, number, fast_path, mounts: None });
         }
         let clients = Namespace::new("clients")?;
         switch.plug(&clients, "c0")?;
         let sides = sides.try_into().map_err(|_| anyhow::anyhow!("two sides"))?;
         Ok(Self { sides, clients, _passes: passes, switch })
+    }
+
+    /// Lets the kernels go on when their agents are killed.
+    ///
+    /// # Errors
+    /// When mount namespaces or bpffs cannot be had.
+    pub fn never_down(mut self) -> Result<Self> {
+        for side in &mut self.sides {
+            side.mounts = Some(Mounts::new()?);
+        }
+        Ok(self)
+    }
+
+    /// Sees everything that a server sends and is sent.
+    ///
+    /// # Panics
+    /// When the kernel refuses the socket.
+    #[must_use]
+    pub fn tap(&self, side: usize) -> Tap {
+        Tap::open(self.switch.namespace(), &format!("port-{}", INTERFACES[side])).expect("a tap")
     }
 
     /// A wire that clients of any address share.

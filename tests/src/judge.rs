@@ -1,14 +1,101 @@
-//! What the wire between the servers tells, and whether every message and every answer rests on the disk.
+//! What the wire between two servers tells, and whether every message and every answer rests on the disk (I2, I7, I8).
+//!
+//! The judge sees packets and what stands in the leases files, nothing of the insides. The simulation shows it model
+//! disks on a virtual clock; the suite `pair` shows it captures and the files of real processes.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use dhcp_user::failover::codec::{BndUpd, Body, Decoder, Message};
-use dhcp_user::lease::BindingState;
-use dhcp_user::lease::journal::Record;
+use dhcp_user::lease::journal::{PeerState, Record};
 use dhcp_user::lease::time::WallTime;
+use dhcp_user::lease::{BindingState, Lease};
 
-use crate::world::{EPOCH, World};
+/// What one server has written, in pieces: each with what it says.
+#[derive(Debug, Default)]
+pub struct Disk {
+    /// Everything written, in order.
+    pub pieces: Vec<Vec<Record>>,
+    /// So many of the pieces are on disk.
+    pub durable: usize,
+}
+
+impl Disk {
+    /// The newest record of an address among the first `count` pieces.
+    #[must_use]
+    pub fn lease(&self, address: Ipv4Addr, count: usize) -> Option<&Lease> {
+        self.pieces[..count].iter().rev().flat_map(|piece| piece.iter().rev()).find_map(|record| match record {
+            Record::Lease(lease) if lease.address == address => Some(lease),
+            _ => None,
+        })
+    }
+
+    /// The newest state record.
+    #[must_use]
+    pub fn state(&self) -> Option<&PeerState> {
+        self.states().next()
+    }
+
+    /// State records, newest first.
+    fn states(&self) -> impl Iterator<Item = &PeerState> {
+        self.pieces.iter().rev().flat_map(|piece| piece.iter().rev()).filter_map(|record| match record {
+            Record::PeerState(state) => Some(state),
+            _ => None,
+        })
+    }
+
+    /// What is on disk from piece `since` on.
+    fn records(&self, since: usize) -> impl DoubleEndedIterator<Item = &Record> {
+        self.pieces[..self.durable].iter().skip(since).flatten()
+    }
+}
+
+/// When something was seen, and what was on the server's disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    /// The server's disk.
+    pub disk: &'a Disk,
+    /// So many pieces were there for certain when it happened; where the disk can only be looked at afterwards, later
+    /// ones may have been there as well. In the simulation what is durable.
+    pub since: usize,
+    /// The server's clock.
+    pub wall: WallTime,
+    /// When, for people.
+    pub at: u64,
+}
+
+impl Sight<'_> {
+    /// What the disk may have said of an address: the newest record before, and any after.
+    fn leases(&self, address: Ipv4Addr) -> impl Iterator<Item = &Lease> {
+        let later = self.disk.records(self.since).filter_map(move |record| match record {
+            Record::Lease(lease) if lease.address == address => Some(lease),
+            _ => None,
+        });
+        self.disk.lease(address, self.since.min(self.disk.durable)).into_iter().chain(later)
+    }
+
+    /// Whether the server may have served alone.
+    fn is_alone(&self) -> bool {
+        let count = |pieces: &[Vec<Record>]| {
+            pieces.iter().flatten().filter(|record| matches!(record, Record::PeerState(_))).count()
+        };
+        let later = count(self.disk.pieces.get(self.since..).unwrap_or_default());
+        self.disk.states().take(later + 1).any(|state| state.my_state.name() == "partner-down")
+    }
+}
+
+/// A client that is told that it has an address.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// For how long, in seconds.
+    pub secs: u32,
+    /// The client.
+    pub mac: [u8; 6],
+    /// Who says so, for people.
+    pub who: &'a str,
+}
 
 /// A potential expiry, and the update that told it.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +107,7 @@ struct Heard {
 
 /// What was seen so far.
 #[derive(Debug, Default)]
-pub(crate) struct Judge {
+pub struct Judge {
     sent: BTreeMap<(u64, usize), Decoder>,
     delivered: BTreeMap<(u64, usize), Decoder>,
     /// Updates by connection, sender and xid.
@@ -32,24 +119,27 @@ pub(crate) struct Judge {
     heard: [BTreeMap<Ipv4Addr, Vec<Heard>>; 2],
     /// Potential expiry last acknowledged by the partner, by sender.
     acked: [BTreeMap<Ipv4Addr, u32>; 2],
-    pub(crate) failures: Vec<String>,
+    /// What was wrong, in order.
+    pub failures: Vec<String>,
     /// Maximum client lead time, seconds.
-    pub(crate) mclt: u32,
+    pub mclt: u32,
 }
 
 impl Judge {
-    pub(crate) fn new(mclt: u32) -> Self {
+    /// Nothing was seen yet.
+    #[must_use]
+    pub fn new(mclt: u32) -> Self {
         Self { mclt, ..Self::default() }
     }
 
     /// I8: a message to the partner rests on what is on disk. A line for each, for whoever has to understand a failure.
-    pub(crate) fn note_sent(&mut self, world: &World, from: usize, connection: u64, bytes: &[u8]) -> Vec<String> {
+    pub fn note_sent(&mut self, sight: Sight<'_>, from: usize, connection: u64, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for message in messages(self.sent.entry((connection, from)).or_default(), bytes) {
             lines.extend(told(&message));
             match message.body {
                 Body::BndUpd(update) => {
-                    self.check_update(world, from, &update);
+                    self.check_update(sight, from, &update);
                     self.updates.insert((connection, from, message.xid), update);
                 }
                 Body::BndAck(ack) if ack.refusal.reason.is_none() => {
@@ -64,19 +154,16 @@ impl Judge {
                     {
                         all.drain(..at);
                     }
-                    let disk = &world.nodes[from].disk;
-                    let is_on_disk =
-                        disk.pieces[..disk.durable].iter().skip(since).flatten().any(|record| match record {
-                            Record::Lease(lease) => {
-                                Some(lease.address) == update.address
-                                    && Some(lease.tsfp.secs()) == update.potential_expiry
-                            }
-                            _ => false,
-                        });
+                    let is_on_disk = sight.disk.records(since).any(|record| match record {
+                        Record::Lease(lease) => {
+                            Some(lease.address) == update.address && Some(lease.tsfp.secs()) == update.potential_expiry
+                        }
+                        _ => false,
+                    });
                     if !is_on_disk {
                         self.failures.push(format!(
                             "I8: {} {from} acknowledges before its record is on disk: {update:?}",
-                            world.now_ms
+                            sight.at
                         ));
                     }
                 }
@@ -91,10 +178,9 @@ impl Judge {
         lines
     }
 
-    fn check_update(&mut self, world: &World, from: usize, update: &BndUpd) {
-        let disk = &world.nodes[from].disk;
+    fn check_update(&mut self, sight: Sight<'_>, from: usize, update: &BndUpd) {
         let virgin = update.known_status() == Some(BindingState::Free) && update.potential_expiry == Some(0);
-        let is_on_disk = disk.pieces[..disk.durable].iter().rev().flatten().any(|record| match record {
+        let is_on_disk = sight.disk.records(0).rev().any(|record| match record {
             Record::Lease(lease) => {
                 Some(lease.address) == update.address
                     && Some(lease.state) == update.known_status()
@@ -104,11 +190,12 @@ impl Judge {
             _ => false,
         });
         if !is_on_disk && !virgin {
-            self.failures.push(format!("I8: {} {from} announces what is not on its disk: {update:?}", world.now_ms));
+            self.failures.push(format!("I8: {} {from} announces what is not on its disk: {update:?}", sight.at));
         }
     }
 
-    pub(crate) fn note_delivered(&mut self, to: usize, connection: u64, written: usize, bytes: &[u8]) {
+    /// A message of the partner has reached a server, which had `written` so many pieces before.
+    pub fn note_delivered(&mut self, to: usize, connection: u64, written: usize, bytes: &[u8]) {
         for message in messages(self.delivered.entry((connection, to)).or_default(), bytes) {
             match message.body {
                 Body::BndUpd(update) => {
@@ -130,49 +217,39 @@ impl Judge {
         }
     }
 
-    /// I7 and I2: a client is told that it has an address for so long.
-    pub(crate) fn check_promise(
-        &mut self,
-        world: &World,
-        node: usize,
-        address: Ipv4Addr,
-        secs: u32,
-        mac: [u8; 6],
-        who: &str,
-    ) {
-        let wall = world.now(node).wall;
-        let until = wall.after(secs);
-        let disk = &world.nodes[node].disk;
-        let now = world.now_ms;
-        let lease = disk.lease(address, disk.durable);
-        let is_covered = lease.is_some_and(|lease| {
+    /// I7 and I2: a server tells a client that it has an address for so long.
+    pub fn check_promise(&mut self, sight: Sight<'_>, node: usize, told: Told<'_>) {
+        let Told { address, secs, mac, who } = told;
+        let (until, at) = (sight.wall.after(secs), sight.at);
+        let is_covered = sight.leases(address).any(|lease| {
             let is_its = lease.hw.as_ref().is_some_and(|hw| hw.bytes() == mac);
             // The two clocks are whole seconds.
             // What the partner said that it may promise is a promise as well.
             let promised = lease.ends.max(lease.tstp).max(lease.tsfp);
             lease.state == BindingState::Active && is_its && promised.after(1) >= until
         });
+        let said: Vec<&Lease> = sight.leases(address).collect();
         if !is_covered {
             self.failures
-                .push(format!("I2: {now} {who} of {node} tells {address} until {until:?}, on its disk is {lease:?}"));
+                .push(format!("I2: {at} {who} of {node} tells {address} until {until:?}, on its disk is {said:?}"));
         }
-        if disk.state().is_some_and(|state| state.my_state.name() == "partner-down") {
+        if sight.is_alone() {
             return;
         }
         // Until it is answered, what was heard last may be about to be refused.
         let heard = self.heard[node].get(&address).into_iter().flatten().map(|one| one.potential).max().unwrap_or(0);
         let acked = self.acked[node].get(&address).copied().unwrap_or(0);
         let agreed = WallTime::from_secs(u64::from(heard.max(acked)));
-        let limit = agreed.max(wall).after(self.mclt);
+        let limit = agreed.max(sight.wall).after(self.mclt);
         if until > limit.after(1) {
             self.failures
-                .push(format!("I7: {now} {who} of {node} tells {address} until {until:?}, limit {limit:?}, {lease:?}"));
+                .push(format!("I7: {at} {who} of {node} tells {address} until {until:?}, limit {limit:?}, {said:?}"));
         }
     }
 }
 
 fn told(message: &Message) -> Option<String> {
-    let after = |secs: Option<u32>| i64::from(secs.unwrap_or(0)) - EPOCH as i64;
+    let after = |secs: Option<u32>| i64::from(secs.unwrap_or(0)) - i64::from(message.time);
     Some(match &message.body {
         Body::BndUpd(update) => {
             let (address, state) = (update.address?, update.known_status());

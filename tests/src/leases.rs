@@ -20,6 +20,15 @@ impl Record {
             rest.strip_suffix(';')
         })
     }
+
+    /// Seconds since 1970 in a date: `epoch 1795334400`, as `db-time-format local` writes it, with a comment after it; 0
+    /// when there is none.
+    #[must_use]
+    pub fn epoch(&self, statement: &str) -> u64 {
+        let line = self.text.lines().find_map(|line| line.trim().strip_prefix(statement)?.strip_prefix(" epoch "));
+        let digits = line.and_then(|line| line.split(';').next());
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
+    }
 }
 
 /// The newest record of every address, in the order in which the addresses were last written.

@@ -3,6 +3,7 @@
 //! ```text
 //!   frames   Ethernet/VLAN/IPv4/UDP/DHCP frames, written from the RFCs, not by the code under test
 //!   client   a model client over packet sockets or over frames in memory; reads replies with dhcproto
+//!   crowd    clients that go on whatever is killed, and a ledger of what they were promised
 //!   lab      network namespaces, veth, bridges, processes, all gone when the value is dropped
 //!   agent    xdhcpd as a process, and its control socket
 //!   failover what the failover suites keep leases in, the pair's settings, real sessions
@@ -14,6 +15,7 @@
 //!   oracle   cases that dhcpd and xdhcpd play, and how what they say and write is compared
 //!   load     a herd of clients that keeps a server busy, for the benchmarks
 //!   fuzz     entry points for bytes of strangers, shared by a bounded suite and libFuzzer
+//!   judge    whether what two servers say rests on their disks and on what they agreed
 //!   leases   reads a leases file as a person does
 //!   skip     how a test says that it could not run
 //! ```
@@ -23,6 +25,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod crowd;
 pub mod dhcpd;
 pub mod dice;
 pub mod duo;
@@ -30,6 +33,7 @@ pub mod failover;
 pub mod fastpath;
 pub mod frames;
 pub mod fuzz;
+pub mod judge;
 pub mod lab;
 pub mod leases;
 pub mod load;

@@ -15,6 +15,7 @@ mod mounts;
 mod packet;
 mod pass;
 mod process;
+mod tap;
 
 use std::fs::File;
 use std::io;
@@ -32,6 +33,7 @@ pub use mounts::Mounts;
 pub use packet::PacketSocket;
 pub use pass::PassProgram;
 pub use process::{Process, Signal};
+pub use tap::{Passed, Tap};
 
 /// Start of the name of every namespace of ours; the process id and a counter follow.
 const PREFIX: &str = "xdhcpd";
@@ -426,6 +428,22 @@ impl Folder {
         let path = std::env::temp_dir().join(format!("{PREFIX}-{}-{count}-{role}", std::process::id()));
         std::fs::create_dir_all(&path)?;
         Ok(Self { path })
+    }
+
+    /// The same in memory, where syncing costs nothing: for what is not about the disk. Where there is no such file
+    /// system, below the temporary folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn in_memory(role: &str) -> io::Result<Self> {
+        let mut made = Self::new(role)?;
+        let memory = Path::new("/dev/shm");
+        if let (true, Some(name)) = (memory.is_dir(), made.path.file_name()) {
+            let path = memory.join(name);
+            std::fs::create_dir_all(&path)?;
+            std::fs::remove_dir(std::mem::replace(&mut made.path, path))?;
+        }
+        Ok(made)
     }
 
     /// Where it is.

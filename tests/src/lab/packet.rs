@@ -57,6 +57,11 @@ impl PacketSocket {
         }
         Ok(Self { socket: Socket::from(fd) })
     }
+
+    /// The socket itself.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
 }
 
 impl Wire for PacketSocket {

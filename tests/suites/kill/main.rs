@@ -3,7 +3,6 @@
 //!
 //! The checkers know the wire (what one packet socket saw) and the leases file, nothing of the insides.
 
-mod load;
 mod operator;
 
 use std::{net::Ipv4Addr, process::Command, time::Duration};
@@ -13,6 +12,7 @@ use dhcp_ebpf::abi::{ABI_VERSION, Control, map};
 use tests::{
     agent::{self, Agent},
     client::{Client, Reply, Wire as _},
+    crowd::{Crowd, Habits},
     dice::Dice,
     lab::{self, Folder, Lan, Mounts, PacketSocket, Signal, now, until},
     leases, need,
@@ -151,13 +151,6 @@ fn said(agent: &Agent, words: &str) -> bool {
     agent.process.said().iter().any(|line| line.contains(words))
 }
 
-/// Seconds since 1970 in a record's value: `epoch 1795334400`, with dhcpd's comment after it.
-fn epoch(record: &leases::Record, statement: &str) -> u64 {
-    let line = record.text.lines().find_map(|line| line.trim().strip_prefix(statement)?.strip_prefix(" epoch "));
-    let digits = line.and_then(|line| line.split(';').next());
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
-}
-
 fn record_of(folder: &Folder, address: Ipv4Addr) -> leases::Record {
     let text = std::fs::read_to_string(folder.path().join("dhcpd.leases")).unwrap();
     leases::newest_of(&text, address).unwrap_or_else(|| panic!("{address} is not in {text}"))
@@ -184,7 +177,7 @@ fn renewals_go_on_without_an_agent_and_the_next_one_knows_of_them() {
     assert_eq!(number(&agent, "/replies/kernel"), 3, "the counters are the same as well");
     let leases = agent.leases().unwrap();
     let ends = leases.pointer("/rows/0/ends").and_then(serde_json::Value::as_u64).unwrap();
-    assert!(ends > epoch(&ends_before, "ends"), "{leases}: {}", ends_before.text);
+    assert!(ends > ends_before.epoch("ends"), "{leases}: {}", ends_before.text);
     assert_eq!(stage.renew().message.yiaddr(), address);
     assert_eq!((number(&agent, "/replies/kernel"), number(&agent, "/replies/agent")), (4, 0));
     // What was adopted can be taken away as if it had been armed here.
@@ -242,7 +235,7 @@ fn another_configuration_is_answered_from_at_once_and_the_promise_is_kept() {
         assert!(said(&agent, words), "{words}: {}", agent.process.last_words());
         assert_eq!(number(&agent, "/fast_path/armed"), 0);
         let ends = agent.leases().unwrap().pointer("/rows/0/ends").and_then(serde_json::Value::as_u64).unwrap();
-        assert!(ends > epoch(&record_of(&agent.folder, address), "ends"), "the kernel's last word is known");
+        assert!(ends > record_of(&agent.folder, address).epoch("ends"), "the kernel's last word is known");
         let kernel_before = number(&agent, "/replies/kernel");
         let reply = stage.renew();
         assert!(reply_has(&reply, "other.local"), "nothing old is said any more");
@@ -348,7 +341,7 @@ fn an_agent_without_a_fast_path_takes_over_what_the_kernel_promised() {
     assert!(!stage.is_attached());
     assert_eq!(stage.pinned(), Vec::<String>::new());
     let ends = agent.leases().unwrap().pointer("/rows/0/ends").and_then(serde_json::Value::as_u64).unwrap();
-    assert!(ends > epoch(&record_of(&agent.folder, address), "ends"));
+    assert!(ends > record_of(&agent.folder, address).epoch("ends"));
     stage.renew();
     assert_eq!(number(&agent, "/replies/agent"), 1);
 }
@@ -435,7 +428,7 @@ fn an_agent_killed_again_and_again_leaves_no_two_owners_and_loses_no_promise() {
         stage.lan.clients[0].ip(&format!("addr add 192.168.150.{last}/24 dev c0")).unwrap();
     }
     let mut folder = stage.folder(&configuration);
-    let load = load::Load::start(stage.lan.clients[0].packet_socket("c0").unwrap(), 24);
+    let load = Crowd::start(stage.lan.clients[0].packet_socket("c0").unwrap(), Habits::default());
     let mut dice = Dice::new(7);
     let mut adopted = 0;
     let begun = now();
@@ -445,13 +438,13 @@ fn an_agent_killed_again_and_again_leaves_no_two_owners_and_loses_no_promise() {
         std::thread::sleep(Duration::from_millis(dice.below(250)));
         agent.process.signal(Signal::Kill).unwrap();
         agent.process.wait(Duration::from_secs(5)).unwrap();
-        load.agent_is(false);
+        load.agent_is(SERVER, false);
         folder = agent.folder;
         let leases = std::fs::read_to_string(folder.path().join("dhcpd.leases")).unwrap();
-        load.check(&leases).unwrap_or_else(|error| panic!("kill {kill}: {error}"));
+        load.check(SERVER, &leases).unwrap_or_else(|error| panic!("kill {kill}: {error}"));
         // Sometimes nobody is there for a while.
         std::thread::sleep(Duration::from_millis(dice.below(150)));
-        load.agent_is(true);
+        load.agent_is(SERVER, true);
     }
     let seen = load.finish().unwrap_or_else(|error| panic!("{error}"));
     println!("{kills} kills in {:.0} s, {adopted} adoptions with leases; {seen}", begun.elapsed().as_secs_f32());

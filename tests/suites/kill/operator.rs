@@ -156,7 +156,8 @@ fn a_reply_that_differs_from_the_agents_own_switches_the_fast_path_off_and_is_ke
     assert!(reply_has(&reply, "gsb.local"), "the client got the agent's reply");
     let (_, page) = fastpath(&agent, &["status"]);
     assert!(page.contains("switched off") && page.contains("ALARM") && page.contains("at byte"), "{page}");
-    assert!(said(&agent, "shadow check: the kernel would have answered"), "{}", agent.process.last_words());
+    let words = "shadow check: the kernel would have answered";
+    until("the alarm in the log", WAIT, || said(&agent, words).then_some(())).unwrap();
     let evidence = std::fs::read_dir(agent.folder.path()).unwrap().flatten().map(|entry| entry.path());
     let evidence: Vec<_> = evidence.filter(|path| path.extension().is_some_and(|end| end == "pcap")).collect();
     assert_eq!(evidence.len(), 1);

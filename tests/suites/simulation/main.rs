@@ -8,7 +8,6 @@
 //! - I7: outside partner-down nobody is told a time beyond the partner's acknowledgement and MCLT;
 //! - I8: every BNDUPD and BNDACK rests on a record that was on disk before.
 
-mod judge;
 mod play;
 mod world;
 

@@ -8,9 +8,9 @@ use dhcp_user::failover::Command;
 use dhcp_user::lease::{BindingState, FailoverState};
 use tests::frames::Message;
 
-use crate::judge::Judge;
 use crate::world::{P, S, Seen, Weather, World, address_of};
 use tests::dice::Dice;
+use tests::judge::{Judge, Told};
 
 /// Virtual time with clients and faults, seconds.
 const STORM_SECS: u64 = 3600;
@@ -193,7 +193,7 @@ impl Play {
             match seen {
                 Seen::Reply { node, message } => self.reply(node, &message),
                 Seen::Sent { from, connection, bytes } => {
-                    for line in self.judge.note_sent(&self.world, from, connection, &bytes) {
+                    for line in self.judge.note_sent(self.world.sight(from), from, connection, &bytes) {
                         self.note(|now| format!("{now} {from} {line}"));
                     }
                 }
@@ -371,7 +371,7 @@ impl Play {
             if !has_server_id && let Some((address, secs)) = self.world.kernel_answers(node, message, is_unicast) {
                 self.answers[1] += 1;
                 let mac = mac_of(client);
-                self.judge.check_promise(&self.world, node, address, secs, mac, "kernel");
+                self.judge.check_promise(self.world.sight(node), node, Told { address, secs, mac, who: "kernel" });
                 self.hand_out(node, client, address, self.world.now_ms, secs);
                 continue;
             }
@@ -403,7 +403,7 @@ impl Play {
         let kind = option(53).map_or(0, |data| data[0]);
         let mac: [u8; 6] = message[28..34].try_into().unwrap();
         if kind == 5 {
-            self.judge.check_promise(&self.world, node, address, secs, mac, "agent");
+            self.judge.check_promise(self.world.sight(node), node, Told { address, secs, mac, who: "agent" });
         }
         let Some(pending) = self.pending.get(&xid).copied() else { return };
         match kind {

@@ -11,11 +11,12 @@ use dhcp_user::engine::port::{
     Verbs as _,
 };
 use dhcp_user::engine::{self, EngineOptions, Server};
-use dhcp_user::lease::journal::{self, PeerState, Record};
+use dhcp_user::lease::journal::{self, Record};
 use dhcp_user::lease::time::{BootTime, Now, WallTime};
 use dhcp_user::lease::{Packed, Table};
 use tests::dice::Dice;
 use tests::frames::Message;
+use tests::judge::{Disk, Sight};
 
 pub(crate) const EPOCH: u64 = 1_795_336_788;
 pub(crate) const P: usize = 0;
@@ -45,31 +46,6 @@ pub(crate) struct Kernel {
     pub(crate) entries: BTreeMap<Ipv4Addr, Entry>,
     serving: BTreeMap<u8, bool>,
     buckets: BTreeMap<u8, [u8; 32]>,
-}
-
-/// A journal whose tail may not be on disk yet: each piece with what it says.
-#[derive(Debug, Default)]
-pub(crate) struct Disk {
-    pub(crate) pieces: Vec<Vec<Record>>,
-    pub(crate) durable: usize,
-}
-
-impl Disk {
-    /// The newest record of an address among the first `count` pieces.
-    pub(crate) fn lease(&self, address: Ipv4Addr, count: usize) -> Option<&dhcp_user::lease::Lease> {
-        self.pieces[..count].iter().rev().flatten().find_map(|record| match record {
-            Record::Lease(lease) if lease.address == address => Some(lease),
-            _ => None,
-        })
-    }
-
-    /// The newest state record.
-    pub(crate) fn state(&self) -> Option<&PeerState> {
-        self.pieces.iter().rev().flat_map(|piece| piece.iter().rev()).find_map(|record| match record {
-            Record::PeerState(state) => Some(state),
-            _ => None,
-        })
-    }
 }
 
 #[derive(Debug)]
@@ -185,6 +161,12 @@ impl World {
             boot: BootTime::from_nanos((BOOT_SECS * 1000 + self.now_ms) * 1_000_000),
             wall: WallTime::from_secs(wall as u64),
         }
+    }
+
+    /// What a checker sees of a node now.
+    pub(crate) fn sight(&self, node: usize) -> Sight<'_> {
+        let disk = &self.nodes[node].disk;
+        Sight { disk, since: disk.durable, wall: self.now(node).wall, at: self.now_ms }
     }
 
     pub(crate) fn is_up(&self, node: usize) -> bool {

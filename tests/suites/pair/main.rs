@@ -4,6 +4,8 @@
 mod act;
 mod course;
 mod isc;
+mod kill;
 mod link;
 mod ours;
 mod strangers;
+mod witness;

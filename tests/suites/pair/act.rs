@@ -1,12 +1,13 @@
 //! What the tests do with a pair.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::time::Duration;
 
 use dhcproto::v4::MessageType;
 use tests::client::{Client, Lease, Wire as _};
-use tests::duo::{ADDRESSES, Duo};
-use tests::lab::{self, PacketSocket, program};
+use tests::duo::{ADDRESSES, Duo, PATIENCE};
+use tests::lab::{self, Namespace, PacketSocket, Process, program, until};
 use tests::peers::WAIT;
 
 /// What a test needs that plays with our own servers only.
@@ -24,6 +25,40 @@ pub(crate) fn kernel() -> Result<(), String> {
 pub(crate) fn dhcpd() -> Result<(), String> {
     lab::available()?;
     program("dhcpd").map(drop)
+}
+
+/// What a test needs whose client is behind a relay.
+pub(crate) fn relay() -> Result<(), String> {
+    program("dhcrelay").map(drop)
+}
+
+/// The real dhcrelay between a client and both servers.
+pub(crate) struct Relayed {
+    /// Where the client is; its interface is `c1`, on the network 10.79.0.0/24.
+    pub(crate) client: Namespace,
+    _relay: (Namespace, Process),
+}
+
+impl Relayed {
+    /// Starts both servers, and the relay with these options.
+    pub(crate) fn new(duo: &mut Duo, options: &[&str]) -> Self {
+        let (relay, client) = (Namespace::new("relay").unwrap(), Namespace::new("client").unwrap());
+        duo.switch.plug(&relay, "r0").unwrap();
+        lab::veth(&relay, "r1", &client, "c1").unwrap();
+        relay.ip("addr add 192.168.150.3/24 dev r0").unwrap();
+        relay.ip("addr add 10.79.0.1/24 dev r1").unwrap();
+        relay.set("net/ipv4/ip_forward", "1");
+        for side in &mut duo.sides {
+            side.namespace.ip("route add 10.79.0.0/24 via 192.168.150.3").unwrap();
+            side.start().unwrap();
+        }
+        let mut command = Command::new(program("dhcrelay").unwrap());
+        command.args(["-4", "-d", "--no-pid"]).args(options);
+        command.args(["-id", "r1", "-iu", "r0"]).args(ADDRESSES.map(|address| address.to_string()));
+        let process = relay.spawn(&mut command).unwrap();
+        until("dhcrelay to listen", PATIENCE, || relay.has_udp_port(67).then_some(())).unwrap();
+        Self { client, _relay: (relay, process) }
+    }
 }
 
 /// A client by number.

@@ -1,16 +1,14 @@
 //! The procedure of a course's lab, step by step as written; and the two servers of it with empty files and no procedure.
 
 use std::net::Ipv4Addr;
-use std::process::Command;
 
 use tests::client::Client;
-use tests::duo::{ADDRESSES, Duo, Kind, P, PATIENCE, S};
-use tests::lab::{self, Namespace, program, until};
+use tests::duo::{ADDRESSES, Duo, Kind, P, S};
 use tests::leases::Record;
 use tests::need;
 use tests::peers::WAIT;
 
-use crate::act::{joins, lease_of, renews, stage};
+use crate::act::{Relayed, joins, lease_of, relay, renews, stage};
 
 const OURS: [Kind; 2] = [Kind::Ours, Kind::Ours];
 const BLOCK: &str = "failover peer \"GSB\" state {\n    my state partner-down;\n}\n";
@@ -171,7 +169,7 @@ fn two_empty_servers_need_no_procedure() {
 
 #[test]
 fn a_relay_with_two_server_addresses_reaches_whichever_lives() {
-    need!("pair::course::relay", stage().and_then(|()| program("dhcrelay").map(drop)));
+    need!("pair::course::relay", stage().and_then(|()| relay()));
     let visitors = "subnet 10.79.0.0 netmask 255.255.255.0 {\n  pool { failover peer \"GSB\"; range 10.79.0.50 10.79.0.100; }\n  \
                     option routers 10.79.0.1;\n}\n";
     // The servers' own network has nothing to lease.
@@ -180,24 +178,10 @@ fn a_relay_with_two_server_addresses_reaches_whichever_lives() {
         format!("{}subnet 192.168.150.0 netmask 255.255.255.0 {{ }}\n{visitors}", &file[..at])
     });
     let mut duo = Duo::new(OURS, [&both[P], &both[S]], "off").unwrap();
-    let (relay, client) = (Namespace::new("relay").unwrap(), Namespace::new("client").unwrap());
-    duo.switch.plug(&relay, "r0").unwrap();
-    lab::veth(&relay, "r1", &client, "c1").unwrap();
-    relay.ip("addr add 192.168.150.3/24 dev r0").unwrap();
-    relay.ip("addr add 10.79.0.1/24 dev r1").unwrap();
-    relay.set("net/ipv4/ip_forward", "1");
-    for side in &mut duo.sides {
-        side.namespace.ip("route add 10.79.0.0/24 via 192.168.150.3").unwrap();
-        side.start().unwrap();
-    }
+    let relayed = Relayed::new(&mut duo, &[]);
     duo.wait_normal();
-    let mut command = Command::new(program("dhcrelay").unwrap());
-    command.args(["-4", "-d", "--no-pid", "-id", "r1", "-iu", "r0", "192.168.150.1", "192.168.150.2"]);
-    let _relay = relay.spawn(&mut command).unwrap();
-    until("dhcrelay to listen", PATIENCE, || relay.has_udp_port(67).then_some(())).unwrap();
-
-    let mut wire = client.packet_socket("c1").unwrap();
-    let mut model = Client::new(client.mac("c1").unwrap()).named("relayed");
+    let mut wire = relayed.client.packet_socket("c1").unwrap();
+    let mut model = Client::new(relayed.client.mac("c1").unwrap()).named("relayed");
     let lease = model.acquire(&mut wire, WAIT).unwrap();
     assert_eq!(lease.address.octets()[..3], [10, 79, 0], "{lease:?}");
     duo.wait_agreed(lease.address, &["active"]);

@@ -3,9 +3,12 @@
 
 mod act;
 mod course;
+mod extras;
 mod isc;
 mod kill;
 mod link;
 mod ours;
+mod recover;
+mod several;
 mod strangers;
 mod witness;

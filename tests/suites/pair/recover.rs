@@ -1,0 +1,89 @@
+//! Recoveries with dhcpd, each with and without the wait for MCLT: whoever has lost its file waits, since it may have
+//! promised what nobody knows of; whoever was only away for longer than that does not.
+
+use tests::duo::{Duo, Kind, P, S, Setup};
+use tests::lab;
+use tests::need;
+
+use crate::act::{dhcpd, joins, lease_of, renews};
+use crate::isc::{beside, timeline};
+
+const ALONE: &str = "failover peer \"GSB\" state {\n  my state partner-down;\n}\n";
+
+/// Since its normal state began, more than MCLT has passed.
+fn grows_old(duo: &mut Duo, mclt: u32) {
+    let begun = lab::now();
+    duo.wait("more than MCLT in normal", |_| begun.elapsed().as_secs() > u64::from(mclt) + 1);
+}
+
+fn recoveries(ours: usize) {
+    let theirs = 1 - ours;
+    let setup = Setup { mclt: 6, ..Setup::default() };
+    let [primary, secondary] = setup.configurations();
+    let mut duo = Duo::new(beside(ours), [&primary, &secondary], "off").unwrap();
+    assert_eq!((duo.sides[ours].kind, duo.sides[theirs].kind), (Kind::Ours, Kind::Dhcpd));
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    let mut kept = joins(&duo, 1, ours);
+    let address = lease_of(&kept).address;
+    duo.wait_agreed(address, &["active"]);
+    duo.wait("its acknowledgement", |duo| {
+        duo.sides[ours].record(address).is_some_and(|record| record.value("atsfp").is_some())
+    });
+    assert_eq!(renews(&duo, &mut kept), 300);
+
+    // It loses its file: it is told everything, and waits; new clients are served by us meanwhile.
+    duo.sides[theirs].kill().unwrap();
+    duo.sides[theirs].write("dhcpd.leases", "");
+    duo.sides[theirs].start().unwrap();
+    duo.wait("its wait", |duo| duo.sides[theirs].states().0 == "recover-wait");
+    assert_eq!(duo.sides[ours].states().0, "partner-down");
+    assert_eq!(duo.sides[theirs].state_of(address), "active", "it has been told before it waits");
+    let meanwhile = lease_of(&joins(&duo, 2, ours));
+    assert_eq!(meanwhile.secs, 6, "the partner listens: MCLT");
+    duo.wait_normal();
+    duo.wait_agreed(meanwhile.address, &["active", "free", "backup"]);
+
+    // It was away, and we alone: it has its file, and does not wait.
+    grows_old(&mut duo, setup.mclt);
+    duo.sides[theirs].kill().unwrap();
+    duo.wait("interruption", |duo| duo.sides[ours].states().0 == "communications-interrupted");
+    duo.sides[ours].order(&["partner-down"]).unwrap();
+    let alone = lease_of(&joins(&duo, 3, ours)).address;
+    duo.sides[theirs].start().unwrap();
+    duo.wait_normal();
+    // dhcpd writes its file anew when it starts: the states in it are those since then.
+    let states = duo.sides[theirs].file();
+    assert!(states.contains("my state recover ") && !states.contains("my state recover-wait"), "{states}");
+    duo.wait_agreed(alone, &["active"]);
+
+    // We were away, and it alone: the same for us.
+    grows_old(&mut duo, setup.mclt);
+    duo.sides[ours].kill().unwrap();
+    duo.wait("interruption", |duo| duo.sides[theirs].states().0 == "communications-interrupted");
+    duo.sides[theirs].stop().unwrap();
+    let text = format!("{}\n{ALONE}", duo.sides[theirs].file());
+    duo.sides[theirs].write("dhcpd.leases", &text);
+    duo.sides[theirs].start().unwrap();
+    // It serves once it has waited for us for fifteen seconds.
+    let alone = lease_of(&joins(&duo, 4, theirs)).address;
+    duo.sides[ours].start().unwrap();
+    duo.wait_normal();
+    assert_eq!(timeline(&duo, ours), ["recover", "recover-done", "normal"]);
+    duo.wait_agreed(alone, &["active", "free", "backup"]);
+    duo.wait_agreed(address, &["active"]);
+    assert!(duo.sides[theirs].is_alive(), "dhcpd has survived us");
+}
+
+#[test]
+fn a_primary_of_ours_and_dhcpd_recover_with_and_without_the_wait() {
+    need!("pair::recover::primary", dhcpd());
+    recoveries(P);
+}
+
+#[test]
+fn a_secondary_of_ours_and_dhcpd_recover_with_and_without_the_wait() {
+    need!("pair::recover::secondary", dhcpd());
+    recoveries(S);
+}

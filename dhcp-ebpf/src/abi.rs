@@ -304,7 +304,14 @@ impl ClientPlace {
     #[inline(always)]
     pub const fn new(chaddr: [u8; 6], key: &DigestKey, mask: u32) -> Self {
         let [a, b, c, d, e, f] = chaddr;
-        let hash = u64::from_be_bytes([0, 0, a, b, c, d, e, f]).wrapping_mul(key.client | 1);
+        Self::of_word(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), key, mask)
+    }
+
+    /// The same for an address as [`crate::wire::dhcp::Words::mac`] reads it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_word(mac: u64, key: &DigestKey, mask: u32) -> Self {
+        let hash = (mac.swap_bytes() >> 16).wrapping_mul(key.client | 1);
         // The upper bits depend on all bytes; bucket and tag share none up to 2^24 buckets.
         Self { bucket: ((hash >> 40) as u32) & mask, tag: (hash >> 8) as u32 }
     }

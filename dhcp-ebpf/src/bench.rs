@@ -14,17 +14,20 @@
 //! ```text
 //!   bench_generate  make the frame of a random client, transmit it
 //!   bench_reflect   swap the addresses and ports of whatever comes, transmit it: as fast as an answer can be
+//!   bench_touch     the same, and read the lease of the sender: what nobody who keeps a lease can do without
+//!   bench_replay    make the next frame of the table, transmit it; at a pace, drop what comes between
 //!   bench_sink      count replies, and what is none; drop both
 //! ```
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::bpf_get_prandom_u32,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
     macros::{map, xdp},
     maps::{Array, PerCpuArray},
     programs::XdpContext,
 };
 use dhcp_ebpf::{
+    decide::Tables as _,
     frame::{Frame as _, FrameMut as _},
     wire::dhcp::BOOTREPLY,
 };
@@ -40,6 +43,19 @@ static BENCH_FRAME: Array<[u8; 344]> = Array::with_max_entries(1, 0);
 /// Number of clients, and the address of client 0.
 #[map]
 static BENCH_CLIENTS: Array<[u32; 2]> = Array::with_max_entries(1, 0);
+
+/// Frames of clients that hold leases, for `bench_replay`; the bench sets the size when it loads the object.
+#[map]
+static BENCH_TABLE: Array<[u8; 344]> = Array::with_max_entries(1, 0);
+/// Number of the frame that comes next.
+#[map]
+static BENCH_NEXT: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
+/// Nanoseconds between two frames of `bench_replay` (zero: none), and when the next one is due.
+#[map]
+static BENCH_PACE: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+/// How late a frame may be that is made up for.
+const PACE_LATE_NS_MAX: u64 = 2_000_000;
 
 /// What came back: replies, and frames that are none.
 #[map]
@@ -111,9 +127,71 @@ pub(crate) fn bench_generate(context: XdpContext) -> u32 {
     }
 }
 
+/// Whether the next frame is due; who is late catches up, but for no more than some milliseconds.
+#[inline(always)]
+fn is_due() -> bool {
+    let Some(pace) = BENCH_PACE.get_ptr_mut(0) else { return false };
+    // SAFETY: only one processor generates; and a helper without arguments.
+    unsafe {
+        let [interval, due] = *pace;
+        if interval == 0 {
+            return true;
+        }
+        let now = bpf_ktime_get_ns();
+        if now < due {
+            return false;
+        }
+        (*pace)[1] = if due + PACE_LATE_NS_MAX < now { now } else { due } + interval;
+    }
+    true
+}
+
+/// Copies the next frame of the table over the frame.
+#[inline(always)]
+fn replay(packet: &mut Packet) -> Option<()> {
+    let [count, _] = *BENCH_CLIENTS.get(0)?;
+    let next = BENCH_NEXT.get_ptr_mut(0)?;
+    // SAFETY: per-CPU memory, and the program is not preempted by itself.
+    let number = unsafe {
+        let number = *next;
+        *next = if number + 1 < count { number + 1 } else { 0 };
+        number
+    };
+    let frame = BENCH_TABLE.get(number)?;
+    packet.resize(FRAME_LEN)?;
+    packet.copy_from(0, frame, FRAME_LEN)
+}
+
+#[xdp]
+pub(crate) fn bench_replay(context: XdpContext) -> u32 {
+    if !is_due() {
+        return xdp_action::XDP_DROP;
+    }
+    match replay(&mut Packet::new(context)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
 #[xdp]
 pub(crate) fn bench_reflect(context: XdpContext) -> u32 {
+    reflect(&mut Packet::new(context))
+}
+
+#[xdp]
+pub(crate) fn bench_touch(context: XdpContext) -> u32 {
     let mut packet = Packet::new(context);
+    let Some(from) = packet.read::<4>(26) else { return xdp_action::XDP_ABORTED };
+    let Some([_, first]) = BENCH_CLIENTS.get(0).copied() else { return xdp_action::XDP_ABORTED };
+    let maps = Maps { interface: 1 };
+    if maps.entry(u32::from_be_bytes(from).wrapping_sub(first)).is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    reflect(&mut packet)
+}
+
+#[inline(always)]
+fn reflect(packet: &mut Packet) -> u32 {
     let Some(headers) = packet.window_mut::<42>(0) else { return xdp_action::XDP_ABORTED };
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *headers;
     headers[..12].copy_from_slice(&[s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5]);

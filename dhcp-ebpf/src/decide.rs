@@ -8,8 +8,7 @@ use crate::{
     abi::{BootSecs, Bucket, ClientBucket, ClientPlace, Control, Counter, Entry, Event, Renewal, Source, Template},
     answer::{self, Fixed, Times},
     frame::{Frame, FrameMut},
-    question::{self, Question},
-    shield,
+    question, shield,
     wire::{
         checksum,
         dhcp::{BOOTREQUEST, COOKIE, COOKIE_AT, HTYPE_ETHERNET, OPTIONS_AT, TAIL_AT, Words, word},
@@ -50,7 +49,7 @@ pub trait Tables {
     fn send_event(&self, event: Event) -> bool;
     /// Counts.
     fn count(&self, counter: Counter);
-    /// The boot clock.
+    /// The boot clock, ahead by [`CLOCK_AHEAD_NS`] in the kernel.
     fn now(&self) -> BootSecs;
     /// Index of the interface the frame came in through.
     fn interface(&self) -> u32;
@@ -61,6 +60,11 @@ pub trait Tables {
     /// Stores a token bucket, in one write.
     fn store_source(&self, index: u32, source: Source);
 }
+
+/// How far the program's clock is ahead, in nanoseconds. The program asks the clock once in a tick of the kernel's, and
+/// what it then takes for "now" must not be behind when the tick's count is late: ten ticks of the slowest kernel (a
+/// processor that sees the count stand still for five of its own ticks moves it on itself).
+pub const CLOCK_AHEAD_NS: u64 = 100_000_000;
 
 /// Where a datagram stands in a frame: behind `TAGS` VLAN tags. A constant per number of tags, so that every offset
 /// is one for the compiler and the verifier.
@@ -234,8 +238,6 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     // Reading the clock waits for everything that was asked of memory before; the entry, which is rarely in a cache,
     // is asked for afterwards.
     let now = tables.now();
-    let [m0, m1, m2, m3, m4, m5, ..] = request.words.mac().to_le_bytes();
-    let chaddr = [m0, m1, m2, m3, m4, m5];
     let has_address = request.words.ciaddr != 0;
     let index = if has_address {
         let address = request.words.ciaddr.swap_bytes();
@@ -243,9 +245,24 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
         let bucket = tables.bucket(Bucket::index_of(prefix)).ok_or(Counter::NoEntry)?;
         bucket.base_of(prefix).ok_or(Counter::NoEntry)?.wrapping_add(address & 0xff)
     } else {
-        let place = ClientPlace::new(chaddr, &control.key, control.client_mask);
+        let place = ClientPlace::of_word(request.words.mac(), &control.key, control.client_mask);
         tables.client_bucket(place.bucket).and_then(|bucket| bucket.entry_of(place.tag)).ok_or(Counter::NoAddress)?
     };
+    let [low, high, _, _] = request.words.chaddr;
+    let fields = [
+        low,
+        high & 0xffff,
+        request.words.ciaddr,
+        request.words.giaddr,
+        tables.interface(),
+        request.vlan[0],
+        request.vlan[1],
+        has_address as u32,
+    ];
+    // All that needs no entry comes before it: a lease that is in no cache is waited for with the rest in flight.
+    let digest =
+        question::digest_words(&fields, frame, At::<TAGS>::DHCP + OPTIONS_AT, request.options_len, &control.key)
+            .ok_or(Counter::LongOptions)?;
     let entry = tables.entry(index).ok_or(Counter::NotArmed)?;
     let address = u32::from_le_bytes(entry.address);
     if has_address && address != request.words.ciaddr {
@@ -265,17 +282,8 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     if entry.peer != 0 && !is_for_us_alone && !is_in_our_buckets(control, &entry) {
         return Err(Counter::OtherBucket);
     }
-    let question = Question {
-        chaddr,
-        // Without `ciaddr` the address asked for is option 50, which the digest covers byte for byte.
-        address: entry.address,
-        has_ciaddr: has_address,
-        giaddr: request.words.giaddr.to_le_bytes(),
-        interface: tables.interface(),
-        vlan: request.vlan,
-    };
-    let digest = question::digest(&question, frame, At::<TAGS>::DHCP + OPTIONS_AT, request.options_len, &control.key)
-        .ok_or(Counter::LongOptions)?;
+    // Without `ciaddr` the address asked for is option 50, which the digest covers byte for byte; the slow path knew it.
+    let digest = if has_address { digest } else { question::with_address(digest, address, &control.key) };
     let number = if entry.digest[0] == digest {
         entry.template[0]
     } else if entry.digest[1] == digest {

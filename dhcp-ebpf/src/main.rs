@@ -15,7 +15,7 @@ mod program {
 
     use aya_ebpf::{
         bindings::{BPF_F_MMAPABLE, xdp_action},
-        helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail},
+        helpers::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail},
         macros::{map, xdp},
         maps::{Array, PerCpuArray, RingBuf},
         programs::XdpContext,
@@ -25,7 +25,7 @@ mod program {
             BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
             SOURCE_COUNT, Source, TEMPLATE_COUNT, Template,
         },
-        decide::{self, Tables, Verdict},
+        decide::{self, CLOCK_AHEAD_NS, Tables, Verdict},
         frame::{Frame, FrameMut},
         wire::dhcp::{MESSAGE_LEN_MIN, TAIL_AT},
     };
@@ -54,6 +54,10 @@ mod program {
     /// The shield's token buckets.
     #[map]
     static SOURCES: Array<Source> = Array::with_max_entries(SOURCE_COUNT, 0);
+
+    /// Per CPU: a tick of the kernel's, and the second that is taken for "now" while it lasts.
+    #[map]
+    static CLOCK: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
     /// The packet between its two pointers.
     pub(crate) struct Packet {
@@ -265,8 +269,21 @@ mod program {
 
         #[inline(always)]
         fn now(&self) -> BootSecs {
-            // SAFETY: a helper without arguments.
-            BootSecs::new((unsafe { bpf_ktime_get_boot_ns() } / 1_000_000_000) as u32)
+            // Asking the clock costs a third of an answer (it waits for every load before it), so it is asked once a tick,
+            // and what is kept is ahead: a promise is never measured with a clock that is behind. A tick of a suspend
+            // ends with it, long before a network device delivers again.
+            // SAFETY: helpers without arguments, and per-CPU memory; the program is not preempted by itself.
+            unsafe {
+                let tick = bpf_jiffies64();
+                let Some(kept) = CLOCK.get_ptr_mut(0) else { return BootSecs::new(u32::MAX) };
+                let [of, secs] = *kept;
+                if of == tick && secs != 0 {
+                    return BootSecs::new(secs as u32);
+                }
+                let secs = (bpf_ktime_get_boot_ns() + CLOCK_AHEAD_NS) / 1_000_000_000;
+                *kept = [tick, secs];
+                BootSecs::new(secs as u32)
+            }
         }
 
         #[inline(always)]

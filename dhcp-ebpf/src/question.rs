@@ -38,6 +38,25 @@ pub struct Question {
     pub vlan: [u32; 2],
 }
 
+impl Question {
+    /// The fixed fields as the digest takes them.
+    #[must_use]
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; FIELD_WORDS] {
+        let [m0, m1, m2, m3, m4, m5] = self.chaddr;
+        [
+            u32::from_le_bytes([m0, m1, m2, m3]),
+            u32::from_le_bytes([m4, m5, 0, 0]),
+            u32::from_le_bytes(self.address),
+            u32::from_le_bytes(self.giaddr),
+            self.interface,
+            self.vlan[0],
+            self.vlan[1],
+            self.has_ciaddr as u32,
+        ]
+    }
+}
+
 /// Digests a question and the `len` option bytes that stand at `at` in `frame`.
 ///
 /// `None` when there are more than [`OPTIONS_LEN_MAX`], or fewer in the frame than `len` says.
@@ -50,20 +69,22 @@ pub fn digest<F: Frame + ?Sized>(
     len: usize,
     key: &DigestKey,
 ) -> Option<u64> {
+    digest_words(&question.words(), frame, at, len, key)
+}
+
+/// [`digest`] of a question whose fixed fields are words already.
+#[must_use]
+#[inline(always)]
+pub fn digest_words<F: Frame + ?Sized>(
+    words: &[u32; FIELD_WORDS],
+    frame: &F,
+    at: usize,
+    len: usize,
+    key: &DigestKey,
+) -> Option<u64> {
     if len > OPTIONS_LEN_MAX {
         return None;
     }
-    let [m0, m1, m2, m3, m4, m5] = question.chaddr;
-    let words: [u32; FIELD_WORDS] = [
-        u32::from_le_bytes([m0, m1, m2, m3]),
-        u32::from_le_bytes([m4, m5, 0, 0]),
-        u32::from_le_bytes(question.address),
-        u32::from_le_bytes(question.giaddr),
-        question.interface,
-        question.vlan[0],
-        question.vlan[1],
-        question.has_ciaddr as u32,
-    ];
     let mut sum = 0_u64;
     let mut position = 0;
     while position < FIELD_WORDS {
@@ -96,6 +117,13 @@ pub fn digest<F: Frame + ?Sized>(
         left = left.wrapping_sub(BLOCK_LEN);
     }
     Some(sum)
+}
+
+/// The digest of a question without an address, given the address.
+#[must_use]
+#[inline(always)]
+pub const fn with_address(digest: u64, address: u32, key: &DigestKey) -> u64 {
+    digest.wrapping_add((address as u64).wrapping_mul(key.fields[2]))
 }
 
 /// What eight bytes add: two words.

@@ -110,8 +110,7 @@ pub(crate) fn admit<F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
         return Verdict::Pass(reason);
     }
     let source = if request.words.giaddr == 0 { request.from_mac } else { request.words.mac() };
-    let [a, b, c, d, e, f, ..] = source.to_le_bytes();
-    let place = ClientPlace::new([a, b, c, d, e, f], &control.key, SOURCE_COUNT - 1);
+    let place = ClientPlace::of_word(source, &control.key, SOURCE_COUNT - 1);
     let Some(before) = tables.source(place.bucket) else { return Verdict::Pass(reason) };
     let shield = &control.shield;
     let (is_within, after) =

@@ -1,11 +1,11 @@
 //! The loaded object and the library's model of it, side by side.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use aya::{TestRun as _, programs::TestRunOptions};
 use dhcp_ebpf::{
     abi::{ACCESS_PORT_COUNT, BootSecs, Counter, Entry, Generation, Renewal, Shield, ShieldMode, Template},
-    decide::{self, Verdict},
+    decide::{self, CLOCK_AHEAD_NS, Verdict},
     frame::Buffer,
 };
 use dhcp_user::{
@@ -65,7 +65,7 @@ impl Stage {
                 assert_eq!(token, Token(1));
                 return words;
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         panic!("no grace period in ten seconds");
     }
@@ -88,8 +88,9 @@ impl Stage {
             Shield { mode: mode as u32, discover_rate: rate, discover_burst: burst, _pad: 0, access_ports };
     }
 
+    /// The second that the program takes for "now": its clock is ahead.
     pub(crate) fn now(&self) -> u32 {
-        clock::now().boot.to_secs().secs()
+        clock_ahead(CLOCK_AHEAD_NS)
     }
 
     /// Arms `ADDRESS` for the fixture client with one answer, up to `left` seconds from now.
@@ -150,7 +151,12 @@ impl Stage {
 
     /// As [`Stage::run`], `None` when the clock ticked; a token may have been drawn in the kernel alone then.
     pub(crate) fn try_run(&mut self, frame: &[u8]) -> Option<(Verdict, Vec<u8>)> {
-        let before = self.now();
+        // The program asks the clock once a tick: its second may have begun by one of these (10 ms at most) earlier.
+        let before = clock_ahead(CLOCK_AHEAD_NS - 20_000_000);
+        if self.now() != before {
+            std::thread::sleep(Duration::from_millis(20));
+            return None;
+        }
         let entry_before = self.kernel.entry(ADDRESS);
         let counters_before = self.kernel.counters();
         let mut out = vec![0; 2048];
@@ -213,6 +219,11 @@ impl Stage {
         }
         Some((verdict, out))
     }
+}
+
+/// The second of the boot clock so many nanoseconds from now.
+fn clock_ahead(nanos: u64) -> u32 {
+    ((clock::boot_time().nanos() + nanos) / 1_000_000_000) as u32
 }
 
 /// An answer with the usual options.

@@ -9,10 +9,8 @@
 #![expect(clippy::print_stdout, reason = "a table for people")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::fs::{self, OpenOptions};
-use std::net::Ipv4Addr;
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,13 +18,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tests::agent;
 use tests::lab::{self, Folder};
+use tests::load::server::{self, Server, Setting};
 use tests::load::{Figures, Herd, Plan, Stage, Talk, bind_to};
 
-const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 0, 0), Ipv4Addr::new(10, 95, 255, 255));
-/// dhcpd keeps its free leases in a sorted list, which every offer walks: no more than it can give away here, but
-/// where it is flooded (an offer costs it no sync, and holds its address for two minutes).
-const POOL_OF_DHCPD: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 0, 0), Ipv4Addr::new(10, 64, 47, 255));
-const POOL_OF_FLOODED_DHCPD: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 0, 0), Ipv4Addr::new(10, 64, 255, 255));
 /// Renewals go round among so many leases, with every server.
 const RENEWING: usize = 10_000;
 /// Clients that wait at the same time when a server's capacity is measured.
@@ -41,156 +35,6 @@ const OVERLOAD: f64 = 10.0;
 /// Busy loops that share the server's processor while it is overloaded: one thread of clients cannot offer ten times
 /// what a whole processor can do.
 const HOGS: usize = 3;
-
-/// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Server {
-    Xdhcpd,
-    Dhcpd,
-    Kea,
-}
-
-impl Server {
-    const ALL: [Self; 3] = [Self::Xdhcpd, Self::Dhcpd, Self::Kea];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Xdhcpd => "xdhcpd",
-            Self::Dhcpd => "dhcpd",
-            Self::Kea => "kea",
-        }
-    }
-
-    /// What the server reads, and how it is started.
-    fn command(self, folder: &Folder, is_flooded: bool) -> Result<Command> {
-        let file = |name: &str| folder.path().join(name);
-        let program = |name: &str| lab::program(name).map_err(anyhow::Error::msg);
-        let (first, last) = match self {
-            Self::Dhcpd if is_flooded => POOL_OF_FLOODED_DHCPD,
-            Self::Dhcpd => POOL_OF_DHCPD,
-            Self::Xdhcpd | Self::Kea => POOL,
-        };
-        let dhcpd_conf = format!(
-            "authoritative; ddns-update-style none; ping-check off; dhcp-cache-threshold 0;\n\
-             default-lease-time 600; max-lease-time 7200; option domain-name \"gsb.local\";\n\
-             option domain-name-servers 172.16.0.10;\n\
-             subnet 10.0.0.0 netmask 255.0.0.0 {{ range {first} {last}; option routers 10.0.0.1;\n\
-             option broadcast-address 10.255.255.255; }}\n"
-        );
-        let mut command = match self {
-            Self::Xdhcpd => {
-                let mut command = Command::new(agent::binary());
-                command.args(["-4", "-f", "-d", "--fast-path", "off", "--control"]).arg(file("control.sock"));
-                command
-            }
-            Self::Dhcpd => {
-                let mut command = Command::new(program("dhcpd")?);
-                command.args(["-4", "-f", "-d", "-q"]);
-                command
-            }
-            Self::Kea => Command::new(program("kea-dhcp4")?),
-        };
-        match self {
-            Self::Xdhcpd | Self::Dhcpd => {
-                folder.write("dhcpd.conf", &dhcpd_conf)?;
-                folder.write("dhcpd.leases", "")?;
-                command.arg("-cf").arg(file("dhcpd.conf")).arg("-lf").arg(file("dhcpd.leases"));
-                command.arg("-pf").arg(file("pid")).arg(Stage::INTERFACE);
-            }
-            Self::Kea => {
-                let leases = file("leases.csv").display().to_string();
-                let kea_conf = serde_json::json!({"Dhcp4": {
-                    "interfaces-config": {"interfaces": [Stage::INTERFACE], "dhcp-socket-type": "raw", "re-detect": false},
-                    "lease-database": {"type": "memfile", "persist": true, "name": leases, "lfc-interval": 0},
-                    "multi-threading": {"enable-multi-threading": false},
-                    "authoritative": true, "valid-lifetime": 600, "max-valid-lifetime": 7200,
-                    "reservations-global": false, "reservations-in-subnet": false,
-                    // Without these every host name costs it a regular expression, made anew.
-                    "ddns-send-updates": false, "hostname-char-set": "",
-                    "loggers": [{"name": "kea-dhcp4", "severity": "ERROR",
-                        "output_options": [{"output": "stdout"}]}],
-                    "option-data": [{"name": "domain-name", "data": "gsb.local"},
-                        {"name": "domain-name-servers", "data": "172.16.0.10"},
-                        {"name": "routers", "data": "10.0.0.1"},
-                        {"name": "broadcast-address", "data": "10.255.255.255"}],
-                    "subnet4": [{"subnet": "10.0.0.0/8", "pools": [{"pool": format!("{first} - {last}")}]}],
-                }});
-                command.arg("-c").arg(folder.write("kea.conf", &kea_conf.to_string())?);
-                command.env("KEA_PIDFILE_DIR", folder.path()).env("KEA_LOCKFILE_DIR", folder.path());
-            }
-        }
-        Ok(command)
-    }
-}
-
-/// Starts a server on its processor and waits until it serves.
-fn start(stage: &Stage, server: Server, is_flooded: bool, herd: &mut Herd) -> Result<Running> {
-    let folder = Folder::new(server.name())?;
-    let mut command = server.command(&folder, is_flooded)?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = stage.server.enter(|| {
-        bind_to(0)?;
-        command.spawn()
-    })??;
-    let mut running = Running { process: Process(child), folder };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let plan = Plan {
-            warm_up: Duration::ZERO,
-            retry: None,
-            patience: Duration::from_millis(50),
-            ..Plan::closed(Talk::Exchange, 1, Duration::from_millis(50))
-        };
-        if herd.run(&plan).completed_per_sec > 0.0 {
-            return Ok(running);
-        }
-        if let Some(status) = running.process.0.try_wait()? {
-            bail!("{} ended with {status}", server.name());
-        }
-        if Instant::now() > deadline {
-            bail!("{} does not serve", server.name());
-        }
-    }
-}
-
-/// A server under way.
-struct Running {
-    process: Process,
-    folder: Folder,
-}
-
-impl Running {
-    /// Processor time used so far, in microseconds.
-    fn cpu_us(&self) -> f64 {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.process.0.id())).unwrap_or_default();
-        let ticks: u64 = text
-            .rsplit(')')
-            .next()
-            .into_iter()
-            .flat_map(|rest| rest.split_whitespace().skip(11).take(2))
-            .filter_map(|field| field.parse::<u64>().ok())
-            .sum();
-        // USER_HZ is 100 on every Linux.
-        ticks as f64 * 1e4
-    }
-
-    /// Ends the server: its folder.
-    fn end(self) -> Folder {
-        let Self { process, folder } = self;
-        drop(process);
-        folder
-    }
-}
-
-/// A process that ends with its owner.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Threads that do nothing, busily, on the server's processor.
 struct Hogs(Arc<AtomicBool>);
@@ -295,7 +139,7 @@ type Attic = Vec<Folder>;
 
 fn measure(stage: &Stage, server: Server, wants_overload: bool, attic: &mut Attic) -> Result<Shown> {
     let mut herd = stage.herd(1)?;
-    let running = start(stage, server, false, &mut herd)?;
+    let running = server::start(stage, server, &Setting::default(), &mut herd)?;
     let in_flight = in_flight(server);
     let mut shown = Shown::new();
     let mut capacity = |herd: &mut Herd, talk, rate, cpu| {
@@ -323,7 +167,7 @@ fn measure(stage: &Stage, server: Server, wants_overload: bool, attic: &mut Atti
     if wants_overload {
         // A fresh server: offers of an earlier flood hold their addresses.
         let mut herd = stage.herd(1)?;
-        let running = start(stage, server, true, &mut herd)?;
+        let running = server::start(stage, server, &Setting { is_flooded: true, ..Setting::default() }, &mut herd)?;
         let exchanges = herd.run(&Plan::closed(Talk::Exchange, in_flight, WINDOW)).completed_per_sec;
         let rows = [Row::FloodOffered, Row::FloodOnce, Row::FloodRetrying];
         let offered = overload(&mut herd, exchanges, rows, &mut shown);

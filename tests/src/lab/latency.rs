@@ -17,7 +17,7 @@ use super::{Namespace, until};
 
 /// Where a thread runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Processor {
+pub enum Processor {
     /// The clients' processor.
     First,
     /// The one that the way back runs on; the same where there is only one.
@@ -43,11 +43,11 @@ impl Processor {
     }
 }
 
-/// Makes the receiving side of an interface that runs XDP natively a thread.
+/// Makes the receiving side of an interface that runs XDP natively a thread, on this processor.
 ///
 /// # Errors
 /// When the kernel has no threaded NAPI for it.
-pub(super) fn add(namespace: &Namespace, interface: &str) -> Result<()> {
+pub(super) fn add(namespace: &Namespace, interface: &str, processor: Processor) -> Result<()> {
     let before = threads_of(interface);
     // The view of /sys belongs to the namespace it was mounted in; `ip netns exec` mounts a fresh one.
     let mut tee = Command::new("ip")
@@ -65,7 +65,7 @@ pub(super) fn add(namespace: &Namespace, interface: &str) -> Result<()> {
         (!ours.is_empty()).then_some(ours)
     })?;
     for thread in ours {
-        Processor::Last.bind(thread)?;
+        processor.bind(thread)?;
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+pub use latency::Processor;
 pub use mounts::Mounts;
 pub use packet::PacketSocket;
 pub use pass::PassProgram;
@@ -236,7 +237,7 @@ impl Namespace {
     pub fn spawn_client(&self, command: &mut Command) -> Result<Process> {
         let shown = format!("{command:?}");
         self.enter(|| {
-            latency::Processor::First.bind(0)?;
+            Processor::First.bind(0)?;
             Process::spawn(command)
         })?
         .with_context(|| format!("cannot start {shown}"))
@@ -264,6 +265,15 @@ impl Namespace {
     /// When the kernel refuses the program or the driver XDP.
     pub fn attach_pass(&self, interface: &str) -> Result<PassProgram> {
         self.enter(|| PassProgram::attach(interface))?
+    }
+
+    /// Lets a kernel thread of its own, on one processor, receive what comes to an interface that runs XDP natively:
+    /// otherwise the sender's processor does.
+    ///
+    /// # Errors
+    /// When the kernel has no threaded NAPI for it.
+    pub fn receive_on(&self, interface: &str, processor: Processor) -> Result<()> {
+        latency::add(self, interface, processor)
     }
 
     /// The Ethernet address of an interface.
@@ -359,7 +369,7 @@ impl Switch {
     pub fn attach_pass(&self, interface: &str) -> Result<PassProgram> {
         let port = format!("port-{interface}");
         let pass = self.namespace.attach_pass(&port)?;
-        latency::add(&self.namespace, &port)?;
+        latency::add(&self.namespace, &port, Processor::Last)?;
         Ok(pass)
     }
 }

@@ -9,6 +9,7 @@
 //! thread never sleeps: it wants a processor of its own. It works against any server; replies are told apart by
 //! their transaction, whose number is the number of the exchange.
 
+pub mod server;
 mod socket;
 mod speech;
 mod stage;
@@ -26,6 +27,11 @@ pub use stage::Stage;
 
 /// Messages that are begun or repeated at most between two looks at the replies.
 const BURST_COUNT: u64 = 64;
+/// Strangers that ask at most between two looks at the replies: clients do not send on each other's behalf, so none waits
+/// behind a burst of the same thread.
+const FLOOD_BURST_COUNT: u64 = 8;
+/// Clients and transactions from here on are strangers'.
+const STRANGERS: u32 = 0x8000_0000;
 /// Batches of replies read in one look at most: who has an answer goes on before anybody begins.
 const LOOK_COUNT: usize = 8;
 /// Waits between the tries of a client double that often (RFC 2131 4.1).
@@ -66,6 +72,8 @@ pub struct Plan {
     pub window: Duration,
     /// How long replies are waited for that are still on their way when the window is over.
     pub drain: Duration,
+    /// DISCOVERs of strangers every second besides, whose offers nobody wants.
+    pub flood_per_sec: f64,
 }
 
 impl Plan {
@@ -80,6 +88,7 @@ impl Plan {
             warm_up: Duration::from_millis(200),
             window,
             drain: Duration::from_millis(300),
+            flood_per_sec: 0.0,
         }
     }
 
@@ -94,6 +103,7 @@ impl Plan {
             warm_up: Duration::from_millis(300),
             window,
             drain: Duration::from_millis(300),
+            flood_per_sec: 0.0,
         }
     }
 }
@@ -107,6 +117,8 @@ pub struct Figures {
     pub completed_per_sec: f64,
     /// Exchanges begun in the window that had no ACK when the run was over, of those begun.
     pub unanswered: (u64, u64),
+    /// DISCOVERs of strangers sent every second of the window.
+    pub flooded_per_sec: f64,
     /// Refusals.
     pub naks: u64,
     /// First frame to ACK, in nanoseconds, of exchanges that ended in the window; sorted.
@@ -149,6 +161,9 @@ pub struct Herd {
     leases: Vec<(u32, Ipv4Addr)>,
     next_client: u32,
     next_xid: u32,
+    /// Renewals so far: they go round among the leases, from run to run.
+    renewed: usize,
+    next_stranger: u32,
 }
 
 impl Herd {
@@ -162,12 +177,47 @@ impl Herd {
     ) -> io::Result<Self> {
         let socket = namespace.enter(|| BatchSocket::open(interface))??;
         let speech = Speech::new(server, server_mac);
-        Ok(Self { socket, speech, leases: Vec::new(), next_client: first, next_xid: first })
+        Ok(Self {
+            socket,
+            speech,
+            leases: Vec::new(),
+            next_client: first,
+            next_xid: first,
+            renewed: 0,
+            next_stranger: STRANGERS,
+        })
     }
 
     /// Keeps at most so many leases.
     pub fn keep(&mut self, count: usize) {
         self.leases.truncate(count);
+    }
+
+    /// The renewals of all leases, as frames.
+    #[must_use]
+    pub fn renewals(&self) -> Vec<Vec<u8>> {
+        let frame = |(number, (client, address)): (usize, &(u32, Ipv4Addr))| {
+            let mut frame = self.speech.renewal().to_vec();
+            speech::finish(&mut frame, *client, number as u32);
+            speech::finish_renewal(&mut frame, *address);
+            frame
+        };
+        self.leases.iter().enumerate().map(frame).collect()
+    }
+
+    /// Sends these frames, round after round, as fast as this thread can, and looks at no reply; how many were sent.
+    pub fn blast(&mut self, frames: &[Vec<u8>], window: Duration) -> u64 {
+        let begin = now();
+        let (before, mut sent, mut next) = (self.socket.refused, 0, 0);
+        while begin.elapsed() < window {
+            for _ in 0..BURST_COUNT {
+                self.socket.push(&frames[next]);
+                next = if next + 1 < frames.len() { next + 1 } else { 0 };
+            }
+            self.socket.flush();
+            sent += BURST_COUNT;
+        }
+        sent - (self.socket.refused - before)
     }
 
     /// How many clients have a lease.
@@ -194,9 +244,10 @@ impl Herd {
             under_way: 0,
             again: std::array::from_fn(|_| VecDeque::new()),
             over: VecDeque::new(),
-            renewed: 0,
+            strangers: 0,
             figures: Figures::default(),
             completed: 0,
+            flooded: 0,
             offered: 0,
             unanswered: 0,
             herd: self,
@@ -206,6 +257,7 @@ impl Herd {
         let secs = plan.window.as_secs_f64();
         figures.offered_per_sec = run.offered as f64 / secs;
         figures.completed_per_sec = run.completed as f64 / secs;
+        figures.flooded_per_sec = run.flooded as f64 / secs;
         figures.unanswered = (run.unanswered, run.offered);
         figures.latencies_ns.sort_unstable();
         figures
@@ -226,10 +278,11 @@ struct Run<'h> {
     again: [VecDeque<(u64, u32, State)>; TRIES_MAX],
     /// Exchanges to give up, in the order in which they fall due.
     over: VecDeque<(u64, u32)>,
-    renewed: usize,
+    strangers: u64,
     figures: Figures,
     offered: u64,
     completed: u64,
+    flooded: u64,
     unanswered: u64,
 }
 
@@ -245,6 +298,7 @@ impl Run<'_> {
             let repeated = self.repeat();
             if self.now_ns < end_ns {
                 self.begin(is_counted, BURST_COUNT.saturating_sub(repeated));
+                self.flood(is_counted);
             } else if self.under_way == 0 || self.now_ns >= drained_ns {
                 break;
             }
@@ -376,8 +430,8 @@ impl Run<'_> {
                     (client, Ipv4Addr::UNSPECIFIED, State::Discovering)
                 }
                 Talk::Renewal => {
-                    let (client, address) = self.herd.leases[self.renewed % self.herd.leases.len()];
-                    self.renewed += 1;
+                    let (client, address) = self.herd.leases[self.herd.renewed % self.herd.leases.len()];
+                    self.herd.renewed += 1;
                     (client, address, State::Requesting)
                 }
             };
@@ -388,6 +442,21 @@ impl Run<'_> {
             self.under_way += 1;
             self.offered += u64::from(is_counted);
             self.say(index);
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Lets strangers ask who is there.
+    fn flood(&mut self, is_counted: bool) {
+        let due = (self.now_ns as f64 * self.plan.flood_per_sec / 1e9) as u64;
+        for _ in 0..due.saturating_sub(self.strangers).min(FLOOD_BURST_COUNT) {
+            let Herd { socket, speech, next_stranger, .. } = &mut *self.herd;
+            // Nothing is under way with this transaction: the offer is not heard.
+            speech::finish(socket.push(speech.discover()), *next_stranger, *next_stranger);
+            *next_stranger = next_stranger.wrapping_add(1) | STRANGERS;
+            self.strangers += 1;
+            self.flooded += u64::from(is_counted);
         }
     }
 }

@@ -25,7 +25,7 @@ impl Stage {
     /// The server's address, in 10.0.0.0/24.
     pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     /// The clients' interface.
-    const CLIENTS: &str = "c0";
+    pub const CLIENTS: &str = "c0";
 
     /// Makes it.
     ///

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the figures, each with what it is compared to in the same run.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::Result;
 
@@ -15,10 +15,12 @@ pub(crate) struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The XDP program (needs root): nanoseconds per armed renewal above making and dropping the same frame, and of a
-    /// frame that is not DHCP (BPF_PROG_TEST_RUN); then replies a second over a veth beside a reflector's (live frames).
-    /// XDHCPD_BENCH_PART=cycles or cable measures one of the two.
-    Fastpath,
+    /// The fast path (needs root): nanoseconds per frame, replies a second over a veth beside a reflector's, arming a
+    /// million leases, renewals a second and processor time per renewal beside dhcpd and Kea, latency under a flood.
+    Fastpath {
+        /// Parts to measure, instead of all: cycles, cable, arming, peers, processor, flood.
+        parts: Vec<String>,
+    },
     /// The configuration: `check` on 100,000 hosts beside `dhcpd -t`, and one packet against many hosts and classes
     /// beside none.
     Config,
@@ -47,7 +49,7 @@ enum What {
 /// Builds what is measured, optimised, and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.what {
-        What::Config => with_server("config", &[]),
+        What::Config => with_server("config", &[], &[]),
         What::Reload => shed::run(Command::new(shed::cargo()).current_dir(shed::root()).args([
             "bench",
             "--package",
@@ -57,24 +59,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ])),
         What::Engine { arguments } => {
             test::install(&[("dhcpd", "isc-dhcp-server"), ("kea-dhcp4", "kea-dhcp4-server")])?;
-            with_server("engine", arguments)
+            with_server("engine", arguments, &[])
         }
-        What::Fastpath => {
+        What::Fastpath { parts } => {
+            let is_alone = |part: &String| ["cycles", "cable", "arming", "flood"].contains(&part.as_str());
+            if parts.is_empty() || !parts.iter().all(is_alone) {
+                test::install(&[("dhcpd", "isc-dhcp-server"), ("kea-dhcp4", "kea-dhcp4-server")])?;
+            }
             let object = bpf::build_for_bench()?;
-            shed::run(
-                Command::new(shed::cargo())
-                    .current_dir(shed::root())
-                    .args(["bench", "--package", "tests", "--bench", "fastpath"])
-                    .env("XDHCPD_BENCH_OBJECT", object),
-            )
+            with_server("fastpath", parts, &[("XDHCPD_BENCH_OBJECT", &object)])
         }
-        What::Failover { parts } => with_server("failover", parts),
-        What::Store { parts } => with_server("store", parts),
+        What::Failover { parts } => with_server("failover", parts, &[]),
+        What::Store { parts } => with_server("store", parts, &[]),
     }
 }
 
 /// Runs a bench of the proving ground that starts an optimised server.
-fn with_server(bench: &str, arguments: &[String]) -> Result<()> {
+fn with_server(bench: &str, arguments: &[String], environment: &[(&str, &Path)]) -> Result<()> {
     let cargo = || {
         let mut cargo = Command::new(shed::cargo());
         cargo.current_dir(shed::root());
@@ -85,6 +86,7 @@ fn with_server(bench: &str, arguments: &[String]) -> Result<()> {
         cargo()
             .args(["bench", "--package", "tests", "--bench", bench, "--"])
             .args(arguments)
+            .envs(environment.iter().copied())
             .env("XDHCPD_BIN", shed::target().join("release").join("xdhcpd")),
     )
 }

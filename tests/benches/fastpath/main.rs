@@ -1,18 +1,32 @@
-//! The fast path measured: nanoseconds per frame (BPF_PROG_TEST_RUN), and replies per second over a cable (live
-//! frames), each figure beside its baseline in one run.
+//! The fast path measured, each figure beside its baseline in one run: `cargo xtask bench fastpath [PART]..`, which builds
+//! the object with the bench's entry points and runs this.
 //!
-//! `cargo xtask bench fastpath` builds the object with the bench's entry points and runs this.
-//! `XDHCPD_BENCH_PART=cycles` or `cable` runs one half.
+//! ```text
+//!   cycles     nanoseconds per frame (BPF_PROG_TEST_RUN)
+//!   cable      replies a second over a veth, beside a reflector (live frames)
+//!   arming     a million leases armed, moved, disarmed, armed anew
+//!   peers      renewals a second beside dhcpd and Kea: live frames, and a client in user space
+//!   processor  processor time per renewal beside Kea, leases of ten minutes renewing at T1
+//!   flood      latency of renewals while strangers flood the server
+//! ```
+#![expect(clippy::print_stdout, reason = "a table for people")]
 
 use std::{env, fs};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
+mod arming;
 mod cable;
 mod cycles;
+mod flood;
+mod generator;
+mod peers;
+mod processor;
 
 /// Rounds of every measurement; medians are printed.
 pub(crate) const ROUNDS: usize = 5;
+
+const PARTS: [&str; 6] = ["cycles", "cable", "arming", "peers", "processor", "flood"];
 
 fn main() -> Result<()> {
     // `cargo test --benches` passes --test: nothing to prove here without the object.
@@ -21,18 +35,39 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let part = env::var("XDHCPD_BENCH_PART").unwrap_or_default();
-    if part.is_empty() || part == "cycles" {
-        for clients in [1_000, 131_072, 1_000_000] {
-            cycles::measure(&object, clients)?;
+    let words: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    if let Some(word) = words.iter().find(|word| !PARTS.contains(&word.as_str())) {
+        bail!("there is no part {word}; there are {}", PARTS.join(", "));
+    }
+    let wants = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
+    if wants("cycles") {
+        for (clients, wanted) in [(1_000, Some(180)), (131_072, None), (1_000_000, Some(300))] {
+            cycles::measure(&object, clients, wanted)?;
         }
     }
-    if part.is_empty() || part == "cable" {
-        for clients in [1_000, 4_096, 1_000_000] {
-            cable::measure(&object, clients)?;
+    if wants("cable") {
+        for (clients, wanted) in [(1_000, Some(70.0)), (4_096, None), (1_000_000, Some(55.0))] {
+            cable::measure(&object, clients, wanted)?;
         }
+    }
+    if wants("arming") {
+        arming::measure()?;
+    }
+    if wants("peers") {
+        peers::measure(&object)?;
+    }
+    if wants("processor") {
+        processor::measure()?;
+    }
+    if wants("flood") {
+        flood::measure()?;
     }
     Ok(())
+}
+
+/// What the issue wants, and whether it is so.
+pub(crate) fn say(is_met: bool, what: &str) {
+    println!("{:<8}{what}", if is_met { "met" } else { "MISSED" });
 }
 
 /// The median of some figures.

@@ -200,6 +200,15 @@ impl Side {
         reply.get("status").cloned().context("no status")
     }
 
+    /// `xdhcpd metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        let socket = self.folder.path().join("control.sock");
+        run(Command::new(binary()).args(["metrics", "--control"]).arg(socket))
+    }
+
     /// Writes into its configuration or leases file.
     ///
     /// # Panics

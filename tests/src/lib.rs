@@ -6,6 +6,7 @@
 //!   crowd    clients that go on whatever is killed, and a ledger of what they were promised
 //!   lab      network namespaces, veth, bridges, processes, all gone when the value is dropped
 //!   agent    xdhcpd as a process, and its control socket
+//!   exposition a strict reader of what `xdhcpd metrics` prints
 //!   failover what the failover suites keep leases in, the pair's settings, real sessions
 //!   fastpath fixtures of the XDP program, for the kernel suite and the benchmark
 //!   dice     seeded choices
@@ -29,6 +30,7 @@ pub mod crowd;
 pub mod dhcpd;
 pub mod dice;
 pub mod duo;
+pub mod exposition;
 pub mod failover;
 pub mod fastpath;
 pub mod frames;

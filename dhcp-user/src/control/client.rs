@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     failover::{self, Order},
     message::{Answer, Command, Reply, Request, VERSION},
-    table,
+    metrics, table,
 };
 
 /// How long a reply may take.
@@ -190,6 +190,20 @@ pub fn failover(path: &Path, json: bool, now: u32, output: &mut impl io::Write) 
         _ => return Err(another()),
     }
     Ok(())
+}
+
+/// Prints what a server counts, as Prometheus reads it.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn metrics(path: &Path, output: &mut impl io::Write) -> Result<(), AskError> {
+    let mut client = Client::connect(path)?;
+    let (Answer::Status(status), Answer::FastPath(page)) =
+        (client.ask(Command::Status)?.1, client.ask(Command::FastPath)?.1)
+    else {
+        return Err(another());
+    };
+    Ok(output.write_all(metrics::exposition(&status, &page).as_bytes())?)
 }
 
 /// Prints how the fast path of a server does: as a page, or the reply as it came.

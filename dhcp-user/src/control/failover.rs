@@ -39,6 +39,9 @@ pub struct Relationship {
     pub connected: bool,
     /// Whether the partner is an xdhcpd.
     pub partner_is_ours: bool,
+    /// How long ago the partner said anything, seconds; absent = not since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_secs_ago: Option<u64>,
     /// Whether a key protects the link.
     #[serde(default)]
     pub link_protected: bool,
@@ -159,7 +162,8 @@ fn write_one(page: &mut String, one: &Relationship, now: u32) -> std::fmt::Resul
         utc(one.partner_since),
         ago(one.partner_since)
     )?;
-    writeln!(page, "  link           {link}{protected}")?;
+    let heard = one.heard_secs_ago.map_or_else(|| "not since the start".to_owned(), |secs| format!("{secs} s ago"));
+    writeln!(page, "  link           {link}{protected}; heard {heard}")?;
     if let Some(trouble) = one.link_trouble.as_ref().filter(|_| !one.connected) {
         writeln!(page, "                 {}", plain(trouble))?;
     }
@@ -222,6 +226,7 @@ mod tests {
             partner_since: 1_700_000_000,
             connected: true,
             partner_is_ours: true,
+            heard_secs_ago: Some(2),
             link_protected: true,
             link_trouble: None,
             service: "cooperating".to_owned(),
@@ -255,7 +260,7 @@ mod tests {
         for line in [
             "FAILOVER PEER    \"GSB\", primary here",
             "  my state       normal since 2023-11-14 22:13:20 (1 min 40 s)",
-            "  link           up, with an xdhcpd, protected by a key\n",
+            "  link           up, with an xdhcpd, protected by a key; heard 2 s ago\n",
             "  updates        0 wait, 1 unacknowledged, lag 2 s",
             "    renewals     every client can be renewed until 2023-11-14 22:23:20",
             "    new clients  25 addresses at once",
@@ -271,10 +276,13 @@ mod tests {
     fn a_link_that_is_down_says_why() {
         let mut down = relationship();
         down.connected = false;
-        down.link_protected = false;
+        (down.link_protected, down.heard_secs_ago) = (false, None);
         down.link_trouble = Some("it has another key\u{1b}".to_owned());
         let text = page(&[down.clone()], 0);
-        assert!(text.contains("  link           DOWN\n                 it has another key?\n"), "{text}");
+        assert!(
+            text.contains("  link           DOWN; heard not since the start\n                 it has another key?\n"),
+            "{text}"
+        );
         down.connected = true;
         assert!(!page(&[down], 0).contains("another key"), "old news");
     }

@@ -539,6 +539,15 @@ pub struct Peer {
     /// Whether the link is up.
     #[serde(default)]
     pub connected: bool,
+    /// Whether a key protects the link.
+    #[serde(default)]
+    pub link_protected: bool,
+    /// How long ago the partner said anything, seconds; absent = not since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_secs_ago: Option<u64>,
+    /// MCLT in force, seconds.
+    #[serde(default)]
+    pub mclt_secs: u32,
     /// Updates for the partner that wait for the window or the link.
     #[serde(default)]
     pub updates_queued: u64,

@@ -12,4 +12,5 @@ pub mod client;
 pub mod failover;
 pub mod listener;
 pub mod message;
+pub mod metrics;
 pub mod table;

@@ -199,6 +199,8 @@ impl Serve {
 pub enum Command {
     /// Show what a running server does.
     Status(Ask),
+    /// Print what a running server counts, in the text format of Prometheus: for node_exporter's textfile collector.
+    Metrics(Place),
     /// Show the leases of a running server.
     Leases {
         /// All leases as they are on disk at one moment, then every change as it becomes durable, until interrupted.
@@ -360,6 +362,17 @@ pub struct Ask {
     /// Print the reply as it came, in JSON.
     #[arg(long)]
     pub json: bool,
+    /// Control socket of the server.
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// The server's state directory, if it was given one.
+    #[arg(long, value_name = "DIR", conflicts_with = "control")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Where a running server is.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Place {
     /// Control socket of the server.
     #[arg(long, value_name = "SOCKET")]
     pub control: Option<PathBuf>,

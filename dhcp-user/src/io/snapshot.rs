@@ -122,7 +122,8 @@ pub(super) fn status(parts: &mut Parts, shed: u64, fast_path: &dyn FastPath, now
         peers: engine
             .peers
             .into_iter()
-            .map(|peer| Peer {
+            .enumerate()
+            .map(|(number, peer)| Peer {
                 name: peer.name,
                 role: if peer.is_primary { "primary" } else { "secondary" }.to_owned(),
                 my_state: peer.my_state.to_owned(),
@@ -132,6 +133,9 @@ pub(super) fn status(parts: &mut Parts, shed: u64, fast_path: &dyn FastPath, now
                 service: peer.service.to_owned(),
                 serving: peer.is_serving,
                 connected: peer.traffic.is_connected,
+                link_protected: parts.peers.link(number).is_protected,
+                heard_secs_ago: peer.traffic.heard_secs_ago,
+                mclt_secs: peer.traffic.mclt_secs,
                 updates_queued: peer.traffic.updates_queued as u64,
                 updates_in_flight: peer.traffic.updates_in_flight as u64,
                 lag_secs: peer.traffic.updates_lag_secs,
@@ -213,6 +217,7 @@ fn relationship(status: failover::Status, link: LinkStatus) -> Relationship {
         partner_since: status.partner_since.secs(),
         connected: traffic.is_connected,
         partner_is_ours: status.is_partner_ours,
+        heard_secs_ago: traffic.heard_secs_ago,
         link_protected: link.is_protected,
         link_trouble: link.trouble,
         service: status.service.name().to_owned(),

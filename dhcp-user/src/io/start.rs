@@ -35,7 +35,7 @@ use crate::{
     io::{
         agent::{About, Agent, Parts},
         check, clock,
-        command::{self, Ask, Cli, Command, Failover, FastPathMode, LogLevel, Serve},
+        command::{self, Ask, Cli, Command, Failover, FastPathMode, LogLevel, Place, Serve},
         daemon::{self, Forked, PidFile, Readiness},
         entropy, explain,
         fastpath::Mode,
@@ -82,6 +82,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     match cli.command {
         Some(Command::Status(ask)) => question(&ask, client::status),
+        Some(Command::Metrics(Place { control, state_dir })) => {
+            let ask = Ask { json: false, control, state_dir };
+            question(&ask, |path, _, output| client::metrics(path, output))
+        }
         Some(Command::Leases { follow: false, ask }) => question(&ask, client::leases),
         Some(Command::Leases { follow: true, ask }) => question(&ask, client::follow),
         Some(Command::Compact(ask)) => question(&ask, client::compact),

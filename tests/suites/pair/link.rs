@@ -66,7 +66,10 @@ fn another_key_is_refused_until_the_files_are_the_same() {
         assert!(picture["link_trouble"].as_str().unwrap().contains("it has another key"), "{picture}");
     }
     let page = duo.sides[S].order(&["status"]).unwrap();
-    assert!(page.contains("DOWN, protected by a key\n                 it has another key"), "{page}");
+    assert!(
+        page.contains("DOWN, protected by a key; heard not since the start\n                 it has another key"),
+        "{page}"
+    );
     // The file is read for every connection.
     std::fs::write(duo.sides[S].folder.path().join("link.key"), KEY).unwrap();
     duo.wait_normal();

@@ -9,6 +9,7 @@ mod kill;
 mod link;
 mod ours;
 mod recover;
+mod seen;
 mod several;
 mod strangers;
 mod witness;

@@ -258,6 +258,8 @@ pub struct Endpoint {
     timeline: VecDeque<StatusTransition>,
     counters: Counters,
     refused_lines: Rate,
+    /// When the partner said something last.
+    heard_at: Option<BootTime>,
     /// What a partner of ours said last of its configuration.
     their_facts: Option<Vec<u8>>,
 }
@@ -327,6 +329,7 @@ impl Endpoint {
             timeline: VecDeque::new(),
             counters: Counters::default(),
             refused_lines: Rate::default(),
+            heard_at: None,
             their_facts: None,
             settings,
         };

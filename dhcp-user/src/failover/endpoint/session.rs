@@ -171,6 +171,7 @@ impl Endpoint {
     fn handle_message(&mut self, message: Message, leases: &mut dyn Leases, now: Now) {
         let Some(session) = &mut self.session else { return };
         session.receive_until = now.boot.after(session.receive_timer);
+        self.heard_at = Some(now.boot);
         let link = session.link;
         let xid = message.xid;
         self.slack_secs = now.wall.secs().saturating_sub(message.time).min(CLOCK_SKEW_SECS_MAX);
@@ -342,6 +343,7 @@ impl Endpoint {
             rare: Rate::default(),
         });
         self.redial_at = None;
+        self.heard_at = Some(now.boot);
         self.log(Level::Info, format!("failover peer {}: connected", self.settings.name));
         let apart = now.wall.secs().abs_diff(time);
         if apart > CLOCK_SLACK_SECS {

@@ -60,6 +60,10 @@ pub struct PartnerLoss {
 pub struct Traffic {
     /// Whether the link is up.
     pub is_connected: bool,
+    /// How long ago the partner said anything, seconds; `None` = not since the start.
+    pub heard_secs_ago: Option<u64>,
+    /// MCLT in force, seconds.
+    pub mclt_secs: u32,
     /// Updates that wait for the window or the link.
     pub updates_queued: usize,
     /// Updates sent and not acknowledged.
@@ -161,6 +165,8 @@ impl Endpoint {
     pub fn traffic(&self, now: Now) -> Traffic {
         Traffic {
             is_connected: self.session.is_some(),
+            heard_secs_ago: self.heard_at.map(|at| now.boot.since(at).as_secs()),
+            mclt_secs: self.mclt_secs,
             updates_queued: self.updates.queued_len(),
             updates_in_flight: self.updates.in_flight_len(),
             updates_lag_secs: self.updates.lag(now.boot).as_secs(),

@@ -16,7 +16,7 @@ use crate::lease::{BindingState, Lease, time::Now};
 use super::{
     Server,
     extra::Asked,
-    kernel::{Foreseen, strip},
+    foresee::{Foreseen, strip},
     port::Received,
     promise::{Armed, Place},
     request::Request,

@@ -36,6 +36,7 @@ pub mod explain;
 mod extra;
 mod facts;
 mod find;
+mod foresee;
 mod gate;
 mod grant;
 mod guard;

@@ -35,17 +35,28 @@ pub struct Depends {
     pub lease: bool,
     /// A name that is resolved again now and then.
     pub names: bool,
+    /// Who asks: hardware address, client identifier, host name, option 82, the address. That is part of the question; but
+    /// another client that asks alike may get another answer.
+    pub client: bool,
 }
 
 impl Depends {
     /// Only the question and the configuration.
-    pub const NOTHING: Self =
-        Self { time: false, hooks: false, logs: false, billing: false, message: false, lease: false, names: false };
+    pub const NOTHING: Self = Self {
+        time: false,
+        hooks: false,
+        logs: false,
+        billing: false,
+        message: false,
+        lease: false,
+        names: false,
+        client: false,
+    };
 
     /// Whether the answer depends on anything besides the question and the configuration.
     #[must_use]
     pub fn is_anything(self) -> bool {
-        self != Self::NOTHING
+        Self { client: false, ..self } != Self::NOTHING
     }
 
     /// What either depended on.
@@ -59,6 +70,7 @@ impl Depends {
             message: self.message || other.message,
             lease: self.lease || other.lease,
             names: self.names || other.names,
+            client: self.client || other.client,
         }
     }
 }

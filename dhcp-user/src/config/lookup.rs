@@ -250,6 +250,14 @@ impl Config {
         self.lookup.by_hw.find(self.lookup.hasher.hash_one(hw), is_same).map_or(&[], Hosts::as_slice)
     }
 
+    /// Whether certainly no host declaration fits a client, whatever else its packet carries.
+    #[must_use]
+    pub fn is_stranger(&self, hw: &HwAddr, client_id: Option<&[u8]>) -> bool {
+        self.lookup.by_identifier.is_empty()
+            && self.hosts_by_hw(hw).is_empty()
+            && client_id.is_none_or(|id| self.hosts_by_client_id(id).is_empty())
+    }
+
     /// Host declarations whose `host-identifier` the packet carries: those of the first such option that is there.
     #[must_use]
     pub fn hosts_by_identifier(&self, context: &Context<'_>) -> Vec<HostId> {

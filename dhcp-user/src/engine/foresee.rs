@@ -20,7 +20,7 @@ use crate::{
 use super::{
     Server,
     compose::{self, Composed, Kind},
-    grant::Target,
+    grant::{Target, Terms},
     packet,
     port::{Interface, Received},
     promise::Answered,
@@ -85,10 +85,25 @@ impl Server {
         }
         let target = Target::of_lease(config, lease, &hosts);
         let terms = self.terms(config, asked, &target, now).map_err(|_| NotArmed::NoAnswer)?;
+        self.answer_on(config, asked, &target, lease, &terms, kind, now)
+    }
+
+    /// The same on terms that are known.
+    #[expect(clippy::too_many_arguments, reason = "everything that an answer may depend on")]
+    pub(super) fn answer_on(
+        &mut self,
+        config: &Config,
+        asked: &Request<'_>,
+        target: &Target<'_>,
+        lease: &Lease,
+        terms: &Terms,
+        kind: MessageType,
+        now: Now,
+    ) -> Result<Answered, NotArmed> {
         let subject = target.subject(&terms.variables, now.wall);
         let composed = compose::compose(config, asked, &terms.evaluation, &subject, Kind::Lease(kind, terms.want))
             .map_err(|_| NotArmed::NoAnswer)?;
-        self.is_armable(config, asked, &terms.evaluation, &composed, &target, terms.want, now)?;
+        self.is_armable(config, asked, &terms.evaluation, &composed, target, terms.want, now)?;
         let digest = self.digest(asked, lease.address, asked.option_bytes()).ok_or(NotArmed::LongQuestion)?;
         let template = Template {
             is_offer: u8::from(kind == MessageType::Offer),
@@ -106,6 +121,13 @@ impl Server {
             asked.options.set(code::RELAY_AGENT, agent);
             asked.is_stashed = true;
         }
+    }
+
+    /// The digest of the question that the client of a lease asks in this way.
+    pub(super) fn digest_of(&self, shape: &Shape, lease: &Lease) -> Option<u64> {
+        let options = shape.options(lease);
+        let question = shape.question(lease)?;
+        question::digest(&question, &*options, 0, options.len(), &self.options.digest_key)
     }
 
     pub(super) fn digest(&self, request: &Request<'_>, address: Ipv4Addr, options: &[u8]) -> Option<u64> {

@@ -1,7 +1,9 @@
 //! What is armed, by address, in shelves: a million leases in one map would stand still for 150 ms each time that it
 //! doubles, and when a reload wants them in order.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
+
+use hashbrown::HashMap;
 
 use super::promise::Armed;
 

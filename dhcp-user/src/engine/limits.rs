@@ -43,8 +43,14 @@ pub const SHAPES_COUNT_MAX: usize = 16_384;
 /// Leases copied per turn into a table that grows for other ranges: about a millisecond.
 pub const RELAYOUT_SLICE_COUNT: usize = 1024;
 
-/// Leases armed anew per turn after a reload, each with up to three answers: about a millisecond.
-pub const REARM_SLICE_COUNT: usize = 64;
+/// Kinds of leases that are answered alike after a reload; one is 100 bytes.
+pub const ALIKE_COUNT_MAX: usize = 16_384;
+
+/// Leases armed anew per turn after a reload: well under a millisecond.
+pub const REARM_SLICE_COUNT: usize = 512;
+
+/// As how many of these one counts for each of its answers that is worked out in full.
+pub const REARM_FULL_COUNT: usize = 4;
 
 /// Time between two turns of work in slices, so that packets come in between.
 pub const SLICE_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);

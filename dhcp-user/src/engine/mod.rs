@@ -28,6 +28,7 @@
 //! (horizons within what the partner agreed to) and I8.
 
 mod adopt;
+mod alike;
 mod bills;
 mod churn;
 mod compose;
@@ -69,14 +70,10 @@ mod surrender;
 mod terms;
 mod thresholds;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{collections::VecDeque, fmt, net::Ipv4Addr, sync::Arc};
 
 use dhcp_ebpf::abi::{DigestKey, Generation};
+use hashbrown::HashMap;
 
 use crate::{
     config::{Config, PoolId, SharedNetworkId},
@@ -399,6 +396,7 @@ impl Server {
         if !self.interfaces.iter().all(|(old, _)| is_kept(old)) {
             self.disarm_all();
         }
+        self.reloading.alike.forget();
         self.interfaces = interfaces
             .into_iter()
             .map(|interface| {

@@ -1,12 +1,13 @@
 //! What the kernel may say: armed leases, the answers they share, and revocations under way.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
 use dhcp_ebpf::abi::{QUESTION_COUNT, Template};
+use hashbrown::HashMap;
 
 use super::{
     hoard::Hoard,

@@ -25,16 +25,18 @@ use crate::{
 };
 
 use super::{
-    Server, facts,
-    find::Choice,
+    Server,
+    alike::{self, Alike, Kind},
+    facts,
+    find::{Choice, Hosts},
     grant,
-    grant::Target,
+    grant::{Target, Terms},
     herd::Window,
     hoard::Hoard,
-    limits::{REARM_SLICE_COUNT, RELAYOUT_SLICE_COUNT},
+    limits::{REARM_FULL_COUNT, REARM_SLICE_COUNT, RELAYOUT_SLICE_COUNT},
     peers, pools_of,
     port::{Effect, Token},
-    promise::{Armed, Parked},
+    promise::{Answered, Armed, Parked},
     request::Request,
     route::Ports,
     shape::Shape,
@@ -80,6 +82,10 @@ pub(crate) struct Reloading {
     armed: Hoard,
     /// Addresses of the shelf that is being armed, the first one last.
     order: Vec<Ipv4Addr>,
+    /// Answers under the present one, by kind of lease.
+    pub(crate) alike: Alike,
+    /// Answers that were worked out in full for the lease that is being armed.
+    full_count: usize,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +130,7 @@ impl Reloading {
             self.stage = Stage::Idle;
         }
         self.order.clear();
+        self.alike.forget();
         self.armed = Hoard::default();
     }
 }
@@ -182,11 +189,17 @@ impl Server {
             }
             return;
         }
-        for _ in 0..REARM_SLICE_COUNT {
-            let Some((address, armed)) = self.reloading.next() else { return };
+        let mut left = REARM_SLICE_COUNT;
+        while left > 0 {
+            let Some((address, armed)) = self.reloading.next() else { break };
+            self.reloading.full_count = 0;
             if let Err(reason) = self.rearm(address, &armed, now) {
                 self.not_armed.add(reason);
             }
+            left = left.saturating_sub(1 + self.reloading.full_count * REARM_FULL_COUNT);
+        }
+        if self.reloading.armed.is_empty() {
+            self.reloading.alike.forget();
         }
     }
 
@@ -207,6 +220,7 @@ impl Server {
         // Those of an earlier reload that were not armed again yet.
         armed.take_in(std::mem::take(&mut self.reloading.armed));
         self.reloading.order.clear();
+        self.reloading.alike.forget();
         if self.is_stopping {
             return self.write_final(&armed.addresses());
         }
@@ -242,20 +256,21 @@ impl Server {
         let config = Arc::clone(&self.config);
         let Some(lease) = self.table.get(address) else { return Ok(()) };
         // Its timer may have rung while it was on its way back, and would not ring again.
-        if lease.state == BindingState::Active && !self.promises.is_armed(address) && config.pool_of(address).is_some()
-        {
-            self.table.put(lease.clone());
+        if lease.state == BindingState::Active && !self.promises.is_armed(address) {
+            self.table.wind_again(address);
         }
         let is_running = lease.state == BindingState::Active && lease.ends > now.wall && lease.tstp > now.wall;
         let is_its = lease.hw.and_then(|hw| hw.mac()) == Some(was.chaddr);
         if !is_running || !is_its || self.promises.is_armed(address) || config.pool_of(address).is_none() {
             return Ok(());
         }
+        let is_alone = self.is_alone(&config, &lease, now);
         let mut armed = Armed::new(was.chaddr);
         let mut why = NotArmed::Forgotten;
         for (place, (question, shape)) in was.questions.iter().zip(&was.shapes).enumerate() {
             let (Some((digest, _)), Some(shape)) = (question, shape) else { continue };
-            match self.answer_anew(&config, &lease, shape, *digest, now) {
+            let kind = if is_alone { Kind::of(&config, shape, &lease) } else { None };
+            match self.answer_anew(&config, &lease, shape, kind, *digest, now) {
                 Ok(answered) => {
                     if let (Some(to), Some(known)) = (armed.questions.get_mut(place), armed.shapes.get_mut(place)) {
                         (*to, *known) = (Some(answered), Some(Arc::clone(shape)));
@@ -272,57 +287,84 @@ impl Server {
         Ok(())
     }
 
+    /// Whether nobody else has a claim to this lease, and its client none to another one: a search for it comes to this
+    /// lease, if its pool admits the client.
+    fn is_alone(&self, config: &Config, lease: &Lease, now: Now) -> bool {
+        let Some(hw) = &lease.hw else { return false };
+        let is_only = |found: &[Ipv4Addr]| found.iter().all(|address| *address == lease.address);
+        config.is_stranger(hw, lease.client_id.as_deref())
+            && self
+                .peer_of_pool(config.pool_of(lease.address))
+                .is_none_or(|peer| grant::partner_says_no(peer, lease, now.wall).is_none())
+            && is_only(&self.table.by_hw(hw))
+            && lease.client_id.as_ref().is_none_or(|id| is_only(&self.table.by_client_id(id)))
+    }
+
     fn answer_anew(
         &mut self,
         config: &Config,
         lease: &Lease,
-        shape: &Shape,
+        shape: &Arc<Shape>,
+        kind: Option<Kind>,
         digest: u64,
         now: Now,
-    ) -> Result<(u64, Arc<dhcp_ebpf::abi::Template>), NotArmed> {
+    ) -> Result<Answered, NotArmed> {
+        // The lease may know something else of its client by now than when the question was asked.
+        if self.digest_of(shape, lease) != Some(digest) {
+            return Err(NotArmed::Forgotten);
+        }
+        if let Some(answer) = kind.and_then(|kind| self.reloading.alike.answer(&kind)) {
+            return Ok((digest, answer));
+        }
+        self.reloading.full_count += 1;
         let message = shape.message(lease);
         let received = shape.received(lease, &message);
         let (interface, _) = self.interface(received.interface).ok_or(NotArmed::NoAnswer)?;
         let asked = self.read_for(config, received, &interface, lease, now)?;
-        if !self.would_grant(config, &asked, lease, now) {
-            return Err(NotArmed::NoAnswer);
+        let (hosts, terms) = self.would_grant(config, &asked, lease, now).ok_or(NotArmed::NoAnswer)?;
+        let target = Target::of_lease(config, lease, &hosts);
+        let message_type = if shape.is_offer { MessageType::Offer } else { MessageType::Ack };
+        let answered = self.answer_on(config, &asked, &target, lease, &terms, message_type, now)?;
+        if answered.0 != digest {
+            return Err(NotArmed::Forgotten);
         }
-        let kind = if shape.is_offer { MessageType::Offer } else { MessageType::Ack };
-        let answered = self.answer_to(config, &asked, lease, kind, now)?;
-        // The lease knows something else of its client by now than when the question was asked.
-        if answered.0 == digest { Ok(answered) } else { Err(NotArmed::Forgotten) }
+        if let Some(kind) = kind.filter(|_| alike::is_of_kind(&asked, lease, &hosts, &terms)) {
+            self.reloading.alike.note(kind, shape, &answered.1);
+        }
+        Ok(answered)
     }
 
-    /// Whether the slow path would grant this lease to this request; in doubt not (I5).
-    fn would_grant(&self, config: &Config, asked: &Request<'_>, lease: &Lease, now: Now) -> bool {
-        let Some(network) = config.subnet_of(lease.address).map(|subnet| config.subnet(subnet).shared_network) else {
-            return false;
-        };
+    /// On what terms the slow path would grant this lease to this request; `None` = it would not, or in doubt (I5).
+    fn would_grant(&self, config: &Config, asked: &Request<'_>, lease: &Lease, now: Now) -> Option<(Hosts, Terms)> {
+        let network = config.subnet_of(lease.address).map(|subnet| config.subnet(subnet).shared_network)?;
         let is_direct_renewal = asked.ciaddr().is_some() && asked.giaddr().is_none();
         // The slow path trusts a client's own address before the interface that it came in through.
         if asked.network != Some(network) && !(is_direct_renewal && asked.network.is_some()) {
-            return false;
+            return None;
         }
         let search = self.search(config, now);
         let hosts = search.hosts(asked, Some(network));
+        if hosts.fixed.is_some() {
+            return None;
+        }
         let found = search.find(asked, network, &hosts);
         if !matches!(&found.choice, Some(Choice::Dynamic(choice)) if choice.address == lease.address)
             || !found.releases.is_empty()
         {
-            return false;
+            return None;
         }
         if let Some(peer) = search.peer_of(lease.address)
             && grant::partner_says_no(peer, lease, now.wall).is_some()
         {
-            return false;
+            return None;
         }
         let target = Target::of_lease(config, lease, &hosts);
-        let Ok(terms) = self.terms(config, asked, &target, now) else { return false };
+        let terms = self.terms(config, asked, &target, now).ok()?;
         let mut others = Vec::new();
         if terms.evaluation.flag_or_default(Param::OneLeasePerClient) {
             self.list_other_leases(asked, &target, &terms.evaluation, &mut others);
         }
-        others.is_empty()
+        others.is_empty().then_some((hosts, terms))
     }
 }
 

@@ -11,10 +11,13 @@ use std::{
     sync::Arc,
 };
 
-use dhcp_ebpf::wire::{
-    dhcp::{COOKIE, OPTIONS_AT},
-    ethernet::{PORT_CLIENT, PORT_SERVER},
-    option::code,
+use dhcp_ebpf::{
+    question::Question,
+    wire::{
+        dhcp::{COOKIE, OPTIONS_AT},
+        ethernet::{PORT_CLIENT, PORT_SERVER},
+        option::code,
+    },
 };
 
 use crate::lease::Lease;
@@ -117,7 +120,7 @@ impl Shape {
     }
 
     /// The option bytes as the client of this lease sends them.
-    fn options(&self, lease: &Lease) -> Vec<u8> {
+    pub(crate) fn options(&self, lease: &Lease) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes.len() + 32);
         let mut from = 0;
         for (at, hole) in &self.holes {
@@ -128,6 +131,18 @@ impl Shape {
         }
         out.extend_from_slice(self.bytes.get(from..).unwrap_or_default());
         out
+    }
+
+    /// What else the kernel takes the digest of.
+    pub(crate) fn question(&self, lease: &Lease) -> Option<Question> {
+        Some(Question {
+            chaddr: lease.hw?.mac()?,
+            address: lease.address.octets(),
+            has_ciaddr: self.has_ciaddr,
+            giaddr: self.giaddr,
+            interface: self.interface.0,
+            vlan: self.vlan,
+        })
     }
 
     /// The message as the client of this lease would send it.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use dhcp_ebpf::wire::option::code;
+
 use super::{Bytes, Machine};
 use crate::config::context::{Context, VariableValue};
 use crate::config::limits::{CALL_DEPTH_MAX, VALUE_LEN_MAX};
@@ -9,6 +11,15 @@ use crate::config::options::{OptionRef, SpaceId};
 use crate::config::pattern;
 use crate::config::received;
 use crate::config::statement::{Arith, Expr, ExprKind, Function, Pattern, Target};
+
+/// Options that say who a client is, or where.
+const NAMING: [u32; 5] = [
+    code::HOST_NAME as u32,
+    code::REQUESTED_ADDRESS as u32,
+    code::CLIENT_IDENTIFIER as u32,
+    code::FQDN as u32,
+    code::RELAY_AGENT as u32,
+];
 
 impl<'c> Machine<'c> {
     /// The value of any expression; `None` is null.
@@ -95,8 +106,14 @@ impl<'c> Machine<'c> {
             }
             Expr::Not(operand) => self.boolean(operand).map(|value| !value),
             Expr::Exists(option) => Some(self.received(*option).is_some()),
-            Expr::Known => Some(self.context.known),
-            Expr::Static => Some(self.context.is_static),
+            Expr::Known => {
+                self.out.depends.client = true;
+                Some(self.context.known)
+            }
+            Expr::Static => {
+                self.out.depends.client = true;
+                Some(self.context.is_static)
+            }
             Expr::Check(class) => {
                 let (depends, steps) = (&mut self.out.depends, &mut self.steps);
                 Some(self.config.is_member(*class, self.context, depends, self.checks, steps))
@@ -173,12 +190,19 @@ impl<'c> Machine<'c> {
                 self.slot(place).map(|bytes| Cow::Owned(bytes.to_vec()))
             }
             Expr::Hardware => {
+                self.out.depends.client = true;
                 let mut bytes = vec![self.context.hw.htype()];
                 bytes.extend_from_slice(self.context.hw.bytes());
                 Some(Cow::Owned(bytes))
             }
-            Expr::LeasedAddress => self.context.leased_address.map(|address| Cow::Owned(address.octets().to_vec())),
-            Expr::HostDeclName => self.context.host_decl_name.map(|name| Cow::Borrowed(name.as_bytes())),
+            Expr::LeasedAddress => {
+                self.out.depends.client = true;
+                self.context.leased_address.map(|address| Cow::Owned(address.octets().to_vec()))
+            }
+            Expr::HostDeclName => {
+                self.out.depends.client = true;
+                self.context.host_decl_name.map(|name| Cow::Borrowed(name.as_bytes()))
+            }
             Expr::Filename => {
                 self.out.depends.message = true;
                 received::c_string(self.context.message.get(108..236)?).map(Cow::Borrowed)
@@ -260,8 +284,10 @@ impl<'c> Machine<'c> {
     }
 
     /// An option of the request, of any space.
-    pub(super) fn received(&self, option: OptionRef) -> Option<Bytes<'c>> {
+    pub(super) fn received(&mut self, option: OptionRef) -> Option<Bytes<'c>> {
         let context: &'c Context<'c> = self.context;
+        // Suboptions are taken for options that name somebody: of most spaces they are option 82's.
+        self.out.depends.client |= option.space != SpaceId::DHCP || NAMING.contains(&option.code);
         if option.space == SpaceId::DHCP {
             return context.options.get(u8::try_from(option.code).ok()?).map(Cow::Borrowed);
         }

@@ -278,3 +278,85 @@ fn ranges_change_in_slices_and_what_happens_meanwhile_counts() {
     assert_eq!(world.status().pools[0].active, 5000 - 2194);
     assert!(world.server.leases().any(|lease| lease.address == address && lease.state == BindingState::Active));
 }
+
+/// Visitor number N: every third has no client identifier, and every fourth a random address.
+fn visitor(message: Message, client: u8) -> Message {
+    let first = if client.is_multiple_of(4) { 2 } else { 4 };
+    let message = Message { mac: [first, 0, 0, 0, 0, client], ..message };
+    let end = if client.is_multiple_of(5) { "\0" } else { "" };
+    let message = message.with(60, b"android").with(12, format!("phone-{client}{end}").as_bytes());
+    if client.is_multiple_of(3) { message } else { message.with(61, format!("\0visitor {client}").as_bytes()) }
+}
+
+/// Leases of a kind are answered alike after a reload; where an answer depends on who asks, each is answered by itself.
+#[test]
+fn what_depends_on_who_asks_is_never_taken_from_another() {
+    // What the configuration says more, before the subnet and in it, and how many of twelve are armed at least.
+    let cases = [
+        ("", "", 12),
+        ("host three { hardware ethernet 04:00:00:00:00:03; option domain-name \"three.example\"; }", "", 12),
+        (
+            "host four { option dhcp-client-identifier \"\\000visitor 4\"; option domain-name \"four.example\"; }",
+            "",
+            12,
+        ),
+        ("host five { host-identifier option host-name \"phone-6\"; option domain-name \"six.example\"; }", "", 12),
+        ("host six { hardware ethernet 04:00:00:00:00:06; fixed-address 192.168.150.200; }", "", 11),
+        ("class \"odd\" { match if substring(hardware, 6, 1) = 07; option domain-name \"seven.example\"; }", "", 12),
+        (
+            "class \"ids\" { match option dhcp-client-identifier; } subclass \"ids\" \"\\000visitor 8\" \
+             { option domain-name \"eight.example\"; }",
+            "",
+            12,
+        ),
+        ("if option host-name = \"phone-9\" { option domain-name \"nine.example\"; }", "", 12),
+        ("if option host-name = \"phone-9\" { default-lease-time 700; }", "", 12),
+        ("if exists dhcp-client-identifier { option domain-name \"id.example\"; }", "", 12),
+        ("option domain-name = concat(\"h\", binary-to-ascii(10, 8, \"-\", leased-address));", "", 12),
+        ("option domain-name = concat(\"h\", binary-to-ascii(16, 8, \"-\", hardware));", "", 12),
+        (
+            "if known { option domain-name \"known.example\"; } host one { hardware ethernet 04:00:00:00:00:01; }",
+            "",
+            12,
+        ),
+        ("use-lease-addr-for-default-route on;", "no routers", 12),
+        ("echo-client-id on;", "", 12),
+        ("one-lease-per-client on;", "", 12),
+        (
+            "class \"android\" { match if option vendor-class-identifier = \"android\"; option domain-name \"a.example\"; }",
+            "",
+            12,
+        ),
+        ("xdhcpd-random-mac-lease 300;", "", 12),
+        ("xdhcpd-random-mac-lease 300, 50 200;", "", 9),
+    ];
+    for (before, inside, armed_min) in cases {
+        let mut world = World::new(VISITORS);
+        let mut addresses = Vec::new();
+        for client in 1..=12 {
+            let offer = world.ask(&visitor(Message::discover(client), client));
+            world.ask(&visitor(Message::select(client, offer.yiaddr()), client));
+            addresses.push(offer.yiaddr());
+        }
+        let subnet = VISITORS.replace("gsb.local", "elsewhere.example");
+        let subnet = if inside.is_empty() { subnet } else { subnet.replace("option routers 192.168.150.1;", "") };
+        // A lease that is young is granted for what is left of it: not here.
+        world.reload(&format!("{subnet}\ndhcp-cache-threshold 0;\n{before}"));
+        world.settle();
+        let mut armed = 0;
+        for (client, address) in (1..=12).zip(addresses) {
+            for message in [Message::renew(client, address), Message::reboot(client, address)] {
+                let message = visitor(message, client);
+                let Some(arm) = world.armed.get(&address).cloned() else { continue };
+                let digest = digest(&world, &message);
+                let known = arm.questions.iter().flatten().find(|(known, _)| *known == digest);
+                let Some((_, template)) = known else { continue };
+                armed += usize::from(message.ciaddr == address);
+                let slow = world.ask(&message);
+                let fast = kernel_answer(&arm, &message, digest, slow.lease_time());
+                assert_eq!((&slow.message, slow.lease_time()), (&fast, template.lease_time), "{before}: {message:?}");
+            }
+        }
+        assert!(armed >= armed_min, "{before}: {armed} armed, {:?}", world.status().fast_path);
+    }
+}

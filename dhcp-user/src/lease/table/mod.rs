@@ -14,6 +14,7 @@ mod relayout;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod view;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use self::queue::{NOWHERE, Queue, Ties};
 use self::ranges::Ranges;
 pub use self::relayout::Relaid;
 use self::relayout::Relayout;
-use self::slot::{InQueue, InTimers, Slot, Slots};
+use self::slot::{InQueue, Slot, Slots};
 
 use super::record::Lease;
 use super::state::BindingState;
@@ -431,41 +432,6 @@ impl Table {
         self.pools.get(pool.0).map(|pool| pool.counts).unwrap_or_default()
     }
 
-    /// Takes the next timer that has rung: `Active` and `Abandoned` leases ring at `ends`, others only by
-    /// [`Table::set_timer`]. A timer rings once; the next `put` or `set_timer` winds it again.
-    pub fn poll_expired(&mut self, now: WallTime) -> Option<Ipv4Addr> {
-        let (time, index) = self.timers.head()?;
-        if time > now.secs() {
-            return None;
-        }
-        self.wind(index, WallTime::NONE);
-        let address = self.address(index)?;
-        self.note_change(address);
-        Some(address)
-    }
-
-    /// When the next timer rings.
-    #[must_use]
-    pub fn next_expiry(&self) -> Option<WallTime> {
-        self.timers.head().map(|(time, _)| WallTime::from_secs(time.into()))
-    }
-
-    /// Makes an address ring at this instant instead; [`WallTime::NONE`] = never.
-    pub fn set_timer(&mut self, address: Ipv4Addr, at: WallTime) {
-        self.note_change(address);
-        let Some((index, pool)) = self.ranges.find(address) else {
-            return;
-        };
-        if self.slots.make(index).is_none() {
-            return;
-        }
-        let was_virgin = self.forget_virgin(index);
-        self.wind(index, at);
-        if was_virgin {
-            self.requeue(index, pool, BindingState::Free, false);
-        }
-    }
-
     /// Bytes of heap in use, but for the leases aside.
     #[must_use]
     pub fn heap_len(&self) -> usize {
@@ -590,20 +556,6 @@ impl Table {
         if is_blank && let Some(word) = self.virgins.get_mut(index as usize / 64) {
             *word |= 1 << (index % 64);
             pool.virgin_hint = pool.virgin_hint.min(index);
-        }
-    }
-
-    /// Winds the timer of a slot.
-    fn wind(&mut self, index: u32, at: WallTime) {
-        let Some(place) = self.slots.slot(index).map(|slot| slot.timer_at) else {
-            return;
-        };
-        let mut places = InTimers(&mut self.slots);
-        match (place, at.is_some()) {
-            (NOWHERE, true) => self.timers.push(at.secs(), index, &mut places),
-            (NOWHERE, false) => {}
-            (place, true) => self.timers.change(place, at.secs(), index, &mut places),
-            (place, false) => self.timers.remove(place, &mut places),
         }
     }
 }

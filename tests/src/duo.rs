@@ -229,7 +229,9 @@ impl Side {
         self.write("dhcpd.conf", &text.replacen("max-response-delay", &statement, 1));
     }
 
-    fn words(&self) -> String {
+    /// What it has said last.
+    #[must_use]
+    pub fn words(&self) -> String {
         self.process.as_ref().map(Process::last_words).unwrap_or_default()
     }
 }

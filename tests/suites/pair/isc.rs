@@ -1,4 +1,5 @@
-//! One of ours beside the real dhcpd, in either role; and dhcpds replaced by ours while clients go on.
+//! One of ours beside the real dhcpd, in either role, and beside another of ours; and dhcpds replaced by ours while
+//! clients go on.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use tests::duo::{ADDRESSES, Duo, Kind, P, S, Setup};
 use tests::lab;
 use tests::need;
 
-use crate::act::{declines, dhcpd, joins, lease_of, rebinds, releases, renews};
+use crate::act::{declines, dhcpd, joins, lease_of, rebinds, releases, renews, stage};
+
+const OURS: [Kind; 2] = [Kind::Ours, Kind::Ours];
 
 /// Ours in this role, dhcpd in the other.
 pub(crate) fn beside(ours: usize) -> [Kind; 2] {
@@ -29,10 +32,10 @@ pub(crate) fn timeline(duo: &Duo, ours: usize) -> Vec<String> {
 }
 
 /// First start, leases of either side, renewals, releases, expiries, declines, balance, kills of either.
-fn live(ours: usize) {
+fn live(kinds: [Kind; 2], ours: usize) {
     let theirs = 1 - ours;
     let setup = Setup { more: "min-balance 1; max-balance 3;", ..Setup::default() };
-    let mut duo = duo(beside(ours), &setup);
+    let mut duo = duo(kinds, &setup);
     duo.sides[P].start().unwrap();
     duo.sides[S].start().unwrap();
     duo.wait_normal();
@@ -97,25 +100,31 @@ fn live(ours: usize) {
         duo.wait_normal();
         duo.wait_agreed(address, &["active"]);
     }
-    assert!(duo.sides[theirs].is_alive(), "dhcpd has survived us");
+    assert!(duo.sides[theirs].is_alive(), "it has survived us");
 }
 
 #[test]
 fn a_primary_of_ours_lives_with_dhcpd() {
     need!("pair::isc::primary", dhcpd());
-    live(P);
+    live(beside(P), P);
 }
 
 #[test]
 fn a_secondary_of_ours_lives_with_dhcpd() {
     need!("pair::isc::secondary", dhcpd());
-    live(S);
+    live(beside(S), S);
+}
+
+#[test]
+fn two_of_ours_live_with_each_other() {
+    need!("pair::isc::ours", stage());
+    live(OURS, P);
 }
 
 /// Partner-down, a lost database, both alone.
-fn disasters(ours: usize) {
+fn disasters(kinds: [Kind; 2], ours: usize) {
     let theirs = 1 - ours;
-    let mut duo = duo(beside(ours), &Setup::default());
+    let mut duo = duo(kinds, &Setup::default());
     duo.sides[P].start().unwrap();
     duo.sides[S].start().unwrap();
     duo.wait_normal();
@@ -152,19 +161,25 @@ fn disasters(ours: usize) {
     duo.wait("the way through the conflict", |duo| timeline(duo, ours).contains(&"potential-conflict".to_owned()));
     duo.wait_normal();
     duo.wait_agreed(lease_of(&ours_alone).address, &["active"]);
-    assert!(duo.sides[theirs].is_alive(), "dhcpd has survived us");
+    assert!(duo.sides[theirs].is_alive(), "it has survived us");
 }
 
 #[test]
 fn a_primary_of_ours_and_dhcpd_survive_disasters() {
     need!("pair::isc::disasters_primary", dhcpd());
-    disasters(P);
+    disasters(beside(P), P);
 }
 
 #[test]
 fn a_secondary_of_ours_and_dhcpd_survive_disasters() {
     need!("pair::isc::disasters_secondary", dhcpd());
-    disasters(S);
+    disasters(beside(S), S);
+}
+
+#[test]
+fn two_of_ours_survive_disasters() {
+    need!("pair::isc::disasters_ours", stage());
+    disasters(OURS, P);
 }
 
 /// Records of many leases that run for an hour.
@@ -212,6 +227,7 @@ fn resync(kinds: [Kind; 2], full: usize, count: u32) {
 #[test]
 fn ten_thousand_leases_go_to_dhcpd_and_come_from_it() {
     need!("pair::isc::resync", dhcpd());
+    resync(OURS, S, 10_000);
     resync([Kind::Ours, Kind::Dhcpd], P, 10_000);
     resync([Kind::Dhcpd, Kind::Ours], P, 10_000);
 }

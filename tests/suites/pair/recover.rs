@@ -1,11 +1,11 @@
-//! Recoveries with dhcpd, each with and without the wait for MCLT: whoever has lost its file waits, since it may have
+//! Recoveries, with dhcpd and with another of ours, each with and without the wait for MCLT: whoever has lost its file waits, since it may have
 //! promised what nobody knows of; whoever was only away for longer than that does not.
 
 use tests::duo::{Duo, Kind, P, S, Setup};
 use tests::lab;
 use tests::need;
 
-use crate::act::{dhcpd, joins, lease_of, renews};
+use crate::act::{dhcpd, joins, lease_of, renews, stage};
 use crate::isc::{beside, timeline};
 
 const ALONE: &str = "failover peer \"GSB\" state {\n  my state partner-down;\n}\n";
@@ -16,12 +16,20 @@ fn grows_old(duo: &mut Duo, mclt: u32) {
     duo.wait("more than MCLT in normal", |_| begun.elapsed().as_secs() > u64::from(mclt) + 1);
 }
 
-fn recoveries(ours: usize) {
+/// States of a side since it was started.
+fn states_since(duo: &Duo, side: usize) -> String {
+    match duo.sides[side].kind {
+        Kind::Ours => timeline(duo, side).join(" "),
+        // dhcpd writes its file anew when it starts: the states in it are those since then.
+        Kind::Dhcpd => duo.sides[side].file(),
+    }
+}
+
+fn recoveries(kinds: [Kind; 2], ours: usize) {
     let theirs = 1 - ours;
     let setup = Setup { mclt: 6, ..Setup::default() };
     let [primary, secondary] = setup.configurations();
-    let mut duo = Duo::new(beside(ours), [&primary, &secondary], "off").unwrap();
-    assert_eq!((duo.sides[ours].kind, duo.sides[theirs].kind), (Kind::Ours, Kind::Dhcpd));
+    let mut duo = Duo::new(kinds, [&primary, &secondary], "off").unwrap();
     duo.sides[P].start().unwrap();
     duo.sides[S].start().unwrap();
     duo.wait_normal();
@@ -53,9 +61,9 @@ fn recoveries(ours: usize) {
     let alone = lease_of(&joins(&duo, 3, ours)).address;
     duo.sides[theirs].start().unwrap();
     duo.wait_normal();
-    // dhcpd writes its file anew when it starts: the states in it are those since then.
-    let states = duo.sides[theirs].file();
-    assert!(states.contains("my state recover ") && !states.contains("my state recover-wait"), "{states}");
+    let states = states_since(&duo, theirs);
+    assert!(states.contains("recover ") && states.contains("recover-done"), "{states}");
+    assert!(!states.contains("recover-wait"), "{states}");
     duo.wait_agreed(alone, &["active"]);
 
     // We were away, and it alone: the same for us.
@@ -66,24 +74,30 @@ fn recoveries(ours: usize) {
     let text = format!("{}\n{ALONE}", duo.sides[theirs].file());
     duo.sides[theirs].write("dhcpd.leases", &text);
     duo.sides[theirs].start().unwrap();
-    // It serves once it has waited for us for fifteen seconds.
+    // It serves once it has waited for us.
     let alone = lease_of(&joins(&duo, 4, theirs)).address;
     duo.sides[ours].start().unwrap();
     duo.wait_normal();
     assert_eq!(timeline(&duo, ours), ["recover", "recover-done", "normal"]);
     duo.wait_agreed(alone, &["active", "free", "backup"]);
     duo.wait_agreed(address, &["active"]);
-    assert!(duo.sides[theirs].is_alive(), "dhcpd has survived us");
+    assert!(duo.sides[theirs].is_alive(), "it has survived us");
 }
 
 #[test]
 fn a_primary_of_ours_and_dhcpd_recover_with_and_without_the_wait() {
     need!("pair::recover::primary", dhcpd());
-    recoveries(P);
+    recoveries(beside(P), P);
 }
 
 #[test]
 fn a_secondary_of_ours_and_dhcpd_recover_with_and_without_the_wait() {
     need!("pair::recover::secondary", dhcpd());
-    recoveries(S);
+    recoveries(beside(S), S);
+}
+
+#[test]
+fn two_of_ours_recover_with_and_without_the_wait() {
+    need!("pair::recover::ours", stage());
+    recoveries([Kind::Ours, Kind::Ours], S);
 }

@@ -7,7 +7,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
 use dhcp_user::lease::journal;
@@ -20,22 +21,33 @@ use tests::judge::{Disk, Judge, Sight, Told};
 use tests::lab::{Passed, Tap};
 use tests::pcap::{Direction, Streams};
 
-/// A leases file as it grows.
+/// A leases file as it grows. One that is put in its place does not hide what the old one said last.
 struct Followed {
     path: PathBuf,
-    inode: u64,
+    file: Option<File>,
     read: usize,
 }
 
 impl Followed {
-    /// What has been added, or everything of another file in its place; a record that is not whole waits.
+    /// What has been added; a record that is not whole waits.
     fn more(&mut self) -> String {
-        let Ok(file) = std::fs::metadata(&self.path) else { return String::new() };
-        let Ok(bytes) = std::fs::read(&self.path) else { return String::new() };
-        if file.ino() != self.inode || bytes.len() < self.read {
-            (self.inode, self.read) = (file.ino(), 0);
+        let mut text = self.rest();
+        let inode = |file: &File| file.metadata().map(|file| file.ino()).ok();
+        let Ok(current) = File::open(&self.path) else { return text };
+        if self.file.as_ref().and_then(inode) != inode(&current) {
+            text.push_str(&self.rest());
+            (self.file, self.read) = (Some(current), 0);
+            text.push_str(&self.rest());
         }
-        let fresh = &bytes[self.read..];
+        text
+    }
+
+    fn rest(&mut self) -> String {
+        let Some(file) = &self.file else { return String::new() };
+        let len = file.metadata().map_or(0, |file| usize::try_from(file.len()).unwrap_or(0));
+        let mut fresh = vec![0; len.saturating_sub(self.read)];
+        let Ok(count) = file.read_at(&mut fresh, self.read as u64) else { return String::new() };
+        fresh.truncate(count);
         let end = fresh.windows(3).rposition(|three| three == b"\n}\n").map_or(0, |at| at + 3);
         self.read += end;
         String::from_utf8_lossy(&fresh[..end]).into_owned()
@@ -79,7 +91,7 @@ impl Witness {
     pub(crate) fn new(duo: &Duo, mclt: u32) -> Self {
         let file = |side: usize| {
             let path = duo.sides[side].folder.path().join("dhcpd.leases");
-            Followed { path, inode: 0, read: 0 }
+            Followed { path, file: None, read: 0 }
         };
         Self {
             taps: [P, S].map(|side| duo.tap(side)),

@@ -19,6 +19,7 @@
 //!   judge    whether what two servers say rests on their disks and on what they agreed
 //!   leases   reads a leases file as a person does
 //!   skip     how a test says that it could not run
+//!   tcp      TCP between two machines on a virtual clock, and what happens later
 //! ```
 //!
 //! The model client and the checkers know the RFCs, not our code. Nothing here touches the machine's own
@@ -44,3 +45,4 @@ pub mod pcap;
 pub mod peers;
 pub mod pump;
 pub mod skip;
+pub mod tcp;

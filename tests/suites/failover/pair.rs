@@ -11,6 +11,7 @@ use dhcp_user::lease::time::{BootTime, Now, WallTime};
 
 use tests::dice::Dice;
 use tests::failover::Store;
+use tests::tcp::{self, Arrival, Tcp};
 
 /// Wall time when every world begins.
 pub(crate) const EPOCH: u64 = 1_795_336_788;
@@ -54,20 +55,9 @@ pub(crate) struct Node {
 #[derive(Debug)]
 enum Event {
     Dialled { from: usize, life: u32 },
-    Bytes { connection: u64, to: usize, bytes: Vec<u8> },
-    Closed { connection: u64, to: usize },
     Durable { node: usize, life: u32, upto: usize },
     Revoked { node: usize, life: u32, token: Token, addresses: Vec<Ipv4Addr> },
     Custom(u64),
-}
-
-#[derive(Debug)]
-struct Connection {
-    dialler: usize,
-    /// Which side still has its end; by node.
-    open: [bool; 2],
-    /// No event of one direction may overtake an earlier one; by receiving node.
-    last_ms: [u64; 2],
 }
 
 /// Something a checker wants to see, in the order it happened.
@@ -100,17 +90,12 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     pub(crate) rng: Dice,
     pub(crate) weather: Weather,
-    pub(crate) is_cut: bool,
     /// Nothing becomes durable any more; by node.
     pub(crate) hangs: [bool; 2],
     pub(crate) seen: VecDeque<Seen>,
     pub(crate) watches: bool,
     pub(crate) uses_kernel: bool,
-    events: BTreeMap<(u64, u64), Event>,
-    /// Held back by the cut.
-    parked: Vec<Event>,
-    connections: BTreeMap<u64, Connection>,
-    counter: u64,
+    tcp: Tcp<Event>,
     /// Where what goes out to a real network is collected, when one is used.
     pub(crate) outward: Option<VecDeque<Effect>>,
     /// Custom events that came up.
@@ -139,15 +124,11 @@ impl World {
             now_ms: 0,
             rng: Dice::new(seed),
             weather: Weather::FAIR,
-            is_cut: false,
             hangs: [false; 2],
             seen: VecDeque::new(),
             watches: false,
             uses_kernel: false,
-            events: BTreeMap::new(),
-            parked: Vec::new(),
-            connections: BTreeMap::new(),
-            counter: 0,
+            tcp: Tcp::default(),
             outward: None,
             ripe: VecDeque::new(),
         }
@@ -226,44 +207,32 @@ impl World {
         if power {
             self.nodes[node].kernel.clear();
         }
-        let links: Vec<u64> =
-            self.connections.iter().filter(|(_, link)| link.open[node]).map(|(name, _)| *name).collect();
-        for name in links {
-            self.connections.get_mut(&name).unwrap().open[node] = false;
+        for connection in self.tcp.leave_all(node) {
             if !power {
-                self.send_event(name, 1 - node, Event::Closed { connection: name, to: 1 - node });
+                self.send(Arrival::Closed { connection, to: 1 - node });
             }
         }
     }
 
     pub(crate) fn cut(&mut self) {
-        self.is_cut = true;
+        self.tcp.cut();
     }
 
     pub(crate) fn heal(&mut self) {
-        self.is_cut = false;
-        for event in std::mem::take(&mut self.parked) {
-            let at = self.now_ms + 1;
-            self.plan(at, event);
-        }
+        self.tcp.heal(self.now_ms);
     }
 
-    fn plan(&mut self, at: u64, event: Event) {
-        self.counter += 1;
-        self.events.insert((at, self.counter), event);
+    pub(crate) fn is_cut(&self) -> bool {
+        self.tcp.is_cut()
     }
 
     pub(crate) fn plan_custom(&mut self, in_ms: u64, name: u64) {
-        self.plan(self.now_ms + in_ms, Event::Custom(name));
+        self.tcp.plan(self.now_ms + in_ms, Event::Custom(name));
     }
 
-    /// Events of one direction stay in order.
-    fn send_event(&mut self, connection: u64, to: usize, event: Event) {
+    fn send(&mut self, arrival: Arrival) {
         let delay = 1 + self.rng.below(self.weather.delay_ms);
-        let link = self.connections.get_mut(&connection).unwrap();
-        let at = (self.now_ms + delay).max(link.last_ms[to]);
-        link.last_ms[to] = at;
-        self.plan(at, event);
+        self.tcp.send(self.now_ms + delay, arrival);
     }
 
     /// Gives an input to a node and does what it wants done.
@@ -294,25 +263,24 @@ impl World {
                             durable: self.nodes[node].store.durable,
                         });
                     }
-                    if self.connections.get(&link.0).is_some_and(|connection| connection.open[node]) {
-                        self.send_event(link.0, 1 - node, Event::Bytes { connection: link.0, to: 1 - node, bytes });
+                    if self.tcp.is_open(link.0, node) {
+                        self.send(Arrival::Bytes { connection: link.0, to: 1 - node, bytes });
                     }
                 }
                 Effect::Dial => {
                     let delay = 1 + self.rng.below(self.weather.delay_ms);
                     let life = self.nodes[node].life;
-                    self.plan(self.now_ms + delay, Event::Dialled { from: node, life });
+                    self.tcp.plan(self.now_ms + delay, Event::Dialled { from: node, life });
                 }
                 Effect::Close { link } => {
-                    if let Some(connection) = self.connections.get_mut(&link.0).filter(|link| link.open[node]) {
-                        connection.open[node] = false;
-                        self.send_event(link.0, 1 - node, Event::Closed { connection: link.0, to: 1 - node });
+                    if self.tcp.leave(link.0, node) {
+                        self.send(Arrival::Closed { connection: link.0, to: 1 - node });
                     }
                 }
                 Effect::Revoke { token, addresses } => {
                     let delay = 1 + self.rng.below(self.weather.revoke_ms);
                     let life = self.nodes[node].life;
-                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
+                    self.tcp.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
                 }
                 Effect::Service(service) => self.nodes[node].is_kernel_serving = service.is_responding(),
                 Effect::Moved(addresses) => {
@@ -330,7 +298,7 @@ impl World {
             this.durable_asked = written;
             let life = this.life;
             let delay = 1 + self.rng.below(self.weather.disk_ms);
-            self.plan(self.now_ms + delay, Event::Durable { node, life, upto: written });
+            self.tcp.plan(self.now_ms + delay, Event::Durable { node, life, upto: written });
         }
     }
 
@@ -352,7 +320,7 @@ impl World {
     pub(crate) fn run_to(&mut self, until_ms: u64) {
         let mut stuck = 0;
         while self.ripe.is_empty() {
-            let mut next = self.events.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+            let mut next = self.tcp.next_ms();
             for node in [P, S] {
                 for at in [self.next_deadline(node), self.next_due(node)].into_iter().flatten() {
                     next = next.min(at.max(self.now_ms));
@@ -398,50 +366,43 @@ impl World {
                 self.handle(node, |_| Input::Due(&addresses));
             }
         }
-        while let Some(entry) = self.events.first_entry() {
-            if entry.key().0 > self.now_ms {
-                return;
+        while let Some(event) = self.tcp.take(self.now_ms) {
+            match event {
+                tcp::Event::Wire(arrival) => self.arrive(arrival),
+                tcp::Event::Other(event) => self.happen(event),
             }
-            let event = entry.remove();
-            self.happen(event);
             if !self.ripe.is_empty() {
                 return;
             }
         }
     }
 
-    fn happen(&mut self, event: Event) {
-        if self.is_cut && matches!(event, Event::Bytes { .. } | Event::Closed { .. }) {
-            self.parked.push(event);
-            return;
-        }
-        match event {
-            Event::Dialled { from, life } => self.connect(from, life),
-            Event::Bytes { connection, to, bytes } => {
-                let Some(link) = self.connections.get_mut(&connection) else {
-                    return;
-                };
-                if !link.open[to] {
-                    // A process that does not know the connection resets it; a machine without power does not.
-                    if self.nodes[to].has_power && link.open[1 - to] {
-                        self.send_event(connection, 1 - to, Event::Closed { connection, to: 1 - to });
-                    }
-                    return;
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Bytes { connection, to, .. } if !self.tcp.is_open(connection, to) => {
+                // A process that does not know the connection resets it; a machine without power does not.
+                if self.nodes[to].has_power && self.tcp.is_open(connection, 1 - to) {
+                    self.send(Arrival::Closed { connection, to: 1 - to });
                 }
+            }
+            Arrival::Bytes { connection, to, bytes } => {
                 if self.watches {
                     let written = self.nodes[to].store.journal.len();
                     self.seen.push_back(Seen::Delivered { to, connection, bytes: bytes.clone(), written });
                 }
                 self.handle(to, |_| Input::Bytes { link: Link(connection), bytes: &bytes });
             }
-            Event::Closed { connection, to } => {
-                let Some(link) = self.connections.get_mut(&connection) else {
-                    return;
-                };
-                if std::mem::take(&mut link.open[to]) {
+            Arrival::Closed { connection, to } => {
+                if self.tcp.leave(connection, to) {
                     self.handle(to, |_| Input::Closed { link: Link(connection) });
                 }
             }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Dialled { from, life } => self.connect(from, life),
             Event::Durable { node, life, upto } => {
                 let this = &mut self.nodes[node];
                 if this.life == life && this.endpoint.is_some() && !self.hangs[node] {
@@ -464,19 +425,17 @@ impl World {
     }
 
     fn connect(&mut self, from: usize, life: u32) {
-        if self.nodes[from].life != life || !self.is_up(from) || self.is_cut {
+        if self.nodes[from].life != life || !self.is_up(from) || self.is_cut() {
             return;
         }
-        self.counter += 1;
-        let name = self.counter;
+        let name = self.tcp.name();
         if !self.is_up(1 - from) {
             if self.nodes[1 - from].has_power {
                 self.handle(from, |_| Input::Closed { link: Link(name) });
             }
             return;
         }
-        self.connections.insert(name, Connection { dialler: from, open: [true; 2], last_ms: [0; 2] });
-        assert_eq!(self.connections[&name].dialler, from);
+        self.tcp.open(name);
         self.handle(from, |_| Input::Connected { link: Link(name), dialled: true });
         self.handle(1 - from, |_| Input::Connected { link: Link(name), dialled: false });
     }

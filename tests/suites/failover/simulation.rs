@@ -218,7 +218,7 @@ impl Simulation {
                 let after = 1000 + self.rng.below(600_000);
                 self.world.plan_custom(after, START + node as u64);
             }
-            4..=6 if self.may_cut && !self.world.is_cut => {
+            4..=6 if self.may_cut && !self.world.is_cut() => {
                 if self.is_bound(node) || self.is_bound(other) {
                     return;
                 }
@@ -227,7 +227,7 @@ impl Simulation {
                 let after = 500 + self.rng.below(200_000);
                 self.world.plan_custom(after, HEAL);
             }
-            7..=8 if self.world.is_up(node) && !self.world.is_up(other) && !self.world.is_cut => {
+            7..=8 if self.world.is_up(node) && !self.world.is_up(other) && !self.world.is_cut() => {
                 self.note(|now| format!("{now} partner-down at {node}"));
                 self.world.handle(node, |_| Input::Command(Command::PartnerDown));
             }
@@ -240,7 +240,7 @@ impl Simulation {
             return;
         }
         // The other one serves alone: this one may only come up where it can hear that.
-        if self.is_bound(node) && (self.world.is_cut || !self.world.is_up(1 - node)) {
+        if self.is_bound(node) && (self.world.is_cut() || !self.world.is_up(1 - node)) {
             self.world.plan_custom(5_000, START + node as u64);
             return;
         }

@@ -17,6 +17,7 @@ use dhcp_user::lease::{Packed, Table};
 use tests::dice::Dice;
 use tests::frames::Message;
 use tests::judge::{Disk, Sight};
+use tests::tcp::{self, Arrival, Tcp};
 
 pub(crate) const EPOCH: u64 = 1_795_336_788;
 pub(crate) const P: usize = 0;
@@ -68,19 +69,11 @@ pub(crate) struct Node {
 #[derive(Debug)]
 enum Event {
     Dialled { from: usize, life: u32 },
-    Bytes { connection: u64, to: usize, bytes: Vec<u8> },
-    Closed { connection: u64, to: usize },
     Durable { node: usize, life: u32, upto: usize },
     Revoked { node: usize, life: u32, token: Token, addresses: Vec<Ipv4Addr> },
     Probed { node: usize, life: u32, token: Token },
     Scan { node: usize, life: u32 },
     Custom(u64),
-}
-
-#[derive(Debug)]
-struct Connection {
-    open: [bool; 2],
-    last_ms: [u64; 2],
 }
 
 /// What a checker wants to see, in order.
@@ -106,14 +99,10 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     pub(crate) rng: Dice,
     pub(crate) weather: Weather,
-    pub(crate) is_cut: bool,
     pub(crate) uses_kernel: bool,
     pub(crate) seen: VecDeque<Seen>,
     pub(crate) ripe: VecDeque<u64>,
-    events: BTreeMap<(u64, u64), Event>,
-    parked: Vec<Event>,
-    connections: BTreeMap<u64, Connection>,
-    counter: u64,
+    tcp: Tcp<Event>,
 }
 
 impl World {
@@ -144,14 +133,10 @@ impl World {
             now_ms: 0,
             rng: Dice::new(seed ^ 0x5eed),
             weather,
-            is_cut: false,
             uses_kernel: true,
             seen: VecDeque::new(),
             ripe: VecDeque::new(),
-            events: BTreeMap::new(),
-            parked: Vec::new(),
-            connections: BTreeMap::new(),
-            counter: 0,
+            tcp: Tcp::default(),
         }
     }
 
@@ -231,7 +216,7 @@ impl World {
                 is_up: true,
             }]),
         );
-        self.plan(self.now_ms + SCAN_MS, Event::Scan { node, life });
+        self.tcp.plan(self.now_ms + SCAN_MS, Event::Scan { node, life });
     }
 
     /// Ends a node's process, or its power supply: then nobody is told, and the kernel's entries are gone.
@@ -246,38 +231,32 @@ impl World {
         if power {
             this.kernel = Kernel::default();
         }
-        let links: Vec<u64> =
-            self.connections.iter().filter(|(_, link)| link.open[node]).map(|(name, _)| *name).collect();
-        for name in links {
-            self.connections.get_mut(&name).unwrap().open[node] = false;
+        for connection in self.tcp.leave_all(node) {
             if !power {
-                self.send_event(name, 1 - node, Event::Closed { connection: name, to: 1 - node });
+                self.send(Arrival::Closed { connection, to: 1 - node });
             }
         }
     }
 
-    pub(crate) fn heal(&mut self) {
-        self.is_cut = false;
-        for event in std::mem::take(&mut self.parked) {
-            self.plan(self.now_ms + 1, event);
-        }
+    pub(crate) fn cut(&mut self) {
+        self.tcp.cut();
     }
 
-    fn plan(&mut self, at: u64, event: Event) {
-        self.counter += 1;
-        self.events.insert((at, self.counter), event);
+    pub(crate) fn heal(&mut self) {
+        self.tcp.heal(self.now_ms);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.tcp.is_cut()
     }
 
     pub(crate) fn plan_custom(&mut self, in_ms: u64, name: u64) {
-        self.plan(self.now_ms + in_ms, Event::Custom(name));
+        self.tcp.plan(self.now_ms + in_ms, Event::Custom(name));
     }
 
-    fn send_event(&mut self, connection: u64, to: usize, event: Event) {
+    fn send(&mut self, arrival: Arrival) {
         let delay = 1 + self.rng.below(self.weather.delay_ms);
-        let link = self.connections.get_mut(&connection).unwrap();
-        let at = (self.now_ms + delay).max(link.last_ms[to]);
-        link.last_ms[to] = at;
-        self.plan(at, event);
+        self.tcp.send(self.now_ms + delay, arrival);
     }
 
     /// Gives an input to a node and does what it wants done.
@@ -335,7 +314,7 @@ impl World {
                 }
                 Effect::Revoke(token, addresses) => {
                     let delay = 1 + self.rng.below(self.weather.revoke_ms);
-                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
+                    self.tcp.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
                 }
                 Effect::Serving(peer, is_on) => drop(self.nodes[node].kernel.serving.insert(peer, is_on)),
                 Effect::Balance(peer, buckets) => drop(self.nodes[node].kernel.buckets.insert(peer, buckets)),
@@ -343,24 +322,23 @@ impl World {
                     let mut addresses: Vec<Ipv4Addr> = self.nodes[node].kernel.entries.keys().copied().collect();
                     addresses.sort_unstable();
                     let delay = 1 + self.rng.below(self.weather.revoke_ms);
-                    self.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
+                    self.tcp.plan(self.now_ms + delay, Event::Revoked { node, life, token, addresses });
                 }
                 Effect::Reloaded(_) => {}
-                Effect::Probe { token, .. } => self.plan(self.now_ms + 1, Event::Probed { node, life, token }),
+                Effect::Probe { token, .. } => self.tcp.plan(self.now_ms + 1, Event::Probed { node, life, token }),
                 Effect::PeerSend(Token(connection), bytes) => {
                     self.seen.push_back(Seen::Sent { from: node, connection, bytes: bytes.clone() });
-                    if self.connections.get(&connection).is_some_and(|link| link.open[node]) {
-                        self.send_event(connection, 1 - node, Event::Bytes { connection, to: 1 - node, bytes });
+                    if self.tcp.is_open(connection, node) {
+                        self.send(Arrival::Bytes { connection, to: 1 - node, bytes });
                     }
                 }
                 Effect::PeerDial { .. } => {
                     let delay = 1 + self.rng.below(self.weather.delay_ms);
-                    self.plan(self.now_ms + delay, Event::Dialled { from: node, life });
+                    self.tcp.plan(self.now_ms + delay, Event::Dialled { from: node, life });
                 }
                 Effect::PeerClose(Token(connection)) => {
-                    if let Some(link) = self.connections.get_mut(&connection).filter(|link| link.open[node]) {
-                        link.open[node] = false;
-                        self.send_event(connection, 1 - node, Event::Closed { connection, to: 1 - node });
+                    if self.tcp.leave(connection, node) {
+                        self.send(Arrival::Closed { connection, to: 1 - node });
                     }
                 }
                 Effect::Execute { .. } => {}
@@ -373,7 +351,7 @@ impl World {
             this.asked = written;
             let life = this.life;
             let delay = 1 + self.rng.below(self.weather.disk_ms);
-            self.plan(self.now_ms + delay, Event::Durable { node, life, upto: written });
+            self.tcp.plan(self.now_ms + delay, Event::Durable { node, life, upto: written });
         }
     }
 
@@ -386,7 +364,7 @@ impl World {
     pub(crate) fn run_to(&mut self, until_ms: u64) {
         let mut stuck = 0;
         while self.ripe.is_empty() && self.seen.is_empty() {
-            let mut next = self.events.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+            let mut next = self.tcp.next_ms();
             for node in [P, S] {
                 next = next.min(self.next_deadline(node).unwrap_or(u64::MAX));
             }
@@ -403,9 +381,11 @@ impl World {
                     self.input(node, Input::Timeout);
                 }
             }
-            while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now_ms) {
-                let event = entry.remove();
-                self.happen(event);
+            while let Some(event) = self.tcp.take(self.now_ms) {
+                match event {
+                    tcp::Event::Wire(arrival) => self.arrive(arrival),
+                    tcp::Event::Other(event) => self.happen(event),
+                }
                 if !self.ripe.is_empty() || !self.seen.is_empty() {
                     return;
                 }
@@ -413,32 +393,31 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) {
-        if self.is_cut && matches!(event, Event::Bytes { .. } | Event::Closed { .. }) {
-            return self.parked.push(event);
-        }
-        let lives = |world: &Self, node: usize, life: u32| world.nodes[node].life == life && world.is_up(node);
-        match event {
-            Event::Dialled { from, life } => self.connect(from, life),
-            Event::Bytes { connection, to, bytes } => {
-                let Some(link) = self.connections.get_mut(&connection) else { return };
-                if !link.open[to] {
-                    // A process that does not know the connection resets it; a machine without power does not.
-                    if self.nodes[to].has_power && link.open[1 - to] {
-                        self.send_event(connection, 1 - to, Event::Closed { connection, to: 1 - to });
-                    }
-                    return;
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Bytes { connection, to, .. } if !self.tcp.is_open(connection, to) => {
+                // A process that does not know the connection resets it; a machine without power does not.
+                if self.nodes[to].has_power && self.tcp.is_open(connection, 1 - to) {
+                    self.send(Arrival::Closed { connection, to: 1 - to });
                 }
+            }
+            Arrival::Bytes { connection, to, bytes } => {
                 let written = self.nodes[to].disk.pieces.len();
                 self.seen.push_back(Seen::Delivered { to, connection, bytes: bytes.clone(), written });
                 self.input(to, Input::Peer(PeerInput::Bytes { peer: 0, link: Token(connection), bytes: &bytes }));
             }
-            Event::Closed { connection, to } => {
-                let Some(link) = self.connections.get_mut(&connection) else { return };
-                if std::mem::take(&mut link.open[to]) {
+            Arrival::Closed { connection, to } => {
+                if self.tcp.leave(connection, to) {
                     self.input(to, Input::Peer(PeerInput::Closed { peer: 0, link: Token(connection) }));
                 }
             }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let lives = |world: &Self, node: usize, life: u32| world.nodes[node].life == life && world.is_up(node);
+        match event {
+            Event::Dialled { from, life } => self.connect(from, life),
             Event::Durable { node, life, upto } if lives(self, node, life) => {
                 let this = &mut self.nodes[node];
                 this.disk.durable = this.disk.durable.max(upto);
@@ -455,7 +434,7 @@ impl World {
             }
             Event::Scan { node, life } if lives(self, node, life) => {
                 self.scan(node);
-                self.plan(self.now_ms + SCAN_MS, Event::Scan { node, life });
+                self.tcp.plan(self.now_ms + SCAN_MS, Event::Scan { node, life });
             }
             Event::Custom(name) => self.ripe.push_back(name),
             Event::Durable { .. } | Event::Revoked { .. } | Event::Probed { .. } | Event::Scan { .. } => {}
@@ -466,12 +445,11 @@ impl World {
         if self.nodes[from].life != life || !self.is_up(from) {
             return;
         }
-        self.counter += 1;
-        let name = self.counter;
-        if self.is_cut || !self.is_up(1 - from) {
+        let name = self.tcp.name();
+        if self.is_cut() || !self.is_up(1 - from) {
             return self.input(from, Input::Peer(PeerInput::Closed { peer: 0, link: Token(name) }));
         }
-        self.connections.insert(name, Connection { open: [true; 2], last_ms: [0; 2] });
+        self.tcp.open(name);
         for (node, dialled) in [(from, true), (1 - from, false)] {
             self.input(node, Input::Peer(PeerInput::Connected { peer: 0, link: Token(name), dialled }));
         }

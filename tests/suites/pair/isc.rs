@@ -257,12 +257,17 @@ fn both_dhcpds_are_replaced_by_ours_and_back_while_clients_keep_their_addresses(
         duo.clients.ip(&format!("addr replace 192.168.150.{last}/24 dev c0")).unwrap();
     }
     let crowd = Crowd::start(duo.wire(), habits);
+    let served = |duo: &mut Duo, what: &str| {
+        let before = crowd.seen().acks;
+        duo.wait(what, |_| crowd.seen().acks >= before + 16);
+    };
     let steps = [(S, Kind::Ours), (P, Kind::Ours), (S, Kind::Dhcpd), (P, Kind::Dhcpd)];
     for (side, kind) in steps {
         duo.sides[side].stop().unwrap();
         duo.wait_for(Duration::from_secs(20), "interruption", |duo| {
             duo.sides[1 - side].states().0 == "communications-interrupted"
         });
+        served(&mut duo, "the crowd to be served by one");
         for client in &mut clients {
             let (server, secs) = rebinds(&duo, client);
             assert_eq!(server, ADDRESSES[1 - side]);
@@ -271,6 +276,7 @@ fn both_dhcpds_are_replaced_by_ours_and_back_while_clients_keep_their_addresses(
         duo.sides[side].kind = kind;
         duo.sides[side].start().unwrap();
         duo.wait_normal();
+        served(&mut duo, "the crowd to be served by both");
         for client in &mut clients {
             assert!(renews(&duo, client) >= 10);
             duo.wait_agreed(lease_of(client).address, &["active"]);
@@ -280,5 +286,4 @@ fn both_dhcpds_are_replaced_by_ours_and_back_while_clients_keep_their_addresses(
     eprintln!("{seen}");
     assert_eq!(seen.owners.len(), 8, "every client has had one address: {:?}", seen.owners);
     assert_eq!(seen.naks, 0, "{seen}");
-    assert!(seen.acks > 100, "{seen}");
 }

@@ -200,6 +200,15 @@ impl Side {
         reply.get("status").cloned().context("no status")
     }
 
+    /// `xdhcpd leases ARGUMENTS`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn leases(&self, arguments: &[&str]) -> Result<String> {
+        let socket = self.folder.path().join("control.sock");
+        run(Command::new(binary()).arg("leases").args(arguments).arg("--control").arg(socket))
+    }
+
     /// `xdhcpd metrics`.
     ///
     /// # Errors

@@ -69,6 +69,9 @@ pub struct Relationship {
     pub request_outstanding: Option<u64>,
     /// What happens if the partner dies now.
     pub if_partner_dies: Loss,
+    /// What bounds the leases that run.
+    #[serde(default)]
+    pub bounds: Bounds,
     /// What differs from the partner's configuration, in plain words.
     pub differences: Vec<String>,
     /// Transitions of both sides, oldest first.
@@ -100,6 +103,23 @@ pub struct Loss {
     pub own_addresses: u32,
     /// When every address of the partner's may be used, if partner-down is entered now.
     pub takeover_complete: u32,
+}
+
+/// What bounds the leases that run: up to when this server may extend each now is in the answer to `leases`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Active leases.
+    pub active: u32,
+    /// Those of which the partner has acknowledged more than this moment: MCLT counts from there, otherwise from now.
+    pub acknowledged: u32,
+    /// Until when each of them can be extended without the partner; absent without active leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soonest: Option<u32>,
+    /// Until when one of them can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<u32>,
+    /// The partner is down: leases are whole, whatever it has acknowledged.
+    pub unlimited: bool,
 }
 
 /// One transition.
@@ -173,6 +193,14 @@ fn write_one(page: &mut String, one: &Relationship, now: u32) -> std::fmt::Resul
         "  MCLT           {} s: nobody is promised more than that beyond what the partner knows",
         one.mclt_secs
     )?;
+    let bounds = &one.bounds;
+    let rest = bounds.active.saturating_sub(bounds.acknowledged);
+    writeln!(page, "  leases         {} run, {} of them acknowledged, {rest} not", bounds.active, bounds.acknowledged)?;
+    if bounds.unlimited {
+        writeln!(page, "                 extended without a bound, since the partner is down")?;
+    } else if let (Some(soonest), Some(latest)) = (bounds.soonest, bounds.latest) {
+        writeln!(page, "                 extendable now until {} (each) to {} (some)", utc(soonest), utc(latest))?;
+    }
     writeln!(
         page,
         "  updates        {} wait, {} unacknowledged, lag {} s",
@@ -243,6 +271,13 @@ mod tests {
                 own_addresses: 25,
                 takeover_complete: 1_700_000_060,
             },
+            bounds: Bounds {
+                active: 7,
+                acknowledged: 5,
+                soonest: Some(1_700_000_600),
+                latest: Some(1_700_000_960),
+                unlimited: false,
+            },
             differences: vec!["mclt is 3 here and 4 there".to_owned()],
             timeline: vec![Transition {
                 at: 1_700_000_000,
@@ -261,6 +296,8 @@ mod tests {
             "FAILOVER PEER    \"GSB\", primary here",
             "  my state       normal since 2023-11-14 22:13:20 (1 min 40 s)",
             "  link           up, with an xdhcpd, protected by a key; heard 2 s ago\n",
+            "  leases         7 run, 5 of them acknowledged, 2 not\n",
+            "                 extendable now until 2023-11-14 22:23:20 (each) to 2023-11-14 22:29:20 (some)\n",
             "  updates        0 wait, 1 unacknowledged, lag 2 s",
             "    renewals     every client can be renewed until 2023-11-14 22:23:20",
             "    new clients  25 addresses at once",
@@ -284,7 +321,13 @@ mod tests {
             "{text}"
         );
         down.connected = true;
-        assert!(!page(&[down], 0).contains("another key"), "old news");
+        down.bounds.unlimited = true;
+        let text = page(&[down], 0);
+        assert!(!text.contains("another key"), "old news");
+        assert!(
+            text.contains("2 not\n                 extended without a bound, since the partner is down\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -206,6 +206,13 @@ pub struct Row {
     /// Until when the kernel may renew without asking (`tstp`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<u32>,
+    /// In a failover pool: up to when the partner is known to honour the lease (`tsfp`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed_until: Option<u32>,
+    /// In a failover pool: up to when this server may extend the lease as things stand, which is that, or now, and MCLT; in
+    /// partner-down 2147483647: without a bound. Absent while it answers nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extendable_until: Option<u32>,
     /// Last contact with the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact: Option<u32>,

@@ -5,19 +5,19 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use super::message::{FastPathPage, Guard, Interface, Row, Status};
 
 /// Head of the table of leases.
-pub const LEASES_HEAD: &str =
-    "ADDRESS          STATE      HARDWARE           STARTS (UTC)         ENDS (UTC)           BY      HOST NAME";
+pub const LEASES_HEAD: &str = "ADDRESS          STATE      HARDWARE           STARTS (UTC)         ENDS (UTC)           EXTENDABLE UNTIL     BY      HOST NAME";
 
 /// One line of the table of leases.
 #[must_use]
 pub fn lease(row: &Row) -> String {
     let line = format!(
-        "{:<16} {:<10} {:<18} {:<20} {:<20} {:<7} {}",
+        "{:<16} {:<10} {:<18} {:<20} {:<20} {:<20} {:<7} {}",
         row.address.to_string(),
         row.state,
         row.hardware.as_deref().unwrap_or("-"),
         row.starts.map_or_else(|| "-".to_owned(), utc),
         row.ends.map_or_else(|| "-".to_owned(), utc),
+        row.extendable_until.map_or_else(|| "-".to_owned(), bound),
         row.answered_by,
         row.hostname.as_deref().map(plain).unwrap_or_default(),
     );
@@ -215,6 +215,11 @@ pub(super) fn duration(secs: u64) -> String {
     }
 }
 
+/// Up to when a lease may be extended.
+pub(super) fn bound(secs: u32) -> String {
+    if secs >= 0x7fff_ffff { "no bound".to_owned() } else { utc(secs) }
+}
+
 /// Seconds since 1970 as `YYYY-MM-DD HH:MM:SS`; dhcpd's infinity as `never`.
 pub(super) fn utc(secs: u32) -> String {
     if secs >= 0x7fff_ffff {
@@ -263,6 +268,8 @@ mod tests {
             starts: Some(1_700_000_000),
             ends: Some(1_700_000_600),
             horizon: Some(1_700_000_900),
+            agreed_until: Some(1_700_000_900),
+            extendable_until: Some(1_700_000_960),
             last_contact: Some(1_700_000_000),
             answered_by: "kernel".to_owned(),
             hardware: Some("02:00:00:00:00:09".to_owned()),
@@ -275,7 +282,8 @@ mod tests {
             ("STATE", "active"),
             ("HARDWARE", "02:"),
             ("STARTS", "2023-"),
-            ("ENDS", "2023-"),
+            ("ENDS", "2023-11-14 22:23:20"),
+            ("EXTENDABLE", "2023-11-14 22:29:20"),
             ("BY", "kernel"),
             ("HOST", "Port"),
         ] {
@@ -283,6 +291,8 @@ mod tests {
             assert!(line[at..].starts_with(value), "{title}: {line}");
         }
         assert!(line.ends_with("Portable1?[2J"));
+        assert!(lease(&Row { extendable_until: Some(0x7fff_ffff), ..row.clone() }).contains(" no bound "));
+        assert!(lease(&Row { extendable_until: None, ..row }).contains("22:23:20  -  "));
     }
 
     #[test]

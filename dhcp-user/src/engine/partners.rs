@@ -10,7 +10,7 @@ use crate::{
     failover::{self, Link, Seq},
     lease::{
         BindingState, Lease,
-        time::{BootTime, Now},
+        time::{BootTime, Now, WallTime},
     },
 };
 
@@ -287,6 +287,15 @@ impl Server {
     pub fn may(&self, peer: usize, command: failover::Command) -> Result<(), String> {
         let peer = self.peers.get(peer).ok_or("no such failover peer")?;
         peer.endpoint.may(command).map_err(str::to_owned)
+    }
+
+    /// What bounds a running lease that is shared with a partner: up to when the partner knows of it, and up to when this
+    /// server may extend it now; `None` for every other lease.
+    #[must_use]
+    pub fn bound(&self, lease: &Lease, now: Now) -> Option<(WallTime, Option<WallTime>)> {
+        let peer = self.peers.get(self.peer_number(self.config.pool_of(lease.address))?)?;
+        let agreed = Peer::agreed(lease);
+        (lease.state == BindingState::Active).then(|| (agreed, peer.endpoint.extendable_until(agreed, now.wall)))
     }
 
     /// A picture of every relationship for humans. Walks all leases of its pools.

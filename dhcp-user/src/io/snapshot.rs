@@ -8,7 +8,7 @@ use dhcp_ebpf::{
 };
 
 use crate::{
-    control::failover::{Loss, Order, Relationship, Share, Transition, Updates},
+    control::failover::{Bounds, Loss, Order, Relationship, Share, Transition, Updates},
     control::message::{
         Ages, Answer, FastPath as FastPathReport, FastPathPage, Guard as GuardReport, Interface, Journal, Miss, Page,
         Peer, Pool, ROWS_MAX, Replies, Row, Shadow, Shield, Sockets, Status, Suspect,
@@ -237,6 +237,13 @@ fn relationship(status: failover::Status, link: LinkStatus) -> Relationship {
             own_addresses: status.loss.own_addresses,
             takeover_complete: status.loss.takeover_complete.secs(),
         },
+        bounds: Bounds {
+            active: status.bounds.active,
+            acknowledged: status.bounds.acknowledged,
+            soonest: status.bounds.soonest.map(WallTime::secs),
+            latest: status.bounds.latest.map(WallTime::secs),
+            unlimited: status.bounds.is_unlimited,
+        },
         differences: traffic.counters.differing_facts.clone(),
         timeline: status
             .timeline
@@ -354,7 +361,17 @@ pub(super) fn leases(
     let count = limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let (leases, next) = server.table().slice(from.unwrap_or(Ipv4Addr::UNSPECIFIED), count);
     Answer::Leases(Page {
-        rows: leases.iter().map(|lease| with_kernel(lease, fast_path.renewal(lease.address), now)).collect(),
+        rows: leases
+            .iter()
+            .map(|lease| {
+                let mut row = with_kernel(lease, fast_path.renewal(lease.address), now);
+                if let Some((agreed, until)) = server.bound(lease, now) {
+                    row.agreed_until = agreed.is_some().then(|| agreed.secs());
+                    row.extendable_until = until.map(WallTime::secs);
+                }
+                row
+            })
+            .collect(),
         next,
     })
 }
@@ -391,6 +408,8 @@ pub(super) fn with_kernel(lease: &Lease, renewal: Option<Renewal>, now: Now) -> 
         starts: known(starts),
         ends: known(ends),
         horizon: known(lease.tstp),
+        agreed_until: None,
+        extendable_until: None,
         last_contact: known(contact),
         answered_by: answered_by.to_owned(),
         hardware: lease.hw.map(|hw| hw.to_string()),

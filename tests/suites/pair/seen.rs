@@ -1,7 +1,11 @@
 //! What an operator sees of a pair: metrics, pages, JSON and the log.
 
+use std::net::Ipv4Addr;
+
+use serde_json::Value;
 use tests::duo::{Duo, Kind, P, S, Setup};
 use tests::exposition::{Family, parse};
+use tests::lab;
 use tests::need;
 
 use crate::act::{joins, lease_of, renews, stage};
@@ -57,4 +61,98 @@ fn metrics_of_a_running_pair_say_what_it_does() {
     assert_eq!(state.value(&[("side", "me"), ("state", "communications-interrupted")]), Some(1.0));
     let error = format!("{:#}", duo.sides[P].metrics().unwrap_err());
     assert!(error.contains("no server answers"), "{error}");
+}
+
+/// The row of an address in `xdhcpd leases --json`, and its line in the table.
+fn lease(duo: &Duo, side: usize, address: Ipv4Addr) -> (Value, String) {
+    let json = duo.sides[side].leases(&["--json"]).unwrap();
+    let reply: Value = serde_json::from_str(&json).unwrap();
+    let rows = reply["leases"]["rows"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["address"] == address.to_string()).unwrap().clone();
+    let table = duo.sides[side].leases(&[]).unwrap();
+    let line = table.lines().find(|line| line.starts_with(&format!("{address} "))).unwrap().to_owned();
+    (row, line)
+}
+
+fn secs(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("no instant: {value}"))
+}
+
+#[test]
+fn what_bounds_a_lease_and_what_happens_without_the_partner_is_told_everywhere() {
+    need!("pair::seen::bounds", stage());
+    let mut duo = duo();
+    duo.sides[P].start().unwrap();
+    duo.sides[S].start().unwrap();
+    duo.wait_normal();
+    let mut client = joins(&duo, 1, P);
+    let address = lease_of(&client).address;
+    assert_eq!(lease_of(&client).secs, 10, "MCLT");
+    duo.wait_agreed(address, &["active"]);
+    assert_eq!(renews(&duo, &mut client), 300, "whole");
+    // The lease and a half is what the partner has acknowledged: MCLT comes on top, on either side.
+    duo.wait("the acknowledgement", |duo| {
+        [P, S].iter().all(|side| {
+            let (row, _) = lease(duo, *side, address);
+            row["agreed_until"].as_u64().is_some_and(|agreed| agreed > secs(&row["ends"]))
+        })
+    });
+    for side in [P, S] {
+        let (row, line) = lease(&duo, side, address);
+        assert_eq!(secs(&row["extendable_until"]), secs(&row["agreed_until"]) + 10, "{row}");
+        let picture = duo.sides[side].failover().unwrap();
+        let bounds = &picture["bounds"];
+        assert_eq!((secs(&bounds["active"]), secs(&bounds["acknowledged"])), (1, 1), "{bounds}");
+        assert_eq!((&bounds["soonest"], &bounds["latest"]), (&row["extendable_until"], &row["extendable_until"]));
+        assert_eq!(bounds["unlimited"], false);
+        assert_eq!(picture["if_partner_dies"]["renewals_covered_until"], bounds["soonest"]);
+        let page = duo.sides[side].order(&["status"]).unwrap();
+        let until = line.split("  ").map(str::trim).find(|part| page.contains(&format!("until {part} (each)")));
+        assert!(until.is_some(), "the same instant in the table and on the page:\n{line}\n{page}");
+        assert!(page.contains("leases         1 run, 1 of them acknowledged, 0 not"), "{page}");
+        for words in
+            ["if the partner dies now:", "every client can be renewed until", "addresses at once", "complete at"]
+        {
+            assert!(page.contains(words), "{words}:\n{page}");
+        }
+        told(&duo, side, &page, &picture, "if the partner dies now");
+    }
+
+    duo.sides[S].kill().unwrap();
+    duo.wait("interruption", |duo| duo.sides[P].states().0 == "communications-interrupted");
+    let (row, _) = lease(&duo, P, address);
+    assert_eq!(secs(&row["extendable_until"]), secs(&row["agreed_until"]) + 10, "as before, without it");
+    // A client that the partner never heard of: MCLT from now, whenever that is.
+    let newcomer = lease_of(&joins(&duo, 2, P)).address;
+    let (row, _) = lease(&duo, P, newcomer);
+    assert!(row.get("agreed_until").is_none(), "{row}");
+    let ahead = secs(&row["extendable_until"]).saturating_sub(lab::unix_secs());
+    assert!(ahead <= 10, "{ahead} s");
+    let picture = duo.sides[P].failover().unwrap();
+    assert_eq!((secs(&picture["bounds"]["active"]), secs(&picture["bounds"]["acknowledged"])), (2, 1), "{picture}");
+    let page = duo.sides[P].order(&["status"]).unwrap();
+    told(&duo, P, &page, &picture, "if the partner is dead");
+
+    duo.sides[P].order(&["partner-down"]).unwrap();
+    let (row, line) = lease(&duo, P, newcomer);
+    assert_eq!(secs(&row["extendable_until"]), 0x7fff_ffff);
+    assert!(line.contains(" no bound "), "{line}");
+    let page = duo.sides[P].order(&["status"]).unwrap();
+    assert!(page.contains("extended without a bound, since the partner is down"), "{page}");
+}
+
+/// The timeline of the JSON stands on the page and in the log, and the log says what happens without the partner.
+fn told(duo: &Duo, side: usize, page: &str, picture: &Value, outlook: &str) {
+    let log = duo.sides[side].process.as_ref().unwrap().said();
+    let timeline = picture["timeline"].as_array().unwrap();
+    assert!(timeline.len() >= 2, "{picture}");
+    for step in timeline {
+        let [who, from, to] = ["who", "from", "to"].map(|key| step[key].as_str().unwrap());
+        assert!(page.contains(&format!("  {who:<8} {from} -> {to}")), "{who} {from} {to} in\n{page}");
+        let sentence = if who == "me" { "I move from" } else { "peer moves from" };
+        let sentence = format!("{sentence} {from} to {to}");
+        assert!(log.iter().any(|line| line.contains(&sentence)), "{sentence} in {log:#?}");
+    }
+    let line = log.iter().rfind(|line| line.contains(outlook)).unwrap_or_else(|| panic!("{log:#?}"));
+    assert!(line.contains("own addresses, takeover complete in "), "{line}");
 }

@@ -199,6 +199,7 @@ impl Endpoint {
                 self.balance(false, leases, now);
                 self.queue_needed(leases);
                 self.send_updates(leases, now);
+                self.log_outlook("if the partner dies now", leases, now);
             }
             State::PotentialConflict => {
                 // A database that may be incomplete needs everything, not only what has not been acknowledged.
@@ -236,6 +237,7 @@ impl Endpoint {
                 if secs != 0 {
                     self.auto_partner_down_at = Some(now.boot.after(std::time::Duration::from_secs(secs)));
                 }
+                self.log_outlook("if the partner is dead", leases, now);
             }
             State::UnknownState
             | State::Startup

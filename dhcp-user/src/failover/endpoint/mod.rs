@@ -45,7 +45,7 @@ use super::state::{Role, Service, State, StateRecord};
 use super::times::{self, Grant};
 use crate::lease::time::{BootTime, Now, WallTime};
 
-pub use status::{Counters, PartnerLoss, Status, StatusTransition, Traffic};
+pub use status::{Counters, LeaseBounds, PartnerLoss, Status, StatusTransition, Traffic};
 
 use exchange::HeldUpdate;
 use outbox::Outbox;

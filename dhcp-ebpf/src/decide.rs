@@ -45,8 +45,8 @@ pub trait Tables {
     fn store_renewal(&self, index: u32, renewal: Renewal);
     /// A template.
     fn template(&self, number: u16) -> Option<&Template>;
-    /// Tells the agent that a horizon has to move; `false` when the ring is full.
-    fn send_event(&self, event: Event) -> bool;
+    /// Tells the agent that a horizon has to move; `false` when the ring is full. `is_late`: it is to look at once.
+    fn send_event(&self, event: Event, is_late: bool) -> bool;
     /// Counts.
     fn count(&self, counter: Counter);
     /// The boot clock, ahead by [`CLOCK_AHEAD_NS`] in the kernel.
@@ -223,6 +223,8 @@ struct Granted<'t> {
     granted: u32,
     /// Whether the horizon has to move before the client's next renewal.
     is_near: bool,
+    /// Whether it should have moved before this one: an event was lost, or the client came late.
+    is_late: bool,
 }
 
 #[inline(always)]
@@ -307,8 +309,10 @@ fn judge<'t, F: Frame + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     if control.shadow != 0 && tables.random() < control.shadow {
         return Err(Counter::Sampled);
     }
-    let is_near = entry.horizon.since(now) < template.lease_time.wrapping_add(template.lease_time / 4);
-    Ok(Granted { entry: index, address, template, now, granted, is_near })
+    let (left, quarter) = (entry.horizon.since(now), template.lease_time / 4);
+    let is_near = left < template.lease_time.wrapping_add(quarter);
+    let is_late = left < template.lease_time.wrapping_sub(quarter);
+    Ok(Granted { entry: index, address, template, now, granted, is_near, is_late })
 }
 
 /// Whether this server answers what the client of this entry sends to both partners.
@@ -341,7 +345,7 @@ fn transmit<F: FrameMut + ?Sized, T: Tables + ?Sized, const TAGS: usize>(
     }
     if answer.is_near && is_promise {
         tables.count(Counter::HorizonAsked);
-        if !tables.send_event(Event { address: answer.address.to_le_bytes(), renewal }) {
+        if !tables.send_event(Event { address: answer.address.to_le_bytes(), renewal }, answer.is_late) {
             tables.count(Counter::EventLost);
         }
     }

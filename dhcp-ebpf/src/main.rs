@@ -14,7 +14,7 @@ mod program {
     use core::{mem, ptr};
 
     use aya_ebpf::{
-        bindings::{BPF_F_MMAPABLE, xdp_action},
+        bindings::{BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action},
         helpers::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_xdp_adjust_tail},
         macros::{map, xdp},
         maps::{Array, PerCpuArray, RingBuf},
@@ -58,6 +58,13 @@ mod program {
     /// Per CPU: a tick of the kernel's, and the second that is taken for "now" while it lasts.
     #[map]
     static CLOCK: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
+
+    /// Bytes in the ring from which on the agent is woken.
+    const RING_HALF: u64 = EVENT_RING_LEN as u64 / 2;
+    /// And again after so many more.
+    const RING_STEP: u64 = EVENT_RING_LEN as u64 / 16;
+    /// What an event takes in the ring: a header of eight bytes, and what it is rounded up to.
+    const EVENT_ROOM: u64 = 8 + (mem::size_of::<Event>() as u64).next_multiple_of(8);
 
     /// The packet between its two pointers.
     pub(crate) struct Packet {
@@ -253,8 +260,13 @@ mod program {
         }
 
         #[inline(always)]
-        fn send_event(&self, event: Event) -> bool {
-            EVENTS.output::<Event>(event, 0).is_ok()
+        fn send_event(&self, event: Event, is_late: bool) -> bool {
+            // Waking the agent costs more than ten answers, and half a lease is left: it looks by itself every second.
+            // It is woken when it should have looked before, and when the ring is half full, once per sixteenth.
+            let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+            let is_step = waiting >= RING_HALF && waiting & (RING_STEP - 1) < EVENT_ROOM;
+            let flags = if is_late || is_step { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+            EVENTS.output::<Event>(event, u64::from(flags)).is_ok()
         }
 
         #[inline(always)]

@@ -139,7 +139,7 @@ impl Tables for Model {
         self.templates.get(usize::from(number))
     }
 
-    fn send_event(&self, event: Event) -> bool {
+    fn send_event(&self, event: Event, _is_late: bool) -> bool {
         let mut events = self.events.borrow_mut();
         if events.len() >= self.events_max {
             return false;

@@ -10,6 +10,8 @@ mod reasons;
 mod shield;
 #[path = "kernel/stage.rs"]
 mod stage;
+#[path = "kernel/wake.rs"]
+mod wake;
 
 use std::net::Ipv4Addr;
 

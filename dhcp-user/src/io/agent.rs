@@ -57,9 +57,14 @@ use crate::{
     },
 };
 
-/// How often each of the kernel's entries is looked at: bounds how stale a lease's visible times can be. They are
-/// looked at in slices, one a turn.
+/// How often the kernel's entries are looked at, some thousands in a slice: bounds how stale a lease's visible times can
+/// be where all are in one, and the dead man is told of.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
+/// How long looking at many slices takes: also how long a lost event may go unnoticed.
+const SCAN_ALL_EVERY: Duration = Duration::from_secs(10);
+/// How often the event ring is read. Nothing in it is urgent (the kernel wakes us where it is), and a second's events are
+/// one record and one sync.
+const EVENTS_EVERY: Duration = Duration::from_secs(1);
 /// How long interfaces are left to settle before they are listed again.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long a stop waits for the disk.
@@ -146,6 +151,7 @@ pub struct Agent {
     changes: AsyncFd<OwnedFd>,
     relist_at: Option<BootTime>,
     scan_at: BootTime,
+    events_at: BootTime,
     restore: Option<Restore>,
     intake: Intake,
     /// More has arrived than the last turn handled.
@@ -219,6 +225,7 @@ impl Agent {
             changes,
             relist_at: None,
             scan_at: now.boot.after(SCAN_EVERY),
+            events_at: now.boot.after(EVENTS_EVERY),
             restore: None,
             intake: Intake::default(),
             is_crowded: false,
@@ -265,10 +272,7 @@ impl Agent {
                 Happened::Journal(Some(event)) => self.on_journal(event),
                 Happened::Journal(None) => return Err("the journal's thread is gone".to_owned()),
                 Happened::Revoked => self.on_revoked(),
-                Happened::Events => {
-                    let renewed = self.fast_path.events();
-                    self.renewed(renewed);
-                }
+                Happened::Events => self.on_events(),
                 Happened::Links => {
                     // It ends with WouldBlock, which clears the readiness.
                     let _ = self.changes.try_io(Interest::READABLE, interfaces::drain);
@@ -422,6 +426,12 @@ impl Agent {
         // The effects' turn takes them.
     }
 
+    fn on_events(&mut self) {
+        self.events_at = clock::boot_time().after(EVENTS_EVERY);
+        let renewed = self.fast_path.events();
+        self.renewed(renewed);
+    }
+
     fn renewed(&mut self, renewed: Vec<(Ipv4Addr, dhcp_ebpf::abi::Renewal)>) {
         if let Some(fd) = &self.events_fd {
             clear(fd);
@@ -500,7 +510,8 @@ impl Agent {
             return BootTime::default();
         }
         let watch = self.watch.wake_at(clock::boot_time());
-        [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, watch, Some(self.scan_at)]
+        let ours = Some(self.scan_at.min(self.events_at));
+        [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, watch, ours]
             .into_iter()
             .flatten()
             .min()
@@ -511,7 +522,7 @@ impl Agent {
         let now = clock::now();
         let is_scan = self.scan_at <= now.boot;
         if is_scan {
-            self.scan_at = now.boot.after(SCAN_EVERY / self.fast_path.scan_slices());
+            self.scan_at = now.boot.after(SCAN_EVERY.min(SCAN_ALL_EVERY / self.fast_path.scan_slices()));
             self.fast_path.heartbeat(now.boot);
             let renewed = self.fast_path.scan();
             self.renewed(renewed);
@@ -519,6 +530,9 @@ impl Agent {
             if let Some(error) = self.parts.network.take_send_error() {
                 warn!("replies were not sent, the last one: {error}");
             }
+        }
+        if self.events_at <= now.boot {
+            self.on_events();
         }
         if self.watch.wake_at(now.boot).is_some() {
             self.watch.on_time(&*self.fast_path, now.boot);

@@ -161,7 +161,7 @@ pub trait FastPath {
     /// is room. Nothing is armed in between.
     fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]);
 
-    /// What the kernel answered since the last scan, in the next slice of the entries and in the ring: at most one per
+    /// What the kernel answered since the last scan, in the next slice of the entries: at most one per
     /// address.
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)>;
 
@@ -174,7 +174,7 @@ pub trait FastPath {
     /// Readable when the kernel asks for attention (the event ring).
     fn event_fd(&self) -> Option<RawFd>;
 
-    /// Reads off only the event ring: the addresses whose horizon has to move soon.
+    /// Reads off the event ring: the addresses whose horizon has to move soon; some thousands at once, the rest stays.
     fn events(&mut self) -> Vec<(Ipv4Addr, Renewal)>;
 
     /// Sums over all CPUs, in the order of [`Counter::ALL`].

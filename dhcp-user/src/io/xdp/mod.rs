@@ -91,6 +91,9 @@ const AGES_SAMPLED: usize = 16_384;
 /// the engine takes in a few milliseconds.
 const SCAN_SLICE_LEN: usize = 4096;
 
+/// Events read at once, as many as a slice of the scan has entries; the rest stays in the ring.
+const EVENTS_PER_TURN: usize = SCAN_SLICE_LEN;
+
 /// The single bridge between our plain types and aya's.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -406,7 +409,7 @@ impl FastPath for Kernel {
         if let Some(lines) = &mut self.lines {
             lines.flush();
         }
-        let mut found = self.events();
+        let mut found = Vec::new();
         let slice = self.armed.range(self.scan_from..).take(SCAN_SLICE_LEN);
         let slice: Vec<(usize, Ipv4Addr)> = slice.map(|(index, address)| (*index, *address)).collect();
         self.scan_from = match slice.last() {
@@ -435,7 +438,8 @@ impl FastPath for Kernel {
 
     fn events(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
         let mut addresses = BTreeSet::new();
-        while let Some(item) = self.events.next() {
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(item) = self.events.next() else { break };
             if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
                 addresses.insert(Ipv4Addr::from(event.address));
             }

@@ -63,7 +63,7 @@ impl Tables for View<'_> {
         self.shared.template_at(usize::from(number))
     }
 
-    fn send_event(&self, _event: Event) -> bool {
+    fn send_event(&self, _event: Event, _is_late: bool) -> bool {
         true
     }
 

@@ -16,9 +16,10 @@ pub(crate) struct Options {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// The fast path (needs root): nanoseconds per frame, replies a second over a veth beside a reflector's, arming a
-    /// million leases, renewals a second and processor time per renewal beside dhcpd and Kea, latency under a flood.
+    /// million leases, a reload with as many, renewals a second and processor time per renewal beside dhcpd and Kea,
+    /// latency under a flood.
     Fastpath {
-        /// Parts to measure, instead of all: cycles, cable, arming, peers, processor, flood.
+        /// Parts to measure, instead of all: cycles, cable, arming, reload, peers, processor, flood.
         parts: Vec<String>,
     },
     /// The configuration: `check` on 100,000 hosts beside `dhcpd -t`, and one packet against many hosts and classes
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             with_server("engine", arguments, &[])
         }
         What::Fastpath { parts } => {
-            let is_alone = |part: &String| ["cycles", "cable", "arming", "flood"].contains(&part.as_str());
+            let is_alone = |part: &String| ["cycles", "cable", "arming", "reload", "flood"].contains(&part.as_str());
             if parts.is_empty() || !parts.iter().all(is_alone) {
                 test::install(&[("dhcpd", "isc-dhcp-server"), ("kea-dhcp4", "kea-dhcp4-server")])?;
             }

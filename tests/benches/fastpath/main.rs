@@ -5,6 +5,7 @@
 //!   cycles     nanoseconds per frame (BPF_PROG_TEST_RUN)
 //!   cable      replies a second over a veth, beside a reflector (live frames)
 //!   arming     a million leases armed, moved, disarmed, armed anew
+//!   reload     the same through the running server, by a reload, while clients renew
 //!   peers      renewals a second beside dhcpd and Kea: live frames, and a client in user space
 //!   processor  processor time per renewal beside Kea, leases of ten minutes renewing at T1
 //!   flood      latency of renewals while strangers flood the server
@@ -22,11 +23,12 @@ mod flood;
 mod generator;
 mod peers;
 mod processor;
+mod reload;
 
 /// Rounds of every measurement; medians are printed.
 pub(crate) const ROUNDS: usize = 5;
 
-const PARTS: [&str; 6] = ["cycles", "cable", "arming", "peers", "processor", "flood"];
+const PARTS: [&str; 7] = ["cycles", "cable", "arming", "reload", "peers", "processor", "flood"];
 
 fn main() -> Result<()> {
     // `cargo test --benches` passes --test: nothing to prove here without the object.
@@ -52,6 +54,9 @@ fn main() -> Result<()> {
     }
     if wants("arming") {
         arming::measure()?;
+    }
+    if wants("reload") {
+        reload::measure()?;
     }
     if wants("peers") {
         peers::measure(&object)?;

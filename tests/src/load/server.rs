@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -218,8 +219,13 @@ impl Running {
     /// # Errors
     /// When it does not answer.
     pub fn ask(&self, words: &[&str]) -> Result<String> {
-        let socket = self.folder.path().join("control.sock");
-        lab::run(Command::new(agent::binary()).args(words).arg("--control").arg(socket))
+        lab::run(Command::new(agent::binary()).args(words).arg("--control").arg(self.control()))
+    }
+
+    /// The control socket of ours.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
     }
 }
 

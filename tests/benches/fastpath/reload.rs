@@ -26,7 +26,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// When the order comes.
 const ORDER_AFTER: Duration = Duration::from_secs(1);
 /// How often the server is asked how far it is.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measures, and prints.

@@ -46,8 +46,8 @@ pub const RELAYOUT_SLICE_COUNT: usize = 1024;
 /// Kinds of leases that are answered alike after a reload; one is 100 bytes.
 pub const ALIKE_COUNT_MAX: usize = 16_384;
 
-/// Leases armed anew per turn after a reload: well under a millisecond.
-pub const REARM_SLICE_COUNT: usize = 512;
+/// Leases armed anew per turn after a reload: one to three milliseconds, the kernel's part included.
+pub const REARM_SLICE_COUNT: usize = 1024;
 
 /// As how many of these one counts for each of its answers that is worked out in full.
 pub const REARM_FULL_COUNT: usize = 4;

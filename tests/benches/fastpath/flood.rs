@@ -3,16 +3,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use tests::{
-    lab,
-    load::{
-        Plan, Stage, Talk, bind_to,
-        server::{self, Server, Setting},
-    },
+use anyhow::Result;
+use tests::load::{
+    Plan, Stage, Talk,
+    server::{self, Server, Setting},
 };
 
-use crate::{ROUNDS, median, peers::lease, say};
+use crate::{ROUNDS, median, peers::lease, say, take_last_processor};
 
 const CLIENTS: usize = 4_096;
 const RATE: f64 = 1_000.0;
@@ -22,12 +19,7 @@ const WINDOW: Duration = Duration::from_secs(2);
 
 /// Measures, and prints.
 pub(crate) fn measure() -> Result<()> {
-    lab::available().map_err(anyhow::Error::msg)?;
-    let last = std::thread::available_parallelism()?.get() - 1;
-    if last == 0 {
-        bail!("this needs two processors: one for the server, one for the clients");
-    }
-    bind_to(last)?;
+    take_last_processor()?;
     let stage = Stage::new()?;
     let mut herd = stage.herd(1)?;
     let _pass = stage.clients.attach_pass(Stage::CLIENTS)?;

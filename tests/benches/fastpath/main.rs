@@ -12,9 +12,10 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "a table for people")]
 
-use std::{env, fs};
+use std::{env, fs, num::NonZero, sync::LazyLock, thread};
 
 use anyhow::{Context as _, Result, bail};
+use tests::{lab, load::bind_to};
 
 mod arming;
 mod cable;
@@ -68,6 +69,17 @@ fn main() -> Result<()> {
         flood::measure()?;
     }
     Ok(())
+}
+
+/// Gives this thread, which is the clients', the last processor; the server has the first.
+pub(crate) fn take_last_processor() -> Result<()> {
+    // Asked once: who is bound already sees one processor.
+    static COUNT: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+    lab::available().map_err(anyhow::Error::msg)?;
+    if *COUNT < 2 {
+        bail!("this needs two processors: one for the server, one for the clients");
+    }
+    Ok(bind_to(*COUNT - 1)?)
 }
 
 /// What the issue wants, and whether it is so.

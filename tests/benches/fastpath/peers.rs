@@ -13,11 +13,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tests::{
     lab::{self, Processor},
     load::{
-        Herd, Plan, Stage, Talk, bind_to,
+        Herd, Plan, Stage, Talk,
         server::{self, Server, Setting},
     },
 };
@@ -26,7 +26,7 @@ use crate::{
     ROUNDS,
     cable::index_of,
     generator::{Clients, Generator},
-    median, say,
+    median, say, take_last_processor,
 };
 
 /// Clients that renew, with every server.
@@ -49,12 +49,7 @@ type Row = (&'static str, fn(&Rates) -> f64, [f64; 2]);
 
 /// Measures, and prints.
 pub(crate) fn measure(object: &[u8]) -> Result<()> {
-    lab::available().map_err(anyhow::Error::msg)?;
-    let last = std::thread::available_parallelism()?.get() - 1;
-    if last == 0 {
-        bail!("this needs two processors: one for the server, one for the clients");
-    }
-    bind_to(last)?;
+    take_last_processor()?;
     let mut shown = Vec::new();
     for _ in 0..ROUNDS {
         for server in Server::ALL {

@@ -21,15 +21,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::sys::Stats;
-use tests::{
-    lab,
-    load::{
-        Herd, Plan, Stage, Talk, bind_to,
-        server::{self, Running, Server, Setting},
-    },
+use tests::load::{
+    Herd, Plan, Stage, Talk,
+    server::{self, Running, Server, Setting},
 };
 
-use crate::{ROUNDS, median, peers::lease, say};
+use crate::{ROUNDS, median, peers::lease, say, take_last_processor};
 
 /// Renewals a second, and how many clients that are.
 const RATES: [(f64, &str); 2] = [(100_000.0 / 300.0, "100,000 clients"), (1_000_000.0 / 300.0, "1,000,000 clients")];
@@ -133,12 +130,7 @@ impl Spent {
 
 /// Measures, and prints.
 pub(crate) fn measure() -> Result<()> {
-    lab::available().map_err(anyhow::Error::msg)?;
-    let last = std::thread::available_parallelism()?.get() - 1;
-    if last == 0 {
-        bail!("this needs two processors: one for the server, one for the clients");
-    }
-    bind_to(last)?;
+    take_last_processor()?;
     let renewals: f64 = RATES.iter().map(|(rate, _)| rate * WINDOW.as_secs_f64()).sum();
     let clients = (renewals * ROUNDS as f64 * 1.1) as usize;
     let mut ours = Side::new(Server::Xdhcpd, clients)?;

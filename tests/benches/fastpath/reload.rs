@@ -10,14 +10,14 @@ use dhcp_user::control::{
     message::{Answer, Command},
 };
 use tests::{
-    lab::{self, now},
+    lab::now,
     load::{
-        Plan, Stage, Talk, bind_to,
+        Plan, Stage, Talk,
         server::{self, Running, Server, Setting},
     },
 };
 
-use crate::{ROUNDS, median, peers::lease, say};
+use crate::{ROUNDS, median, peers::lease, say, take_last_processor};
 
 const CLIENTS: usize = 1_000_000;
 /// Renewals a second meanwhile.
@@ -31,12 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measures, and prints.
 pub(crate) fn measure() -> Result<()> {
-    lab::available().map_err(anyhow::Error::msg)?;
-    let last = std::thread::available_parallelism()?.get() - 1;
-    if last == 0 {
-        bail!("this needs two processors: one for the server, one for the clients");
-    }
-    bind_to(last)?;
+    take_last_processor()?;
     let stage = Stage::new()?;
     let mut herd = stage.herd(1)?;
     let _pass = stage.clients.attach_pass(Stage::CLIENTS)?;

@@ -138,12 +138,14 @@ impl Alone {
         self.since.max(binding.from_partner).max(told).after(lead)
     }
 
-    /// When an address that ran out, was released or was reset may be given to somebody else. A binding that began
-    /// in partner-down is ours alone.
+    /// When an address that ran out, was released or was reset may be given to somebody else. Of a binding that began in
+    /// partner-down the partner heard nothing; but it may be a renewal, and the kernel of a lost partner goes on renewing
+    /// up to what the partner had acknowledged before. (Of a new client's that is over: it had to wait for it.)
     #[must_use]
     pub fn reuse_at(self, binding: &Binding) -> WallTime {
         if binding.starts > self.since {
-            self.since.after(self.mclt_secs.saturating_add(self.slack_secs)).max(binding.ends)
+            let lead = self.mclt_secs.saturating_add(self.slack_secs);
+            self.since.max(binding.from_partner).after(lead).max(binding.ends)
         } else {
             self.partner_promise(binding).max(binding.ends)
         }
@@ -369,6 +371,8 @@ mod tests {
         lease.told_partner = NOW.after(200);
         assert_eq!(alone.reuse_at(&lease), NOW.after(242), "its acknowledgement may have been lost");
         lease.starts = NOW.after(1);
+        assert_eq!(alone.reuse_at(&lease), NOW.after(142), "renewed after the partner was gone: told, but not heard");
+        lease.from_partner = PAST;
         assert_eq!(alone.reuse_at(&lease), NOW.after(42), "began after the partner was gone");
         lease.ends = NOW.after(500);
         assert_eq!(alone.reuse_at(&lease), NOW.after(500));

@@ -218,6 +218,7 @@ fn a_flood_of_a_partner_is_bounded_and_harms_neither_clients_nor_leases() {
     for reads in [true, false] {
         let mut speaker = if reads { listening.take().unwrap() } else { Partner::secondary(&duo) };
         let flood = lies(&mut speaker, held);
+        let flood_len = flood.len();
         let sender = std::thread::spawn({
             let mut stream = speaker.stream.try_clone().unwrap();
             move || {
@@ -243,15 +244,15 @@ fn a_flood_of_a_partner_is_bounded_and_harms_neither_clients_nor_leases() {
             most = most.max(resident(&duo, P));
         }
         let sent = sender.join().unwrap();
-        assert!(sent > 1_000_000, "a flood: {sent} bytes");
-        let end = if reads {
-            // Bytes that are no message end it.
-            speaker.stream.write_all(&[0xff; 4096]).unwrap();
-            "disconnected (malformed message)"
+        assert!(sent >= flood_len, "a flood: {sent} bytes");
+        let ends: &[&str] = if reads {
+            // Bytes that are no message end it, unless it has been faster than the disk before.
+            let _ = speaker.stream.write_all(&[0xff; 4096]);
+            &["disconnected (malformed message)", "disconnected (partner does not keep to its window)"]
         } else {
-            "a failover partner does not read: connection closed"
+            &["a failover partner does not read: connection closed"]
         };
-        says(&mut duo, end);
+        says(&mut duo, ends);
         duo.wait("the end", |duo| duo.sides[P].states().0 == "communications-interrupted");
         listener.map(std::thread::JoinHandle::join);
     }
@@ -270,11 +271,10 @@ fn a_flood_of_a_partner_is_bounded_and_harms_neither_clients_nor_leases() {
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
-fn says(duo: &mut Duo, words: &str) {
-    let wait = duo.sides[P].process.as_mut().unwrap().wait_for(0, words, PATIENCE);
-    let said = || duo.sides[P].process.as_ref().unwrap().said();
-    let about = || said().into_iter().filter(|line| line.contains("failover")).collect::<Vec<_>>();
-    assert!(wait.is_ok(), "{words}: {:#?}", about());
+/// Waits until one of these is in the log.
+fn says(duo: &mut Duo, words: &[&str]) {
+    let said = |duo: &Duo| duo.sides[P].process.as_ref().unwrap().said();
+    duo.wait("the log", |duo| said(duo).iter().any(|line| words.iter().any(|words| line.contains(words))));
 }
 
 /// Updates by the thousand about addresses that the partner does not share, one that it may give, and one whose lease runs.

@@ -29,7 +29,7 @@ enum What {
     Reload,
     /// The slow path beside dhcpd and Kea (needs root): exchanges and renewals a second, latencies, ten times overload.
     Engine {
-        /// For the bench itself: `--rounds N`, `--servers xdhcpd,dhcpd,kea`, `--overload no`.
+        /// For the bench itself: `--rounds N`, `--servers xdhcpd,dhcpd,kea,xdhcpd-hasty`, `--overload no`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

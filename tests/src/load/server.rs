@@ -41,11 +41,13 @@ pub struct Setting<'a> {
     pub fast_path: &'a str,
     /// Length of a lease, in seconds.
     pub lease_secs: u32,
+    /// Whether dhcpd and ours sync what they write, before anybody is told; Kea never does.
+    pub syncs: bool,
 }
 
 impl Default for Setting<'_> {
     fn default() -> Self {
-        Self { is_flooded: false, fast_path: "off", lease_secs: 600 }
+        Self { is_flooded: false, fast_path: "off", lease_secs: 600, syncs: true }
     }
 }
 
@@ -80,8 +82,9 @@ impl Server {
              default-lease-time {}; max-lease-time 7200; option domain-name \"gsb.local\";\n\
              option domain-name-servers 172.16.0.10;\n\
              subnet 10.0.0.0 netmask 255.0.0.0 {{ range {first} {last}; option routers 10.0.0.1;\n\
-             option broadcast-address 10.255.255.255; }}\n",
-            setting.lease_secs
+             option broadcast-address 10.255.255.255; }}\n\
+             dont-use-fsync {};\n",
+            setting.lease_secs, !setting.syncs
         )
     }
 

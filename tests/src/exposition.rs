@@ -141,7 +141,7 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use dhcp_user::control::failover::Updates;
+    use dhcp_user::control::failover::{Bounds, Loss, Made, Relationship, Updates};
     use dhcp_user::control::message::{
         FastPath, FastPathPage, Guard, Interface, Journal, Peer, Pool, Replies, Shadow, Sockets, Status,
     };
@@ -224,13 +224,46 @@ mod tests {
         }
     }
 
+    fn relationships() -> Vec<Relationship> {
+        let made = |who: &str, from: &str, to: &str, count, last| Made {
+            who: who.to_owned(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            count,
+            last,
+        };
+        let json = serde_json::json!({
+            "name": "GSB\" 1", "role": "secondary", "my_state": "normal", "my_since": 0, "partner_state": "normal",
+            "partner_since": 0, "connected": true, "partner_is_ours": true, "service": "cooperating", "serves": "both",
+            "mclt_secs": 60, "pools": [], "updates_queued": 0, "updates_in_flight": 0, "lag_secs": 0, "updates_held": 0,
+            "if_partner_dies": Loss {
+                renewals_covered_until: Some(1_700_000_600),
+                own_addresses: 25,
+                takeover_complete: 1_700_000_060,
+            },
+            "differences": [], "timeline": [], "updates": Updates::default(),
+        });
+        let bounds = Bounds {
+            active: 7,
+            acknowledged: 5,
+            soonest: Some(1_700_000_600),
+            latest: Some(1_700_000_960),
+            unlimited: false,
+        };
+        let transitions = vec![
+            made("me", "normal", "communications-interrupted", 3, 1_700_000_050),
+            made("partner", "communications-interrupted", "normal", 1, 1_700_000_055),
+        ];
+        vec![Relationship { bounds, transitions, ..serde_json::from_value(json).unwrap() }]
+    }
+
     fn page() -> FastPathPage {
         FastPathPage { on: true, shadow: Shadow { checked: 30, ..Shadow::default() }, ..FastPathPage::default() }
     }
 
     #[test]
     fn what_a_server_counts_can_be_read_by_a_strict_reader_and_is_all_there() {
-        let families = parse(&exposition(&status(), &page())).unwrap();
+        let families = parse(&exposition(&status(), &page(), &relationships())).unwrap();
         let value = |name: &str, labels: &[(&str, &str)]| {
             families.get(name).unwrap_or_else(|| panic!("no {name}")).value(labels)
         };
@@ -283,6 +316,16 @@ mod tests {
             ("xdhcpd_failover_malformed_total", &[], 26.0),
             ("xdhcpd_failover_pool_addresses", &[("owner", "me")], 4.0),
             ("xdhcpd_failover_pool_addresses", &[("owner", "partner")], 5.0),
+            ("xdhcpd_failover_leases", &[("bound", "acknowledgement")], 5.0),
+            ("xdhcpd_failover_leases", &[("bound", "mclt")], 2.0),
+            ("xdhcpd_failover_leases", &[("bound", "none")], 0.0),
+            ("xdhcpd_failover_renewals_covered_timestamp_seconds", &[("peer", "GSB\" 1")], 1_700_000_600.0),
+            ("xdhcpd_failover_renewals_covered_longest_timestamp_seconds", &[], 1_700_000_960.0),
+            ("xdhcpd_failover_own_addresses", &[], 25.0),
+            ("xdhcpd_failover_takeover_complete_timestamp_seconds", &[], 1_700_000_060.0),
+            ("xdhcpd_failover_transitions_total", &[("side", "me"), ("from", "normal")], 3.0),
+            ("xdhcpd_failover_transitions_total", &[("side", "partner"), ("to", "normal")], 1.0),
+            ("xdhcpd_failover_transition_timestamp_seconds", &[("side", "me")], 1_700_000_050.0),
             ("xdhcpd_failover_links_refused_total", &[("reason", "stranger")], 27.0),
             ("xdhcpd_failover_links_refused_total", &[("reason", "key")], 0.0),
         ] {
@@ -312,17 +355,32 @@ mod tests {
         alone.pools.clear();
         alone.interfaces.clear();
         alone.links_refused.clear();
-        let families = parse(&exposition(&alone, &page())).unwrap();
+        let families = parse(&exposition(&alone, &page(), &[])).unwrap();
         assert!(!families.keys().any(|name| name.starts_with("xdhcpd_failover") || name.starts_with("xdhcpd_pool")));
         let mut unheard = status();
         unheard.peers[0].heard_secs_ago = None;
-        let families = parse(&exposition(&unheard, &page())).unwrap();
-        assert!(!families.contains_key("xdhcpd_failover_heard_seconds"), "absent, and not zero");
+        let mut nobody = relationships();
+        nobody[0].if_partner_dies.renewals_covered_until = None;
+        nobody[0].bounds = Bounds::default();
+        nobody[0].transitions.clear();
+        let families = parse(&exposition(&unheard, &page(), &nobody)).unwrap();
+        for name in ["heard_seconds", "renewals_covered_timestamp_seconds", "transitions_total"] {
+            assert!(!families.contains_key(&format!("xdhcpd_failover_{name}")), "{name}: absent, and not zero");
+        }
+        assert_eq!(families["xdhcpd_failover_leases"].value(&[("bound", "mclt")]), Some(0.0));
+        let mut down = relationships();
+        down[0].bounds.unlimited = true;
+        down[0].if_partner_dies.renewals_covered_until = Some(0x7fff_ffff);
+        let families = parse(&exposition(&status(), &page(), &down)).unwrap();
+        let leases = |bound| families["xdhcpd_failover_leases"].value(&[("bound", bound)]);
+        assert_eq!(["acknowledgement", "mclt", "none"].map(leases), [Some(0.0), Some(0.0), Some(7.0)]);
+        let until = &families["xdhcpd_failover_renewals_covered_longest_timestamp_seconds"];
+        assert_eq!(until.value(&[]), Some(2_147_483_647.0));
     }
 
     #[test]
     fn every_family_has_a_row_in_the_document_and_every_row_a_family() {
-        let all = |status: Status| parse(&exposition(&status, &page())).unwrap();
+        let all = |status: Status| parse(&exposition(&status, &page(), &relationships())).unwrap();
         let mut full = status();
         full.guard.refused = BTreeMap::from([("client-rate".to_owned(), 1)]);
         let families = all(full);

@@ -1,6 +1,7 @@
 //! What the failover suites share: leases in memory over a journal (what one server keeps), the settings of the pair,
 //! and real sessions.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -38,6 +39,8 @@ pub struct Store {
     pub armed: BTreeSet<Ipv4Addr>,
     /// `ends` of what may have to be ended.
     pub due: BTreeSet<(WallTime, Ipv4Addr)>,
+    /// How many leases were looked at by walks.
+    pub visited: Cell<u32>,
 }
 
 impl Store {
@@ -57,6 +60,7 @@ impl Store {
             extras: BTreeMap::new(),
             armed: BTreeSet::new(),
             due: BTreeSet::new(),
+            visited: Cell::new(0),
         };
         for (pool, addresses) in store.pools.clone().iter().enumerate() {
             for address in addresses.iter().rev() {
@@ -80,6 +84,7 @@ impl Store {
             pools: self.pools.clone(),
             insertions: self.insertions,
             durable: self.durable,
+            visited: Cell::new(0),
         };
         for (pool, addresses) in self.pools.iter().enumerate() {
             for address in addresses.iter().rev() {
@@ -201,6 +206,7 @@ impl Leases for Store {
     fn visit_some(&self, pool: usize, from: u32, count: u32, visitor: &mut dyn FnMut(&Binding)) -> Option<u32> {
         let all = &self.pools[pool];
         let next = from.saturating_add(count).min(all.len() as u32);
+        self.visited.set(self.visited.get().wrapping_add(next - from));
         for address in &all[from as usize..next as usize] {
             // As little as the engine shows.
             let binding = &self.leases[address].2;

@@ -11,6 +11,8 @@ mod flows;
 mod fuzz;
 #[path = "failover/isc.rs"]
 mod isc;
+#[path = "failover/outlook.rs"]
+mod outlook;
 #[path = "failover/pair.rs"]
 mod pair;
 #[path = "failover/simulation.rs"]

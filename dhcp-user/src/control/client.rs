@@ -198,12 +198,12 @@ pub fn failover(path: &Path, json: bool, now: u32, output: &mut impl io::Write) 
 /// See [`AskError`].
 pub fn metrics(path: &Path, output: &mut impl io::Write) -> Result<(), AskError> {
     let mut client = Client::connect(path)?;
-    let (Answer::Status(status), Answer::FastPath(page)) =
-        (client.ask(Command::Status)?.1, client.ask(Command::FastPath)?.1)
+    let (Answer::Status(status), Answer::FastPath(page), Answer::Failover(relationships)) =
+        (client.ask(Command::Status)?.1, client.ask(Command::FastPath)?.1, client.ask(Command::Failover)?.1)
     else {
         return Err(another());
     };
-    Ok(output.write_all(metrics::exposition(&status, &page).as_bytes())?)
+    Ok(output.write_all(metrics::exposition(&status, &page, &relationships).as_bytes())?)
 }
 
 /// Prints how the fast path of a server does: as a page, or the reply as it came.

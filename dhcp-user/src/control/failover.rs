@@ -76,6 +76,9 @@ pub struct Relationship {
     pub differences: Vec<String>,
     /// Transitions of both sides, oldest first.
     pub timeline: Vec<Transition>,
+    /// Every transition since the start, with how often and when last.
+    #[serde(default)]
+    pub transitions: Vec<Made>,
     /// Updates since the start, by what became of them.
     pub updates: Updates,
 }
@@ -96,7 +99,8 @@ pub struct Share {
 /// What happens if the partner dies now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Loss {
-    /// Until when every active client can be renewed without the partner; absent without active leases.
+    /// Until when every active client can be renewed without the partner; 2147483647 in partner-down: without a bound;
+    /// absent without active leases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewals_covered_until: Option<u32>,
     /// Addresses that new clients can be given at once.
@@ -133,6 +137,21 @@ pub struct Transition {
     pub from: String,
     /// After.
     pub to: String,
+}
+
+/// How often a transition was made since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// `me` or `partner`.
+    pub who: String,
+    /// Before.
+    pub from: String,
+    /// After.
+    pub to: String,
+    /// How often.
+    pub count: u64,
+    /// When it was made last.
+    pub last: u32,
 }
 
 /// Updates since the start.
@@ -219,6 +238,7 @@ fn write_one(page: &mut String, one: &Relationship, now: u32) -> std::fmt::Resul
     let loss = &one.if_partner_dies;
     writeln!(page, "  if the partner dies now:")?;
     match loss.renewals_covered_until {
+        Some(_) if bounds.unlimited => writeln!(page, "    renewals     every client can be renewed, without a bound")?,
         Some(until) => writeln!(page, "    renewals     every client can be renewed until {}", utc(until))?,
         None => writeln!(page, "    renewals     nobody has a lease")?,
     }
@@ -285,6 +305,13 @@ mod tests {
                 from: "startup".to_owned(),
                 to: "recover".to_owned(),
             }],
+            transitions: vec![Made {
+                who: "me".to_owned(),
+                from: "startup".to_owned(),
+                to: "recover".to_owned(),
+                count: 1,
+                last: 1_700_000_000,
+            }],
             updates: Updates::default(),
         }
     }
@@ -328,6 +355,7 @@ mod tests {
             text.contains("2 not\n                 extended without a bound, since the partner is down\n"),
             "{text}"
         );
+        assert!(text.contains("    renewals     every client can be renewed, without a bound\n"), "{text}");
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! What a server counts, in the text format of Prometheus (version 0.0.4). `docs/metrics.md` has a row for each family.
 //!
-//! Everything comes from the answers to `status` and `fast-path`, neither of which walks the leases: a server with a
-//! million of them may be asked every few seconds. Counters that a server has not touched yet are written as zero, so that
-//! the first event is seen as one.
+//! Everything comes from the answers to `status`, `fast-path` and `failover`. Only the last one rests on a look at the
+//! leases of failover pools, which is done in slices between the clients' packets: a server with a million of them may be
+//! asked every few seconds. Counters that a server has not touched yet are written as zero, so that the first event is
+//! seen as one; but of the possible transitions only those that were made.
 
 use std::{collections::BTreeMap, fmt::Display, fmt::Write as _};
 
 use dhcp_ebpf::abi::Counter;
 
-use super::message::{FastPathPage, Peer, Pool, Status};
+use super::{
+    failover::{Bounds, Relationship},
+    message::{FastPathPage, Peer, Pool, Status},
+};
 use crate::{
     engine::status::{NotArmed, Reason, Received, Sent},
     failover::State,
@@ -16,13 +20,15 @@ use crate::{
 
 /// The exposition of one server.
 #[must_use]
-pub fn exposition(status: &Status, page: &FastPathPage) -> String {
+pub fn exposition(status: &Status, page: &FastPathPage, relationships: &[Relationship]) -> String {
     let mut text = Exposition::default();
     server(&mut text, status);
     journal(&mut text, status);
     pools(&mut text, &status.pools);
     fast_path(&mut text, status, page);
     failover(&mut text, status);
+    outlook(&mut text, relationships);
+    transitions(&mut text, relationships);
     text.0
 }
 
@@ -282,6 +288,66 @@ fn failover(text: &mut Exposition, status: &Status) {
     let known = if peers.is_empty() { &[][..] } else { &["stranger", "too-many", "key"] };
     let mut family = text.counter("xdhcpd_failover_links_refused_total", refused);
     family.all("reason", known.iter().copied(), &status.links_refused);
+}
+
+/// What the server can do without its partner.
+fn outlook(text: &mut Exposition, relationships: &[Relationship]) {
+    let mut family =
+        text.gauge("xdhcpd_failover_leases", "Active leases, by what bounds how far each may be extended.");
+    for one in relationships {
+        let Bounds { active, acknowledged, unlimited, .. } = one.bounds;
+        let counts = if unlimited { [0, 0, active] } else { [acknowledged, active.saturating_sub(acknowledged), 0] };
+        for (bound, count) in ["acknowledgement", "mclt", "none"].into_iter().zip(counts) {
+            family.put(&[("peer", &one.name), ("bound", bound)], count);
+        }
+    }
+    type Value = fn(&Relationship) -> Option<u32>;
+    let gauges: [(&'static str, &str, Value); 4] = [
+        (
+            "xdhcpd_failover_renewals_covered_timestamp_seconds",
+            "If the partner dies now: until when every client can be renewed, seconds since 1970.",
+            |one| one.if_partner_dies.renewals_covered_until,
+        ),
+        (
+            "xdhcpd_failover_renewals_covered_longest_timestamp_seconds",
+            "If the partner dies now: until when at least one client can be renewed.",
+            |one| if one.bounds.unlimited { one.if_partner_dies.renewals_covered_until } else { one.bounds.latest },
+        ),
+        (
+            "xdhcpd_failover_own_addresses",
+            "If the partner dies now: addresses that new clients can be given at once.",
+            |one| Some(one.if_partner_dies.own_addresses),
+        ),
+        (
+            "xdhcpd_failover_takeover_complete_timestamp_seconds",
+            "When all addresses of the partner can be given, if partner-down is said now; in partner-down: when they can.",
+            |one| Some(one.if_partner_dies.takeover_complete),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let mut family = text.gauge(name, help);
+        for one in relationships {
+            if let Some(value) = value(one) {
+                family.put(&[("peer", &one.name)], value);
+            }
+        }
+    }
+}
+
+/// The timeline, as far as numbers can tell it.
+fn transitions(text: &mut Exposition, relationships: &[Relationship]) {
+    let made = || relationships.iter().flat_map(|one| one.transitions.iter().map(move |made| (one, made)));
+    let mut family = text.counter("xdhcpd_failover_transitions_total", "Transitions of a side, those that were made.");
+    for (one, made) in made() {
+        let labels = [("peer", &*one.name), ("side", &made.who), ("from", &made.from), ("to", &made.to)];
+        family.put(&labels, made.count);
+    }
+    let when = "When a transition was made last, seconds since 1970.";
+    let mut family = text.gauge("xdhcpd_failover_transition_timestamp_seconds", when);
+    for (one, made) in made() {
+        let labels = [("peer", &*one.name), ("side", &made.who), ("from", &made.from), ("to", &made.to)];
+        family.put(&labels, made.last);
+    }
 }
 
 /// Text of families, each with what it means and its samples.

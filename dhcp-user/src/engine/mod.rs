@@ -455,6 +455,7 @@ impl Verbs for Server {
             }
             Input::Stop { leaves_kernel } => self.stop(leaves_kernel, now),
             Input::Peer(input) => self.handle_peer(&input, now),
+            Input::Survey => self.survey(now),
         }
         self.tell_changes(now);
     }

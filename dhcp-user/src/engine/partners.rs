@@ -298,7 +298,20 @@ impl Server {
         (lease.state == BindingState::Active).then(|| (agreed, peer.endpoint.extendable_until(agreed, now.wall)))
     }
 
-    /// A picture of every relationship for humans. Walks all leases of its pools.
+    /// Lets every relationship look at its leases; a slice each at once, the rest by and by.
+    pub(super) fn survey(&mut self, now: Now) {
+        for number in 0..self.peers.len() {
+            self.tell_peer(number, failover::Input::Survey, now);
+        }
+    }
+
+    /// Whether a relationship is looking at its leases.
+    #[must_use]
+    pub fn is_surveying(&self) -> bool {
+        self.peers.iter().any(|peer| peer.endpoint.is_surveying())
+    }
+
+    /// A picture of every relationship for humans, with what the last survey has found. Looks at no lease.
     pub fn failover_status(&mut self, now: Now) -> Vec<failover::Status> {
         (0..self.peers.len())
             .filter_map(|number| self.with_shelf(number, |endpoint, shelf| endpoint.status(shelf, now)))

@@ -88,6 +88,9 @@ pub enum Input<'a> {
     },
     /// A failover partner's bytes, connection events and commands come in through these.
     Peer(PeerInput<'a>),
+    /// An operator wants to know how the failover relationships stand: `Server::failover_status` says so when
+    /// `Server::is_surveying` does not any more.
+    Survey,
 }
 
 /// What happens on a failover link.

@@ -38,6 +38,10 @@ pub const REFUSED_RETRY: Duration = Duration::from_secs(60);
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Leases looked at in one turn while an update request of the partner is worked off: a third of a millisecond.
 pub const REQUEST_SLICE_LEN: u32 = 8192;
+/// Leases looked at in one turn for what the server can do without its partner: as above.
+pub const SURVEY_SLICE_LEN: u32 = 8192;
+/// Time between two of these turns, so that packets come in between.
+pub const SURVEY_PAUSE: Duration = Duration::from_millis(1);
 /// Updates that wait for the window while the rest of an update request is not looked at: enough for the next windows,
 /// and a fraction of a million entries.
 pub const REQUEST_AHEAD: usize = 16_384;

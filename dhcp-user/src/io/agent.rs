@@ -158,6 +158,8 @@ pub struct Agent {
     is_crowded: bool,
     programs: Programs,
     watch: Watch,
+    /// Operators who wait for the failover relationships to have looked at their leases.
+    curious: Vec<oneshot::Sender<Answer>>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -231,6 +233,7 @@ impl Agent {
             is_crowded: false,
             programs,
             watch: watched,
+            curious: Vec::new(),
         };
         agent.parts.server.handle(Input::Interfaces(interfaces), now);
         agent.run_effects();
@@ -479,7 +482,11 @@ impl Agent {
                 Answer::Done("the program is off all interfaces; the next start attaches it again".to_owned())
             }
             Command::Status => snapshot::status(&mut self.parts, self.intake.shed(), &*self.fast_path, now),
-            Command::Failover => snapshot::failover(&mut self.parts, now),
+            Command::Failover => {
+                // With a million leases that takes a fraction of a second, in pieces.
+                self.parts.server.handle(Input::Survey, now);
+                return self.curious.push(asked.answer);
+            }
             Command::FailoverOrder { peer, order } => {
                 snapshot::order(&mut self.parts.server, peer.as_deref(), order, now)
             }
@@ -549,6 +556,13 @@ impl Agent {
             self.parts.server.handle(Input::Timeout, now);
         }
         self.restore_slice();
+        if !self.curious.is_empty() && !self.parts.server.is_surveying() {
+            let answer = snapshot::failover(&mut self.parts, now);
+            for asker in self.curious.drain(..) {
+                // The operator may have gone away.
+                let _ = asker.send(answer.clone());
+            }
+        }
     }
 
     fn relist(&mut self, now: Now) {

@@ -8,7 +8,7 @@ use dhcp_ebpf::{
 };
 
 use crate::{
-    control::failover::{Bounds, Loss, Order, Relationship, Share, Transition, Updates},
+    control::failover::{Bounds, Loss, Made, Order, Relationship, Share, Transition, Updates},
     control::message::{
         Ages, Answer, FastPath as FastPathReport, FastPathPage, Guard as GuardReport, Interface, Journal, Miss, Page,
         Peer, Pool, ROWS_MAX, Replies, Row, Shadow, Shield, Sockets, Status, Suspect,
@@ -17,7 +17,7 @@ use crate::{
         self, Server,
         port::{Input, PeerInput, Verbs as _},
     },
-    failover::{self, Service},
+    failover::{self, Service, endpoint::Outlook},
     io::{
         agent::Parts,
         fastpath::{FastPath, Mode},
@@ -232,18 +232,18 @@ fn relationship(status: failover::Status, link: LinkStatus) -> Relationship {
         lag_secs: traffic.updates_lag_secs,
         updates_held: count(traffic.updates_held),
         request_outstanding: traffic.request_outstanding.map(count),
-        if_partner_dies: Loss {
-            renewals_covered_until: status.loss.renewals_covered_until.map(WallTime::secs),
-            own_addresses: status.loss.own_addresses,
-            takeover_complete: status.loss.takeover_complete.secs(),
-        },
-        bounds: Bounds {
-            active: status.bounds.active,
-            acknowledged: status.bounds.acknowledged,
-            soonest: status.bounds.soonest.map(WallTime::secs),
-            latest: status.bounds.latest.map(WallTime::secs),
-            unlimited: status.bounds.is_unlimited,
-        },
+        if_partner_dies: status.outlook.map_or_else(Loss::default, |Outlook { loss, .. }| Loss {
+            renewals_covered_until: loss.renewals_covered_until.map(WallTime::secs),
+            own_addresses: loss.own_addresses,
+            takeover_complete: loss.takeover_complete.secs(),
+        }),
+        bounds: status.outlook.map_or_else(Bounds::default, |Outlook { bounds, .. }| Bounds {
+            active: bounds.active,
+            acknowledged: bounds.acknowledged,
+            soonest: bounds.soonest.map(WallTime::secs),
+            latest: bounds.latest.map(WallTime::secs),
+            unlimited: bounds.is_unlimited,
+        }),
         differences: traffic.counters.differing_facts.clone(),
         timeline: status
             .timeline
@@ -253,6 +253,17 @@ fn relationship(status: failover::Status, link: LinkStatus) -> Relationship {
                 who: if step.is_mine { "me" } else { "partner" }.to_owned(),
                 from: step.from.name().to_owned(),
                 to: step.to.name().to_owned(),
+            })
+            .collect(),
+        transitions: status
+            .transitions
+            .iter()
+            .map(|((is_mine, from, to), made)| Made {
+                who: if *is_mine { "me" } else { "partner" }.to_owned(),
+                from: from.name().to_owned(),
+                to: to.name().to_owned(),
+                count: made.count,
+                last: made.last.secs(),
             })
             .collect(),
         updates: updates(&traffic.counters),

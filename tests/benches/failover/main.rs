@@ -3,7 +3,9 @@
 //! - `updates`: two servers meet, the primary has changed so many leases: each is made durable, sent, made durable there,
 //!   acknowledged, and the acknowledgement is made durable here; then the same with a key for the link;
 //! - `resync`: one serves alone and has so many leases, the other one has nothing and asks for everything; a client that
-//!   renews every few milliseconds, at the agent, sees how long it waits meanwhile;
+//!   renews every few milliseconds, at the agent, sees how long it waits meanwhile; then the same with a key for the link;
+//! - `outlook`: one that serves alone has so many leases, and is asked for its metrics all the time, each time a look at all
+//!   of them; how long that takes, and how long the same client waits meanwhile;
 //! - `detection`: SIGKILL (a reset follows) and a cut cable (silence), until the survivor has said so on its disk;
 //! - `kill`: clients renew and rebind all the time while one of the two is killed; who was not answered, and when.
 //!
@@ -46,7 +48,11 @@ fn main() {
         updates(count.unwrap_or(CHANGED), Some(KEY));
     }
     if is_wanted("resync") {
-        resync(count.unwrap_or(1_000_000));
+        resync(count.unwrap_or(1_000_000), None);
+        resync(count.unwrap_or(1_000_000), Some(KEY));
+    }
+    if is_wanted("outlook") {
+        outlook(count.unwrap_or(1_000_000));
     }
     if is_wanted("detection") {
         detection();
@@ -104,8 +110,12 @@ fn updates(count: u32, key: Option<&str>) {
     );
 }
 
-fn resync(count: u32) {
+fn resync(count: u32, key: Option<&str>) {
     let mut duo = pair(count, "off");
+    if let Some(key) = key {
+        duo.sides.iter().for_each(|side| side.protect(key));
+    }
+    let with = if key.is_some() { ", key" } else { "" };
     duo.sides[P].write("dhcpd.leases", &format!("{}{}", alone(), leases(count, 1)));
     duo.sides[S].write("dhcpd.leases", "");
     duo.sides[P].start().expect("the primary");
@@ -126,9 +136,11 @@ fn resync(count: u32) {
     });
     let busy = prober.stop();
     let secs = (end - connected.expect("a connection")).as_secs_f64();
-    assert_eq!(status(&duo.sides[S]).pools[0].active, u64::from(count), "all are known there");
+    let there = status(&duo.sides[S]);
+    assert_eq!(there.pools[0].active, u64::from(count), "all are known there");
+    assert_eq!(there.peers[0].link_protected, key.is_some(), "as it was to be");
     row(
-        &format!("full resync of {count} leases"),
+        &format!("full resync of {count} leases{with}"),
         &format!("{secs:.1} s"),
         &format!(
             "(at most 15 s) {:.0} leases/s; the empty server listened after {:.1} s",
@@ -149,6 +161,49 @@ fn resync(count: u32) {
         ),
     );
     wait(Duration::from_secs(60), || status(&duo.sides[P]).peers[0].my_state == "normal");
+}
+
+fn outlook(count: u32) {
+    let mut duo = pair(count, "off");
+    duo.sides[P].write("dhcpd.leases", &format!("{}{}", alone(), leases(count, 1)));
+    duo.sides[P].start().expect("the primary");
+    // No more than a kernel's table of neighbours holds.
+    let clients = count.min(500);
+    let before = Prober::start(&duo, clients, Duration::from_millis(2));
+    std::thread::sleep(Duration::from_secs(8));
+    let quiet = before.stop();
+    let prober = Prober::start(&duo, clients, Duration::from_millis(2));
+    let (begin, mut took) = (Instant::now(), Vec::new());
+    while begin.elapsed() < Duration::from_secs(8) {
+        let asked = Instant::now();
+        let text = duo.sides[P].metrics().expect("metrics");
+        took.push(asked.elapsed().as_secs_f64() * 1e3);
+        let all = format!("xdhcpd_failover_leases{{peer=\"GSB\",bound=\"none\"}} {count}\n");
+        assert!(text.contains(&all), "{text}");
+    }
+    let busy = prober.stop();
+    took.sort_unstable_by(f64::total_cmp);
+    row(
+        &format!("metrics with {count} leases"),
+        &format!("{:.0} ms", took[took.len() / 2]),
+        &format!("median of {}, one after the other; at most {:.0} ms", took.len(), took[took.len() - 1]),
+    );
+    row(
+        "renewals by the agent meanwhile",
+        &format!("p99 {:.1} ms", busy.percentile_ms(99.0)),
+        &format!(
+            "median {:.1} ms, worst {:.1} ms, {} of {} unanswered; before: median {:.1} ms, p99 {:.1} ms, worst {:.1} ms, {} of {}",
+            busy.percentile_ms(50.0),
+            busy.percentile_ms(100.0),
+            busy.lost,
+            busy.asked,
+            quiet.percentile_ms(50.0),
+            quiet.percentile_ms(99.0),
+            quiet.percentile_ms(100.0),
+            quiet.lost,
+            quiet.asked
+        ),
+    );
 }
 
 fn detection() {

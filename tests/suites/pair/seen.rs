@@ -57,6 +57,12 @@ fn metrics_of_a_running_pair_say_what_it_does() {
     duo.wait("interruption", |duo| duo.sides[S].states().0 == "communications-interrupted");
     let families = parse(&duo.sides[S].metrics().unwrap()).unwrap();
     assert_eq!(families["xdhcpd_failover_connected"].value(&[]), Some(0.0));
+    let moved = &families["xdhcpd_failover_transitions_total"];
+    let lost = [("side", "me"), ("from", "normal"), ("to", "communications-interrupted")];
+    assert_eq!(moved.value(&lost), Some(1.0), "{moved:?}");
+    let when = families["xdhcpd_failover_transition_timestamp_seconds"].value(&lost).unwrap();
+    assert!((when - lab::unix_secs() as f64).abs() < 60.0, "{when}");
+    assert!(moved.value(&[("side", "partner"), ("to", "normal")]).is_some_and(|count| count >= 1.0), "{moved:?}");
     let state = &families["xdhcpd_failover_state"];
     assert_eq!(state.value(&[("side", "me"), ("state", "communications-interrupted")]), Some(1.0));
     let error = format!("{:#}", duo.sides[P].metrics().unwrap_err());
@@ -116,6 +122,18 @@ fn what_bounds_a_lease_and_what_happens_without_the_partner_is_told_everywhere()
             assert!(page.contains(words), "{words}:\n{page}");
         }
         told(&duo, side, &page, &picture, "if the partner dies now");
+        let families = parse(&duo.sides[side].metrics().unwrap()).unwrap();
+        let value = |name: &str, labels: &[(&str, &str)]| families[name].value(labels);
+        let until = secs(&row["extendable_until"]) as f64;
+        assert_eq!(value("xdhcpd_failover_renewals_covered_timestamp_seconds", &[("peer", "GSB")]), Some(until));
+        assert_eq!(value("xdhcpd_failover_renewals_covered_longest_timestamp_seconds", &[]), Some(until));
+        assert_eq!(value("xdhcpd_failover_leases", &[("bound", "acknowledgement")]), Some(1.0));
+        assert_eq!(value("xdhcpd_failover_leases", &[("bound", "mclt")]), Some(0.0));
+        let own = secs(&picture["if_partner_dies"]["own_addresses"]) as f64;
+        assert_eq!(value("xdhcpd_failover_own_addresses", &[]), Some(own));
+        let takeover = value("xdhcpd_failover_takeover_complete_timestamp_seconds", &[]).unwrap();
+        let pictured = secs(&picture["if_partner_dies"]["takeover_complete"]) as f64;
+        assert!(takeover >= pictured && takeover < pictured + 60.0, "asked a little later: {takeover} {pictured}");
     }
 
     duo.sides[S].kill().unwrap();
@@ -139,6 +157,13 @@ fn what_bounds_a_lease_and_what_happens_without_the_partner_is_told_everywhere()
     assert!(line.contains(" no bound "), "{line}");
     let page = duo.sides[P].order(&["status"]).unwrap();
     assert!(page.contains("extended without a bound, since the partner is down"), "{page}");
+    assert!(page.contains("every client can be renewed, without a bound"), "{page}");
+    let families = parse(&duo.sides[P].metrics().unwrap()).unwrap();
+    let leases = |bound| families["xdhcpd_failover_leases"].value(&[("bound", bound)]);
+    assert_eq!(["acknowledgement", "mclt", "none"].map(leases), [Some(0.0), Some(0.0), Some(2.0)]);
+    let covered = &families["xdhcpd_failover_renewals_covered_timestamp_seconds"];
+    assert_eq!(covered.value(&[]), Some(f64::from(0x7fff_ffff_u32)));
+    assert!(families["xdhcpd_failover_takeover_complete_timestamp_seconds"].value(&[]).is_some());
 }
 
 /// The timeline of the JSON stands on the page and in the log, and the log says what happens without the partner.

@@ -200,6 +200,7 @@ impl Endpoint {
         self.poll_states(leases, now);
         self.poll_reuse(leases, now);
         self.poll_balance(leases, now);
+        self.poll_survey(leases, now);
         for address in self.ready_held(None, now) {
             self.resume_held(address, false, leases, now);
         }

@@ -1,7 +1,7 @@
 //! States and transitions (failover.md 3).
 
 use super::table::{Step, step};
-use super::{Command, Effect, Endpoint, Level, StatusTransition};
+use super::{Command, Effect, Endpoint, Level, Made, StatusTransition};
 use crate::failover::binding::{BindingState, Leases};
 use crate::failover::codec::{Body, StateMessage};
 use crate::failover::limits::TIMELINE_LEN;
@@ -172,6 +172,7 @@ impl Endpoint {
         self.recover_wait_at = None;
         self.reuse.clear();
         self.update_service();
+        self.restart_survey(true, now);
         if from != to || was_starting {
             let name = &self.settings.name;
             let left = if was_starting { State::Startup } else { from };
@@ -199,7 +200,7 @@ impl Endpoint {
                 self.balance(false, leases, now);
                 self.queue_needed(leases);
                 self.send_updates(leases, now);
-                self.log_outlook("if the partner dies now", leases, now);
+                self.begin_survey(Some("if the partner dies now"), leases, now);
             }
             State::PotentialConflict => {
                 // A database that may be incomplete needs everything, not only what has not been acknowledged.
@@ -237,7 +238,7 @@ impl Endpoint {
                 if secs != 0 {
                     self.auto_partner_down_at = Some(now.boot.after(std::time::Duration::from_secs(secs)));
                 }
-                self.log_outlook("if the partner is dead", leases, now);
+                self.begin_survey(Some("if the partner is dead"), leases, now);
             }
             State::UnknownState
             | State::Startup
@@ -322,6 +323,8 @@ impl Endpoint {
             self.timeline.pop_front();
         }
         self.timeline.push_back(StatusTransition { at: now.wall, is_mine, from, to });
+        let made = self.transitions.entry((is_mine, from, to)).or_default();
+        *made = Made { count: made.count.saturating_add(1), last: now.wall };
     }
 
     /// Queues every lease that the partner has to hear of.

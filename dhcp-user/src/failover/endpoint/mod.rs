@@ -28,6 +28,7 @@ mod exchange;
 mod expiry;
 mod machine;
 mod outbox;
+mod outlook;
 mod pools;
 mod session;
 mod status;
@@ -45,10 +46,12 @@ use super::state::{Role, Service, State, StateRecord};
 use super::times::{self, Grant};
 use crate::lease::time::{BootTime, Now, WallTime};
 
-pub use status::{Counters, LeaseBounds, PartnerLoss, Status, StatusTransition, Traffic};
+pub use outlook::{LeaseBounds, Outlook, PartnerLoss};
+pub use status::{Counters, Made, Status, StatusTransition, Traffic};
 
 use exchange::HeldUpdate;
 use outbox::Outbox;
+use outlook::Survey;
 use session::{HalfOpen, Rate, Session};
 use updates::Updates;
 
@@ -157,6 +160,9 @@ pub enum Input<'a> {
     /// The configuration was read again: the pools may be others, and this is what is compared with the partner's now
     /// ([`Settings::facts`]).
     Reconfigured(&'a [(String, String)]),
+    /// Somebody wants to know what this server can do without its partner: [`Endpoint::status`] says so when
+    /// [`Endpoint::is_surveying`] does not any more, in a small network at once.
+    Survey,
 }
 
 /// What an operator may ask for (`xdhcpd failover ...`).
@@ -256,6 +262,9 @@ pub struct Endpoint {
     random: u64,
     effects: VecDeque<Effect>,
     timeline: VecDeque<StatusTransition>,
+    transitions: BTreeMap<(bool, State, State), Made>,
+    survey: Option<Survey>,
+    outlook: Option<Outlook>,
     counters: Counters,
     refused_lines: Rate,
     /// When the partner said something last.
@@ -327,6 +336,9 @@ impl Endpoint {
             random: settings.seed | 1,
             effects: VecDeque::new(),
             timeline: VecDeque::new(),
+            transitions: BTreeMap::new(),
+            survey: None,
+            outlook: None,
             counters: Counters::default(),
             refused_lines: Rate::default(),
             heard_at: None,
@@ -352,6 +364,7 @@ impl Endpoint {
             Input::Command(command) => self.handle_command(command, leases, now),
             Input::Timeout => self.handle_timeout(leases, now),
             Input::Reconfigured(facts) => self.handle_reconfigured(facts, now),
+            Input::Survey => self.begin_survey(None, leases, now),
         }
         if self.updates.request_to_walk().is_some() {
             self.walk_request(leases, now);
@@ -384,6 +397,7 @@ impl Endpoint {
             held,
             later,
             reuse,
+            self.survey_due(),
             // The rest of the partner's request, a slice in each turn.
             self.updates.request_to_walk().filter(|_| session.is_some()).map(|_| now.boot),
         ]

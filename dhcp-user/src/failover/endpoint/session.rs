@@ -501,6 +501,7 @@ impl Endpoint {
     /// STATE; in normal that is one more of the same state, which changes nothing.
     pub(super) fn handle_reconfigured(&mut self, facts: &[(String, String)], now: Now) {
         self.updates.restart_walk();
+        self.restart_survey(false, now);
         if self.settings.facts == facts {
             return;
         }

@@ -1,10 +1,11 @@
 //! What humans see of an endpoint; never read for control flow.
 
-use super::{Endpoint, Level};
-use crate::failover::binding::{BindingState, Counts, Leases};
+use std::collections::BTreeMap;
+
+use super::{Endpoint, Outlook};
+use crate::failover::binding::{Counts, Leases};
 use crate::failover::bucket::Buckets;
 use crate::failover::state::{Role, Service, State};
-use crate::failover::times;
 use crate::lease::time::{Now, WallTime};
 
 /// A transition of either side.
@@ -18,6 +19,15 @@ pub struct StatusTransition {
     pub from: State,
     /// After.
     pub to: State,
+}
+
+/// How often one transition was made since the start, and when last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Made {
+    /// How often.
+    pub count: u64,
+    /// When it was made last.
+    pub last: WallTime,
 }
 
 /// What was counted since the start.
@@ -43,33 +53,6 @@ pub struct Counters {
     pub oversized: u64,
     /// What differs from a partner of ours, in plain words.
     pub differing_facts: Vec<String>,
-}
-
-/// What happens if the partner dies now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartnerLoss {
-    /// Addresses that new clients can be given at once.
-    pub own_addresses: u32,
-    /// When every address of the partner's may be used, if partner-down is entered now.
-    pub takeover_complete: WallTime,
-    /// Until when every active client can be renewed without the partner; `None` without active leases.
-    pub renewals_covered_until: Option<WallTime>,
-}
-
-/// What bounds the leases that run (I7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LeaseBounds {
-    /// Active leases.
-    pub active: u32,
-    /// Those of which the partner has acknowledged more than this moment: MCLT counts from there. For the others it
-    /// counts from now.
-    pub acknowledged: u32,
-    /// Until when each of them can be extended without the partner; `None` without active leases.
-    pub soonest: Option<WallTime>,
-    /// Until when one of them can.
-    pub latest: Option<WallTime>,
-    /// The partner is down: leases are whole, whatever it has acknowledged.
-    pub is_unlimited: bool,
 }
 
 /// What goes between the two servers, now and since the start. Taken without a look at the leases.
@@ -124,20 +107,19 @@ pub struct Status {
     pub pools: Vec<Counts>,
     /// What goes between the two.
     pub traffic: Traffic,
-    /// If the partner dies now.
-    pub loss: PartnerLoss,
-    /// What bounds the leases that run.
-    pub bounds: LeaseBounds,
+    /// What this server can do without its partner, as seen by the last [`super::Input::Survey`] that is complete.
+    pub outlook: Option<Outlook>,
     /// The last transitions, oldest first.
     pub timeline: Vec<StatusTransition>,
+    /// Every transition since the start: of which side (`true`: ours), from what, to what.
+    pub transitions: BTreeMap<(bool, State, State), Made>,
 }
 
 impl Endpoint {
-    /// A picture for humans. Walks all leases.
+    /// A picture for humans. Looks at no lease.
     #[must_use]
     pub fn status(&self, leases: &dyn Leases, now: Now) -> Status {
         let pools: Vec<Counts> = (0..leases.pool_count()).map(|pool| leases.counts(pool)).collect();
-        let (loss, bounds) = self.outlook(leases, now);
         Status {
             name: self.settings.name.clone(),
             role: self.settings.role,
@@ -159,55 +141,10 @@ impl Endpoint {
             load_balance_secs_max: self.settings.load_balance_secs_max,
             pools,
             traffic: self.traffic(now),
-            loss,
-            bounds,
+            outlook: self.outlook,
             timeline: self.timeline.iter().copied().collect(),
+            transitions: self.transitions.clone(),
         }
-    }
-
-    /// What this server can do without its partner from now on. Walks all leases.
-    fn outlook(&self, leases: &dyn Leases, now: Now) -> (PartnerLoss, LeaseBounds) {
-        let alone = self.alone_since(now.wall);
-        let mut loss = PartnerLoss { own_addresses: 0, takeover_complete: now.wall, renewals_covered_until: None };
-        let mut bounds = LeaseBounds { is_unlimited: self.is_unlimited(), ..LeaseBounds::default() };
-        for pool in 0..leases.pool_count() {
-            leases.visit_all(pool, &mut |binding| {
-                if binding.state == self.settings.role.own_state() {
-                    loss.own_addresses = loss.own_addresses.saturating_add(1);
-                } else if binding.state == self.settings.role.partner_state() {
-                    loss.takeover_complete = loss.takeover_complete.max(alone.partner_promise(binding));
-                }
-                if binding.state == BindingState::Active {
-                    let until = times::horizon(binding.from_partner, self.mclt_secs, now.wall);
-                    bounds.active = bounds.active.saturating_add(1);
-                    bounds.acknowledged =
-                        bounds.acknowledged.saturating_add(u32::from(binding.from_partner > now.wall));
-                    bounds.soonest = Some(bounds.soonest.map_or(until, |soonest| soonest.min(until)));
-                    bounds.latest = Some(bounds.latest.map_or(until, |latest| latest.max(until)));
-                }
-            });
-        }
-        loss.renewals_covered_until = bounds.soonest;
-        (loss, bounds)
-    }
-
-    /// Says in the log what this server can do without its partner: when both have met, and when they have lost each
-    /// other.
-    pub(super) fn log_outlook(&mut self, occasion: &str, leases: &dyn Leases, now: Now) {
-        let (loss, bounds) = self.outlook(leases, now);
-        let secs = |until: WallTime| until.since(now.wall);
-        let renewals = loss.renewals_covered_until.map_or_else(
-            || "nobody has a lease".to_owned(),
-            |until| format!("renewals of {} leases covered for {} s at least", bounds.active, secs(until)),
-        );
-        let text = format!(
-            "failover peer {}: {occasion}: {renewals}, new clients from {} own addresses, takeover complete in {} s \
-             (xdhcpd failover partner-down)",
-            self.settings.name,
-            loss.own_addresses,
-            secs(loss.takeover_complete)
-        );
-        self.log(Level::Info, text);
     }
 
     /// Until when the client of a running lease may be told that it has it, as things stand; `None` while nobody is

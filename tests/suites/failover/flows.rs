@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use dhcp_user::failover::codec::{Body, Decoder};
 use dhcp_user::failover::{BindingState, Command, Input, Leases, State, StateRecord};
 use dhcp_user::lease::time::WallTime;
 
-use crate::pair::{P, S, World};
+use crate::pair::{P, S, Seen, World};
 
 pub(crate) use tests::failover::{FIRST, MCLT, settings};
 
@@ -610,4 +611,32 @@ fn the_courses_eleven_steps_work() {
     world.start(P);
     assert!(world.run_until(30, World::is_settled));
     assert_eq!(world.own_states(P), [State::Normal]);
+}
+
+#[test]
+fn an_update_that_was_overtaken_counts_for_the_window_until_it_is_answered() {
+    let mut world = normal(20);
+    let address = leased(&mut world, P, 1);
+    world.hangs[S] = true;
+    world.watches = true;
+    for _ in 0..25 {
+        world.request(P, 1, address, 300).unwrap();
+        world.run_for(0);
+        world.run_to(world.now_ms + 100);
+    }
+    let updates = |world: &World| {
+        let mut decoder = Decoder::default();
+        for seen in &world.seen {
+            if let Seen::Sent { from: P, bytes, .. } = seen {
+                decoder.push(bytes);
+            }
+        }
+        let all = std::iter::from_fn(|| decoder.take_message().unwrap());
+        all.filter(|message| matches!(message.body, Body::BndUpd(_))).count()
+    };
+    assert_eq!(updates(&world), 10, "no more than it takes before it answers one");
+    world.hangs[S] = false;
+    assert!(world.run_until(30, World::is_settled), "{:?}", world.nodes[P].log);
+    let [mine, theirs] = [P, S].map(|node| world.nodes[node].store.get(address));
+    assert_eq!((mine.ends, mine.told_partner), (theirs.ends, theirs.from_partner), "the last one is told");
 }

@@ -244,10 +244,12 @@ impl Endpoint {
     pub(super) fn handle_ack(&mut self, xid: u32, ack: &BndAck, leases: &mut dyn Leases, now: Now) {
         let Some(address) = ack.address else { return };
         let Some(sent) = self.updates.in_flight(address).filter(|sent| sent.xid == xid) else {
+            self.updates.note_answered(xid);
             self.counters.acks_ignored = self.counters.acks_ignored.saturating_add(1);
             return;
         };
         self.updates.forget(address);
+        self.updates.note_answered(xid);
         if let Some(reason) = ack.refusal.reason.filter(|reason| *reason != 0) {
             self.counters.updates_rejected = self.counters.updates_rejected.saturating_add(1);
             self.updates.note_refused(address, now.boot);
@@ -328,7 +330,7 @@ impl Endpoint {
                 return;
             };
             let (window, is_ours) = (session.window as usize, session.is_ours);
-            if self.updates.in_flight_len() >= window {
+            if self.updates.unanswered_len() >= window {
                 return;
             }
             let Some((address, seq)) = self.updates.pop() else {

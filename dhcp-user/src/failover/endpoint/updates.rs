@@ -62,6 +62,8 @@ pub(super) struct Updates {
     position_front: i64,
     position_back: i64,
     in_flight: BTreeMap<u32, (InFlight, BootTime)>,
+    /// Sent on this link, and of no interest any more; the partner has yet to answer them, so they count for its window.
+    overtaken: BTreeMap<u32, BootTime>,
     request: Option<Request>,
     request_number: u32,
     refused: BTreeSet<Ipv4Addr>,
@@ -82,6 +84,22 @@ impl Updates {
 
     pub(super) fn in_flight_len(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// How many updates the partner has yet to answer, with those that were overtaken.
+    pub(super) fn unanswered_len(&self) -> usize {
+        self.in_flight.len().saturating_add(self.overtaken.len())
+    }
+
+    /// The partner has answered this one, whatever has become of it here.
+    pub(super) fn note_answered(&mut self, xid: u32) {
+        self.overtaken.remove(&xid);
+    }
+
+    fn overtake(&mut self, xid: u32) {
+        if let Some((_, sent)) = self.in_flight.remove(&xid) {
+            self.overtaken.insert(xid, sent);
+        }
     }
 
     /// How long the oldest change has waited for the partner's answer.
@@ -114,9 +132,7 @@ impl Updates {
                 }
                 return;
             }
-            Some(Entry { place: Place::Sent(xid), .. }) => {
-                self.in_flight.remove(&xid);
-            }
+            Some(Entry { place: Place::Sent(xid), .. }) => self.overtake(xid),
             None => {}
         }
         let place = self.push_back(address);
@@ -163,7 +179,7 @@ impl Updates {
             return;
         };
         if let Place::Sent(xid) = entry.place {
-            self.in_flight.remove(&xid);
+            self.overtake(xid);
         }
         if entry.request != 0
             && entry.request == self.request_number
@@ -175,8 +191,9 @@ impl Updates {
 
     /// Puts everything in flight back to the front of the queue, in the order it was sent.
     pub(super) fn requeue_all(&mut self) {
-        let mut rest: Vec<InFlight> =
-            std::mem::take(&mut self.in_flight).into_values().map(|(update, _)| update).collect();
+        let sent = std::mem::take(&mut self.in_flight);
+        self.overtaken.extend(sent.iter().map(|(xid, (_, at))| (*xid, *at)));
+        let mut rest: Vec<InFlight> = sent.into_values().map(|(update, _)| update).collect();
         while let Some(update) = rest.pop() {
             if let Some(entry) = self.entries.get_mut(&update.address) {
                 self.position_front = self.position_front.saturating_sub(1);
@@ -188,6 +205,7 @@ impl Updates {
 
     /// Puts back what was sent so long ago that its acknowledgement must have been lost.
     pub(super) fn requeue_unanswered(&mut self, now: BootTime) -> usize {
+        self.overtaken.retain(|_, sent| now.since(*sent) < ACK_TIMEOUT);
         let mut count = 0_usize;
         while let Some(first) = self.in_flight.first_entry() {
             let (update, sent) = *first.get();
@@ -273,9 +291,10 @@ impl Updates {
         self.request.map(|request| request.outstanding.saturating_add(unseen(request)))
     }
 
-    /// The link is gone: the partner will ask again.
+    /// The link is gone: the partner will ask again, and owes no answers.
     pub(super) fn drop_request(&mut self) {
         self.request = None;
+        self.overtaken.clear();
     }
 
     /// The partner refused this lease's update: offered again later, not at once.
@@ -296,7 +315,9 @@ impl Updates {
 
     /// When something here has to be looked at again.
     pub(super) fn next_deadline(&self) -> Option<BootTime> {
-        let oldest = self.in_flight.first_key_value().map(|(_, (_, sent))| sent.after(ACK_TIMEOUT));
-        [oldest, self.retry_at].into_iter().flatten().min()
+        let oldest = self.in_flight.first_key_value().map(|(_, (_, sent))| *sent);
+        let overtaken = self.overtaken.first_key_value().map(|(_, sent)| *sent);
+        let unanswered = oldest.into_iter().chain(overtaken).min().map(|sent| sent.after(ACK_TIMEOUT));
+        [unanswered, self.retry_at].into_iter().flatten().min()
     }
 }

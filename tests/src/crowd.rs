@@ -154,6 +154,38 @@ impl Ledger {
     fn moved(&mut self, address: Ipv4Addr, mac: [u8; 6]) {
         self.promises.retain(|of, promise| promise.mac != mac || *of == address);
     }
+
+    /// See [`Crowd::check`].
+    fn check(&mut self, server: Ipv4Addr, leases: &str) -> Result<(), String> {
+        let newest: BTreeMap<Ipv4Addr, leases::Record> =
+            leases::newest(leases).into_iter().map(|record| (record.address, record)).collect();
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let (at, wall) = (now(), unix_secs());
+        let mut checks = 0;
+        for (address, promise) in &self.promises {
+            let until = promise.until.get(&server).and_then(|until| until.checked_duration_since(at));
+            let Some(left) = until.and_then(|left| left.checked_sub(SLACK)) else { continue };
+            let record =
+                newest.get(address).ok_or_else(|| format!("I2: {address} was promised and is not in the file"))?;
+            let hardware: Vec<String> = promise.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            let until = ["ends", "tstp", "tsfp"].map(|date| record.epoch(date)).into_iter().max().unwrap_or(0);
+            let is_covered = record.value("binding state") == Some("active")
+                && record.value("hardware ethernet") == Some(&hardware.join(":"))
+                && until >= wall + left.as_secs();
+            if !is_covered {
+                return Err(format!(
+                    "I2: {address} is promised to {} by {server} for {left:?} from {wall}, and its file says\n{}",
+                    hardware.join(":"),
+                    record.text
+                ));
+            }
+            checks += 1;
+        }
+        self.seen.checks += checks;
+        Ok(())
+    }
 }
 
 /// Clients at work on a thread of their own.
@@ -205,35 +237,7 @@ impl Crowd {
     /// # Errors
     /// What is wrong.
     pub fn check(&self, server: Ipv4Addr, leases: &str) -> Result<(), String> {
-        let newest: BTreeMap<Ipv4Addr, leases::Record> =
-            leases::newest(leases).into_iter().map(|record| (record.address, record)).collect();
-        let mut ledger = open(&self.ledger);
-        if let Some(fault) = &ledger.fault {
-            return Err(fault.clone());
-        }
-        let (at, wall) = (now(), unix_secs());
-        let mut checks = 0;
-        for (address, promise) in &ledger.promises {
-            let until = promise.until.get(&server).and_then(|until| until.checked_duration_since(at));
-            let Some(left) = until.and_then(|left| left.checked_sub(SLACK)) else { continue };
-            let record =
-                newest.get(address).ok_or_else(|| format!("I2: {address} was promised and is not in the file"))?;
-            let hardware: Vec<String> = promise.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-            let until = ["ends", "tstp", "tsfp"].map(|date| record.epoch(date)).into_iter().max().unwrap_or(0);
-            let is_covered = record.value("binding state") == Some("active")
-                && record.value("hardware ethernet") == Some(&hardware.join(":"))
-                && until >= wall + left.as_secs();
-            if !is_covered {
-                return Err(format!(
-                    "I2: {address} is promised to {} by {server} for {left:?} from {wall}, and its file says\n{}",
-                    hardware.join(":"),
-                    record.text
-                ));
-            }
-            checks += 1;
-        }
-        ledger.seen.checks += checks;
-        Ok(())
+        open(&self.ledger).check(server, leases)
     }
 
     /// Ends it.
@@ -379,6 +383,71 @@ impl Work {
             }
             Some(MessageType::Nak) => ledger.seen.naks += 1,
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::{Envelope, Message};
+
+    const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 168, 150, 1), Ipv4Addr::new(192, 168, 150, 2)];
+    const LEASED: Ipv4Addr = Ipv4Addr::new(192, 168, 150, 50);
+    const ONE: [u8; 6] = [2, 0, 0, 0, 0x33, 1];
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0x33, 2];
+
+    fn ack(server: Ipv4Addr, mac: [u8; 6]) -> Reply {
+        let message = Message { op: 2, yiaddr: LEASED, ..Message::request(5, mac, 1) }
+            .with(54, server.octets())
+            .with(51, 600_u32.to_be_bytes());
+        let envelope = Envelope { from: (server, 67), to: (LEASED, 68), ..Envelope::broadcast(mac) };
+        Reply::parse(&envelope.wrap(&message.bytes())).unwrap()
+    }
+
+    fn file(mac: [u8; 6], state: &str, secs: u64) -> String {
+        let [a, b, c, d, e, f] = mac;
+        let until = unix_secs() + secs;
+        format!(
+            "lease {LEASED} {{\n  ends epoch {until};\n  binding state {state};\n  hardware ethernet \
+             {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x};\n}}\n"
+        )
+    }
+
+    #[test]
+    fn two_owners_of_an_address_are_found_whoever_tells_them() {
+        for second in SERVERS {
+            let mut ledger = Ledger::default();
+            ledger.acknowledged(&ack(SERVERS[0], ONE), ONE, now());
+            ledger.acknowledged(&ack(SERVERS[1], ONE), ONE, now());
+            assert_eq!(ledger.fault, None, "the same client, of both servers");
+            ledger.acknowledged(&ack(second, OTHER), OTHER, now());
+            let fault = ledger.check(second, &file(OTHER, "active", 600)).unwrap_err();
+            assert!(fault.starts_with("I1: "), "{fault}");
+        }
+        let mut ledger = Ledger::default();
+        ledger.acknowledged(&ack(SERVERS[0], ONE), ONE, now());
+        ledger.given_up(LEASED, ONE);
+        ledger.acknowledged(&ack(SERVERS[1], OTHER), OTHER, now());
+        assert_eq!(ledger.check(SERVERS[1], &file(OTHER, "active", 600)), Ok(()), "the first one had given it back");
+    }
+
+    #[test]
+    fn a_promise_that_a_file_does_not_cover_is_found() {
+        let mut ledger = Ledger::default();
+        ledger.acknowledged(&ack(SERVERS[0], ONE), ONE, now());
+        assert_eq!(ledger.check(SERVERS[0], &file(ONE, "active", 600)), Ok(()));
+        assert_eq!(ledger.seen.checks, 1);
+        assert_eq!(ledger.check(SERVERS[1], ""), Ok(()), "another server has promised nothing");
+        for wrong in [
+            String::new(),
+            file(ONE, "active", 500),
+            file(OTHER, "active", 600),
+            file(ONE, "expired", 600),
+            format!("{}{}", file(ONE, "active", 600), file(ONE, "free", 600)),
+        ] {
+            let fault = ledger.check(SERVERS[0], &wrong).unwrap_err();
+            assert!(fault.starts_with("I2: "), "{fault}");
         }
     }
 }

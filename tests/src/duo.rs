@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::process::Command as Program;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use dhcp_user::control::client::Client as Operator;
+use dhcp_user::control::message::{Answer, Command, Status};
 use serde_json::Value;
 
 use crate::agent::binary;
@@ -65,8 +67,8 @@ impl Side {
     pub fn start(&mut self) -> Result<()> {
         let file = |name: &str| self.folder.path().join(name);
         let mut command = match self.kind {
-            Kind::Ours => Command::new(binary()),
-            Kind::Dhcpd => Command::new(program("dhcpd").map_err(anyhow::Error::msg)?),
+            Kind::Ours => Program::new(binary()),
+            Kind::Dhcpd => Program::new(program("dhcpd").map_err(anyhow::Error::msg)?),
         };
         command.args(["-4", "-f", "-d", "-cf"]).arg(file("dhcpd.conf")).arg("-lf").arg(file("dhcpd.leases"));
         command.arg("-pf").arg(file("dhcpd.pid"));
@@ -176,7 +178,7 @@ impl Side {
     /// When the server refuses.
     pub fn order(&self, arguments: &[&str]) -> Result<String> {
         let socket = self.folder.path().join("control.sock");
-        run(Command::new(binary()).arg("failover").args(arguments).arg("--control").arg(socket))
+        run(Program::new(binary()).arg("failover").args(arguments).arg("--control").arg(socket))
     }
 
     /// The first relationship of `xdhcpd failover status --json`.
@@ -195,9 +197,20 @@ impl Side {
     /// When it does not answer, or not in JSON.
     pub fn status(&self) -> Result<Value> {
         let socket = self.folder.path().join("control.sock");
-        let text = run(Command::new(binary()).args(["status", "--json", "--control"]).arg(socket))?;
+        let text = run(Program::new(binary()).args(["status", "--json", "--control"]).arg(socket))?;
         let reply: Value = serde_json::from_str(&text)?;
         reply.get("status").cloned().context("no status")
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn ask(&self) -> Result<Box<Status>> {
+        match Operator::connect(&self.folder.path().join("control.sock"))?.ask(Command::Status)?.1 {
+            Answer::Status(status) => Ok(status),
+            other => bail!("{other:?}"),
+        }
     }
 
     /// `xdhcpd leases ARGUMENTS`.
@@ -206,7 +219,7 @@ impl Side {
     /// When it does not answer.
     pub fn leases(&self, arguments: &[&str]) -> Result<String> {
         let socket = self.folder.path().join("control.sock");
-        run(Command::new(binary()).arg("leases").args(arguments).arg("--control").arg(socket))
+        run(Program::new(binary()).arg("leases").args(arguments).arg("--control").arg(socket))
     }
 
     /// `xdhcpd metrics`.
@@ -215,7 +228,7 @@ impl Side {
     /// When it does not answer.
     pub fn metrics(&self) -> Result<String> {
         let socket = self.folder.path().join("control.sock");
-        run(Command::new(binary()).args(["metrics", "--control"]).arg(socket))
+        run(Program::new(binary()).args(["metrics", "--control"]).arg(socket))
     }
 
     /// Writes into its configuration or leases file.

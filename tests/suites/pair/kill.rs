@@ -3,6 +3,9 @@
 //!
 //! - I1, I2: the crowd's ledger, on the wire and against the file of whoever was killed;
 //! - I2, I7, I8: every ACK and every message between the servers ([`Witness`]);
+//! - I4: a kernel's ACK beside its agent's to the same request, byte for byte;
+//! - I5: what is behind an XDP program is bit by bit what was before it, or was answered;
+//! - I6: the window of updates on the wire, the processes' memory, what the servers say of their queues;
 //! - I3: when the clients are gone every address is free, on exactly one side;
 //! - a new client of the dead server's half is served by the other one.
 //!
@@ -16,6 +19,7 @@ use tests::client::{Client, Wire as _};
 use tests::crowd::{Crowd, Habits};
 use tests::dice::Dice;
 use tests::duo::{ADDRESSES, Duo, Kind, P, S, Setup};
+use tests::judge::check_free;
 use tests::lab::{PacketSocket, now};
 use tests::need;
 
@@ -26,6 +30,9 @@ use crate::witness::Witness;
 const MCLT: u32 = 6;
 /// How long a client of the dead server's half may wait for its first lease: the rest is a loaded machine's.
 const SERVED_AGAIN: Duration = Duration::from_secs(20);
+
+/// How often the servers are weighed.
+const WEIGH_EVERY: Duration = Duration::from_millis(500);
 
 fn setting<T: std::str::FromStr>(name: &str, usual: T) -> T {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
@@ -39,13 +46,20 @@ struct Play {
     crowd: Option<Crowd>,
     dice: Dice,
     newcomers: u16,
+    weigh_at: Instant,
     /// Milliseconds from a kill to the first lease of a new client of the dead one's half.
     served_again: Vec<u128>,
 }
 
 impl Play {
     fn look(&mut self) {
-        if let Err(fault) = self.witness.look() {
+        let weighed = if self.weigh_at <= now() {
+            self.weigh_at = now() + WEIGH_EVERY;
+            self.witness.weigh(&self.duo)
+        } else {
+            Ok(())
+        };
+        if let Err(fault) = self.witness.look().and(weighed) {
             panic!("{fault}");
         }
     }
@@ -128,9 +142,8 @@ impl Play {
         loop {
             self.pass(200);
             let odd = addresses.iter().find_map(|address| {
-                let states = [P, S].map(|side| self.duo.sides[side].state_of(*address));
-                let is_well = states[P] == states[S] && matches!(&*states[P], "free" | "backup");
-                (!is_well).then(|| format!("I3: {address} is {states:?}"))
+                let [primary, secondary] = [P, S].map(|side| self.duo.sides[side].state_of(*address));
+                check_free(*address, [&primary, &secondary]).err()
             });
             let Some(odd) = odd else { return };
             assert!(now() < end, "{odd}: {:?}", [P, S].map(|side| self.duo.sides[side].states()));
@@ -161,7 +174,7 @@ fn servers_killed_at_random_moments_keep_every_promise() {
     for address in u32::from(range[0])..=u32::from(range[1]) {
         duo.clients.ip(&format!("addr add {}/24 dev c0", Ipv4Addr::from(address))).unwrap();
     }
-    let witness = Witness::new(&duo, MCLT);
+    let witness = Witness::new(&duo, MCLT, setup.window.into());
     let habits = Habits {
         clients: 16,
         seed,
@@ -171,8 +184,15 @@ fn servers_killed_at_random_moments_keep_every_promise() {
         ..Habits::default()
     };
     let crowd = Crowd::start(duo.wire(), habits);
-    let mut play =
-        Play { duo, witness, crowd: Some(crowd), dice: Dice::new(seed), newcomers: 0, served_again: Vec::new() };
+    let mut play = Play {
+        duo,
+        witness,
+        crowd: Some(crowd),
+        dice: Dice::new(seed),
+        newcomers: 0,
+        weigh_at: now(),
+        served_again: Vec::new(),
+    };
     let begun = now();
     play.start(P);
     play.start(S);
@@ -210,19 +230,28 @@ fn servers_killed_at_random_moments_keep_every_promise() {
     play.check_leaks(range, Duration::from_secs(90));
 
     play.served_again.sort_unstable();
-    let (served, tally) = (&play.served_again, play.witness.tally);
+    let (served, (tally, memory)) = (&play.served_again, play.witness.tally());
     let at = |share: usize| served.get((served.len() * share / 100).min(served.len().saturating_sub(1)));
     println!(
-        "seed {seed}: {kills} kills in {secs:.0} s; {seen}; judged: {} ACKs, {} messages between the servers, {} records; \
-         {} new clients served again after {:?} ms at the median, {:?} at most",
+        "seed {seed}: {kills} kills in {secs:.0} s; {seen}; judged: {} ACKs, {} messages between the servers, {} records, \
+         {} frames passed up and {} answered, {} ACKs compared, {} weighings ({} KiB more, {} updates at most); {} new clients \
+         served again after {:?} ms at the median, {:?} at most",
         tally.acks,
         tally.messages,
         tally.records,
+        tally.passed,
+        tally.answered,
+        tally.compared,
+        memory.weighed,
+        memory.growth_kib,
+        memory.updates,
         served.len(),
         at(50).unwrap_or(&0),
         served.last().unwrap_or(&0),
     );
     assert!(tally.acks > u64::from(kills) * 10 && tally.messages > u64::from(kills) * 10, "{tally:?}");
+    assert!(tally.passed > 100 && tally.answered > u64::from(kills) && tally.compared > 0, "{tally:?}");
+    assert!(memory.weighed > u64::from(kills), "{memory:?}");
     assert!(seen.acks_without_agent > 0, "{seen}");
     assert!(served.len() as u32 >= kills / 4, "{served:?}");
 }

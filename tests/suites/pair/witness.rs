@@ -1,25 +1,15 @@
-//! What a stranger sees of a pair: frames at the two ports of the switch, and the two leases files. The judge says whether
-//! every message and every answer rests on what the files said (I2, I8) and on what the servers had agreed (I7).
-//!
-//! ```text
-//!   look:  files ---- t ---- frames up to t ---- files again ---- judge
-//!          `since`           what happened       what it may rest on
-//! ```
+//! What a stranger sees of a pair: frames at the two ports of the switch and at the servers' own interfaces, the two leases
+//! files, the processes' memory. The court of `tests::judge` says whether it is as it has to be.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
-use dhcp_user::lease::journal;
-use dhcp_user::lease::time::WallTime;
-use dhcproto::v4::MessageType;
-use tests::client::Reply;
-use tests::duo::{ADDRESSES, Duo, P, S};
-use tests::frames::open;
-use tests::judge::{Disk, Judge, Sight, Told};
+use tests::duo::{ADDRESSES, Duo, INTERFACES, P, S};
+use tests::judge::bounds::Memory;
+use tests::judge::court::{Court, Frame, Tally};
+use tests::judge::untouched::Place;
 use tests::lab::{Passed, Tap};
-use tests::pcap::{Direction, Streams};
 
 /// A leases file as it grows. One that is put in its place does not hide what the old one said last.
 struct Followed {
@@ -54,150 +44,86 @@ impl Followed {
     }
 }
 
-/// How much was seen.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Tally {
-    /// ACKs with a lease.
-    pub(crate) acks: u64,
-    /// Messages between the servers.
-    pub(crate) messages: u64,
-    /// Records in the files.
-    pub(crate) records: usize,
-}
-
-/// Sees, and judges.
+/// Sees, and lets judge.
 pub(crate) struct Witness {
+    /// At the ports of the switch, before the XDP programs.
     taps: [Tap; 2],
+    /// At the servers' own interfaces, behind them.
+    behind: [Tap; 2],
     files: [Followed; 2],
-    disks: [Disk; 2],
-    /// How many pieces of each file had been read before the last look's instant.
-    known: [usize; 2],
-    /// Frames that came after it, by port.
-    later: Vec<(usize, Passed)>,
-    streams: Streams,
-    /// The connection that two ports belong to, whichever way.
-    connections: BTreeMap<(u16, u16), u64>,
-    /// When a client asked with an xid first.
-    asked: BTreeMap<(u32, Vec<u8>), u64>,
-    judge: Judge,
-    pub(crate) tally: Tally,
-}
-
-fn ports(direction: &Direction) -> (u16, u16) {
-    (direction.1.min(direction.3), direction.1.max(direction.3))
+    court: Court,
+    memory: Memory,
+    window: u64,
 }
 
 impl Witness {
-    pub(crate) fn new(duo: &Duo, mclt: u32) -> Self {
+    pub(crate) fn new(duo: &Duo, mclt: u32, window: u64) -> Self {
         let file = |side: usize| {
             let path = duo.sides[side].folder.path().join("dhcpd.leases");
             Followed { path, file: None, read: 0 }
         };
+        let namespace = |side: usize| &duo.sides[side].namespace;
         Self {
             taps: [P, S].map(|side| duo.tap(side)),
+            behind: [P, S].map(|side| Tap::open(namespace(side), INTERFACES[side]).expect("a tap")),
             files: [P, S].map(file),
-            disks: [P, S].map(|_| Disk::default()),
-            known: [0; 2],
-            later: Vec::new(),
-            streams: Streams::default(),
-            connections: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            judge: Judge::new(mclt),
-            tally: Tally::default(),
+            court: Court::new(ADDRESSES, [P, S].map(|side| namespace(side).mac(INTERFACES[side]).expect("one")), mclt),
+            memory: Memory::default(),
+            window,
         }
     }
 
     /// Judges what has happened since the last look; the first thing that was wrong.
     pub(crate) fn look(&mut self) -> Result<(), String> {
-        // What the files said before the first of these frames.
-        let since = self.known;
         self.read_files();
         let until = unix_nanos();
-        let mut frames = std::mem::take(&mut self.later);
-        for port in [P, S] {
-            frames.extend(self.taps[port].take().into_iter().map(|passed| (port, passed)));
+        let mut frames = Vec::new();
+        for side in [P, S] {
+            for (place, tap) in [(Place::Before, &mut self.taps[side]), (Place::Behind, &mut self.behind[side])] {
+                frames.extend(tap.take().into_iter().map(|Passed { at, frame }| Frame {
+                    side,
+                    place,
+                    at,
+                    bytes: frame,
+                }));
+            }
         }
-        frames.sort_by_key(|(_, passed)| passed.at);
-        // The next look begins with frames after `until`; these pieces were read before.
-        self.known = [P, S].map(|side| self.disks[side].pieces.len());
+        let since = self.court.mark();
         self.read_files();
-        for (port, passed) in frames {
-            if passed.at > until {
-                self.later.push((port, passed));
-                continue;
-            }
-            if port == P {
-                self.between_servers(&passed, since);
-            }
-            self.with_clients(port, &passed, since);
+        self.court.judge(frames, since, until);
+        self.court.failures().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// What a server says of what it keeps (I6); asked now and then.
+    pub(crate) fn weigh(&mut self, duo: &Duo) -> Result<(), String> {
+        for side in [P, S] {
+            let Some(process) = &duo.sides[side].process else { continue };
+            let Ok(status) = duo.sides[side].ask() else { continue };
+            self.memory.weigh(side, process.id(), resident_kib(process.id()), self.window, &status)?;
         }
-        self.judge.failures.first().map_or(Ok(()), |first| Err(first.clone()))
+        Ok(())
+    }
+
+    /// How much was seen.
+    pub(crate) fn tally(&self) -> (Tally, Memory) {
+        (self.court.tally(), self.memory)
     }
 
     fn read_files(&mut self) {
-        for side in [P, S] {
-            let text = self.files[side].more();
-            if !text.is_empty() {
-                let wall = WallTime::from_secs(tests::lab::unix_secs());
-                let records = journal::read(text.as_bytes(), wall, &mut Vec::new());
-                self.tally.records += records.len();
-                self.disks[side].pieces.push(records);
-            }
-            self.disks[side].durable = self.disks[side].pieces.len();
-        }
+        let texts = [P, S].map(|side| self.files[side].more());
+        self.court.read(texts, unix_nanos());
     }
-
-    /// A segment of the servers' own connection, seen at the primary's port.
-    fn between_servers(&mut self, passed: &Passed, since: [usize; 2]) {
-        let Some(added) = self.streams.push(&passed.frame) else { return };
-        let Some(from) = ADDRESSES.iter().position(|address| address.octets() == added.direction.0) else { return };
-        let count = self.connections.len() as u64;
-        if added.opens {
-            // The same two ports again are another connection.
-            self.connections.insert(ports(&added.direction), passed.at);
-        }
-        let connection = *self.connections.entry(ports(&added.direction)).or_insert(count);
-        if added.bytes.is_empty() {
-            return;
-        }
-        let to = 1 - from;
-        let sight = sight(&self.disks[from], since[from], passed.at);
-        self.tally.messages += self.judge.note_sent(sight, from, connection, &added.bytes).len() as u64;
-        self.judge.note_delivered(to, connection, since[to], &added.bytes);
-    }
-
-    /// A DHCP message, seen at the port of a server.
-    fn with_clients(&mut self, side: usize, passed: &Passed, since: [usize; 2]) {
-        let Some(datagram) = open(&passed.frame) else { return };
-        if let Some(reply) = Reply::parse(&passed.frame) {
-            let is_its = reply.server() == Some(ADDRESSES[side]) && reply.kind() == Some(MessageType::Ack);
-            let (Some(secs), true, Ok(mac)) = (reply.lease_secs(), is_its, <[u8; 6]>::try_from(reply.message.chaddr()))
-            else {
-                return;
-            };
-            // RFC 2131 4.4.1: a client counts from when it has asked.
-            let key = (reply.message.xid(), mac.to_vec());
-            let Some(&asked) = self.asked.get(&key) else { return };
-            self.tally.acks += 1;
-            let told = Told { address: reply.message.yiaddr(), secs, mac, who: "server" };
-            self.judge.check_promise(sight(&self.disks[side], since[side], asked), side, told);
-            return;
-        }
-        let message = &datagram.payload;
-        // A REQUEST: option 53 comes first in what the model client sends.
-        if message.len() > 243 && message[0] == 1 && message[240..243] == [53, 1, 3] {
-            let xid = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
-            self.asked.entry((xid, message[28..34].to_vec())).or_insert(passed.at);
-        }
-    }
-}
-
-fn sight(disk: &Disk, since: usize, at: u64) -> Sight<'_> {
-    Sight { disk, since, wall: WallTime::from_secs(at / 1_000_000_000), at: at / 1_000_000 }
 }
 
 #[expect(clippy::disallowed_methods, reason = "frames are stamped with the real clock")]
 fn unix_nanos() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Memory of a process that is in use, KiB; nothing of one that is gone.
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

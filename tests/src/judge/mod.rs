@@ -1,9 +1,17 @@
-//! What the wire between two servers tells, and whether every message and every answer rests on the disk (I2, I7, I8).
+//! What the wire between two servers tells, and whether every message and every answer rests on the disk (I2, I7, I8); with
+//! what passes on both sides of the XDP programs also I4 and I5 ([`untouched`]), and I6 as far as it can be seen from
+//! outside ([`bounds`], and the window of updates here).
 //!
 //! The judge sees packets and what stands in the leases files, nothing of the insides. The simulation shows it model
 //! disks on a virtual clock; the suite `pair` shows it captures and the files of real processes.
 
-use std::collections::BTreeMap;
+pub mod bounds;
+#[cfg(test)]
+mod broken;
+pub mod court;
+pub mod untouched;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use dhcp_user::failover::codec::{BndUpd, Body, Decoder, Message};
@@ -117,6 +125,10 @@ pub struct Judge {
     /// Potential expiries heard from the partner, by receiver, oldest first: the one that was accepted last, and those
     /// that have not been answered. A refused update counts for nothing.
     heard: [BTreeMap<Ipv4Addr, Vec<Heard>>; 2],
+    /// How many updates each side takes before it answers one, and those that it has not answered; by connection and
+    /// receiver.
+    windows: BTreeMap<(u64, usize), u32>,
+    unanswered: BTreeMap<(u64, usize), BTreeSet<u32>>,
     /// Potential expiry last acknowledged by the partner, by sender.
     acked: [BTreeMap<Ipv4Addr, u32>; 2],
     /// What was wrong, in order.
@@ -137,6 +149,7 @@ impl Judge {
         let mut lines = Vec::new();
         for message in messages(self.sent.entry((connection, from)).or_default(), bytes) {
             lines.extend(told(&message));
+            self.check_window(sight, from, connection, &message);
             match message.body {
                 Body::BndUpd(update) => {
                     self.check_update(sight, from, &update);
@@ -176,6 +189,33 @@ impl Judge {
             }
         }
         lines
+    }
+
+    /// I6: no more updates are sent than the partner takes before it answers one.
+    fn check_window(&mut self, sight: Sight<'_>, from: usize, connection: u64, message: &Message) {
+        let to = 1 - from;
+        match &message.body {
+            Body::Connect(connect) => {
+                self.windows.insert((connection, from), connect.updates_unacked_max.unwrap_or(u32::MAX));
+            }
+            Body::ConnectAck(ack) => {
+                self.windows.insert((connection, from), ack.updates_unacked_max.unwrap_or(u32::MAX));
+            }
+            Body::BndUpd(_) => {
+                let window = self.windows.get(&(connection, to)).copied().unwrap_or(u32::MAX);
+                let unanswered = self.unanswered.entry((connection, to)).or_default();
+                unanswered.insert(message.xid);
+                let count = unanswered.len();
+                if count > window as usize {
+                    self.failures
+                        .push(format!("I6: {} {from} sends {count} updates, the window is {window}", sight.at));
+                }
+            }
+            Body::BndAck(_) => {
+                self.unanswered.entry((connection, from)).or_default().remove(&message.xid);
+            }
+            _ => {}
+        }
     }
 
     fn check_update(&mut self, sight: Sight<'_>, from: usize, update: &BndUpd) {
@@ -246,6 +286,15 @@ impl Judge {
                 .push(format!("I7: {at} {who} of {node} tells {address} until {until:?}, limit {limit:?}, {said:?}"));
         }
     }
+}
+
+/// I3: what an address is on both sides when no client has it any more: free, on exactly one.
+///
+/// # Errors
+/// What it is instead.
+pub fn check_free(address: Ipv4Addr, states: [&str; 2]) -> Result<(), String> {
+    let is_well = states[0] == states[1] && matches!(states[0], "free" | "backup");
+    if is_well { Ok(()) } else { Err(format!("I3: {address} is {states:?}")) }
 }
 
 fn told(message: &Message) -> Option<String> {

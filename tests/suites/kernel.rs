@@ -284,6 +284,7 @@ fn a_full_event_ring_loses_nothing() {
     let message = renewal(CLIENT_MAC, ADDRESS, 1);
     stage.arm(&message, &plain(), 700);
     let before = stage.kernel.counters();
+    assert!(!stage.kernel.has_lost_events());
     let frame = unicast(&message);
     let mut out = vec![0; 2048];
     // 12 bytes and an 8-byte header, rounded up: 24 bytes an event in 256 KiB.
@@ -300,6 +301,14 @@ fn a_full_event_ring_loses_nothing() {
     assert!(moved(Counter::EventLost) > 0, "the ring was never full");
     let found = stage.kernel.scan();
     assert_eq!(found.len(), 1, "the scan finds what the lost events would have said");
+    assert!(!stage.kernel.has_lost_events(), "nobody has read the ring");
+    assert_eq!(stage.kernel.events(), [], "the scan has told it");
+    assert!(stage.kernel.has_lost_events() && !stage.kernel.has_lost_events(), "that is said once");
+    // What is left in the ring is read; nothing more was lost.
+    for _ in 0..3 {
+        assert_eq!(stage.kernel.events(), []);
+    }
+    assert!(!stage.kernel.has_lost_events());
 }
 
 #[test]

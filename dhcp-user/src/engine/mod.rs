@@ -289,6 +289,15 @@ impl Server {
         self.promises.is_armed(address)
     }
 
+    /// Armed leases that would expire now as far as the engine knows: the shell asks the kernel about them before it says
+    /// [`Input::Timeout`], and those that it has renewed stay armed.
+    #[must_use]
+    pub fn due(&self, now: Now) -> Vec<Ipv4Addr> {
+        let mut due = self.table.due(expiry_line(now), limits::EXPIRY_BATCH_COUNT);
+        due.retain(|address| self.promises.is_armed(*address));
+        due
+    }
+
     /// Whether nothing waits for the journal or for a revocation: after [`Input::Stop`] the agent may go.
     #[must_use]
     pub fn is_idle(&self) -> bool {

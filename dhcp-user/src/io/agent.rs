@@ -47,6 +47,7 @@ use crate::{
         probe::Probes,
         programs::Programs,
         reload::{Prepared, Reloader},
+        rounds::Rounds,
         signals::{Signal, Signals},
         snapshot,
         watch::Watch,
@@ -57,14 +58,6 @@ use crate::{
     },
 };
 
-/// How often the kernel's entries are looked at, some thousands in a slice: bounds how stale a lease's visible times can
-/// be where all are in one, and the dead man is told of.
-const SCAN_EVERY: Duration = Duration::from_secs(2);
-/// How long looking at many slices takes: also how long a lost event may go unnoticed.
-const SCAN_ALL_EVERY: Duration = Duration::from_secs(10);
-/// How often the event ring is read. Nothing in it is urgent (the kernel wakes us where it is), and a second's events are
-/// one record and one sync.
-const EVENTS_EVERY: Duration = Duration::from_secs(1);
 /// How long interfaces are left to settle before they are listed again.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long a stop waits for the disk.
@@ -150,8 +143,7 @@ pub struct Agent {
     alarm: Alarm,
     changes: AsyncFd<OwnedFd>,
     relist_at: Option<BootTime>,
-    scan_at: BootTime,
-    events_at: BootTime,
+    rounds: Rounds,
     restore: Option<Restore>,
     intake: Intake,
     /// More has arrived than the last turn handled.
@@ -226,8 +218,7 @@ impl Agent {
             alarm,
             changes,
             relist_at: None,
-            scan_at: now.boot.after(SCAN_EVERY),
-            events_at: now.boot.after(EVENTS_EVERY),
+            rounds: Rounds::new(now.boot),
             restore: None,
             intake: Intake::default(),
             is_crowded: false,
@@ -430,9 +421,13 @@ impl Agent {
     }
 
     fn on_events(&mut self) {
-        self.events_at = clock::boot_time().after(EVENTS_EVERY);
         let renewed = self.fast_path.events();
         self.renewed(renewed);
+        let now = clock::boot_time();
+        self.rounds.read_events(now);
+        if self.fast_path.has_lost_events() {
+            self.rounds.hurry(now, self.fast_path.scan_slices());
+        }
     }
 
     fn renewed(&mut self, renewed: Vec<(Ipv4Addr, dhcp_ebpf::abi::Renewal)>) {
@@ -517,29 +512,26 @@ impl Agent {
             return BootTime::default();
         }
         let watch = self.watch.wake_at(clock::boot_time());
-        let ours = Some(self.scan_at.min(self.events_at));
-        [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, watch, ours]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.scan_at)
+        let others = [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, watch];
+        others.into_iter().flatten().fold(self.rounds.wake_at(), BootTime::min)
     }
 
     fn on_time(&mut self) {
         let now = clock::now();
-        let is_scan = self.scan_at <= now.boot;
-        if is_scan {
-            self.scan_at = now.boot.after(SCAN_EVERY.min(SCAN_ALL_EVERY / self.fast_path.scan_slices()));
-            self.fast_path.heartbeat(now.boot);
-            let renewed = self.fast_path.scan();
-            self.renewed(renewed);
+        let is_round = self.rounds.wants_events(now.boot);
+        if is_round {
+            self.on_events();
             self.watch.on_time(&*self.fast_path, now.boot);
             if let Some(error) = self.parts.network.take_send_error() {
                 warn!("replies were not sent, the last one: {error}");
             }
         }
-        if self.events_at <= now.boot {
-            self.on_events();
+        if self.rounds.wants_slice(now.boot, is_round) {
+            self.fast_path.heartbeat(now.boot);
+            let renewed = self.fast_path.scan();
+            let is_shared = !self.parts.server.config().failover_peers.is_empty();
+            self.rounds.looked(now.boot, renewed.len(), self.fast_path.scan_slices(), is_shared);
+            self.renewed(renewed);
         }
         if self.watch.wake_at(now.boot).is_some() {
             self.watch.on_time(&*self.fast_path, now.boot);
@@ -551,8 +543,11 @@ impl Agent {
             self.relist_at = None;
             self.relist(now);
         }
-        // At every scan as well: whether somebody has set the wall clock, the engine sees when it is asked.
-        if is_scan || self.parts.server.poll_timeout().is_some_and(|at| at <= now.boot) {
+        // In every round as well: whether somebody has set the wall clock, the engine sees when it is asked.
+        if is_round || self.parts.server.poll_timeout().is_some_and(|at| at <= now.boot) {
+            let due = self.parts.server.due(now);
+            let renewed = self.fast_path.news(&due);
+            self.renewed(renewed);
             self.parts.server.handle(Input::Timeout, now);
         }
         self.restore_slice();

@@ -16,6 +16,9 @@ use crate::{
     lease::time::BootTime,
 };
 
+/// Most renewals that are told at once: a batch that the engine takes in a few milliseconds.
+pub const NEWS_MAX: usize = 4096;
+
 /// How the fast path stands on one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -161,8 +164,8 @@ pub trait FastPath {
     /// is room. Nothing is armed in between.
     fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]);
 
-    /// What the kernel answered since the last scan, in the next slice of the entries: at most one per
-    /// address.
+    /// What the kernel answered and nobody was told of, in the next slice of the entries: at most one per address, and at
+    /// most [`NEWS_MAX`]; a slice with more ends there.
     fn scan(&mut self) -> Vec<(Ipv4Addr, Renewal)>;
 
     /// How many slices make all entries.
@@ -174,8 +177,19 @@ pub trait FastPath {
     /// Readable when the kernel asks for attention (the event ring).
     fn event_fd(&self) -> Option<RawFd>;
 
-    /// Reads off the event ring: the addresses whose horizon has to move soon; some thousands at once, the rest stays.
+    /// Reads off the event ring: the addresses whose horizon has to move soon; at most [`NEWS_MAX`] at once, the rest
+    /// stays.
     fn events(&mut self) -> Vec<(Ipv4Addr, Renewal)>;
+
+    /// Whether the ring was full when something happened, since this was asked last: then only a scan finds all of it.
+    fn has_lost_events(&mut self) -> bool {
+        false
+    }
+
+    /// What the kernel answered at these addresses and nobody was told of.
+    fn news(&mut self, _addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+        Vec::new()
+    }
 
     /// Sums over all CPUs, in the order of [`Counter::ALL`].
     fn counters(&self) -> [u64; Counter::COUNT];

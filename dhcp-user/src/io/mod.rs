@@ -57,6 +57,7 @@ pub mod probe;
 mod programs;
 mod recovery;
 mod reload;
+mod rounds;
 pub mod signals;
 mod snapshot;
 pub mod socket;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use aya::{TestRun as _, programs::TestRunOptions};
+use dhcp_ebpf::abi::{Counter, EVENT_RING_LEN};
 use dhcp_user::io::fastpath::FastPath as _;
 use tests::{
     fastpath::{ADDRESS, CLIENT_MAC, renewal, unicast},
@@ -61,4 +62,41 @@ fn an_event_wakes_nobody_until_a_horizon_is_late() {
         assert_eq!(sleeper.is_woken(if is_woken { 5_000 } else { 200 }), is_woken, "{left} s are left");
         assert_eq!(stage.kernel.events().len(), 1, "{left} s are left");
     }
+}
+
+#[test]
+fn a_ring_that_is_half_full_wakes_and_again_as_it_fills_further() {
+    let mut stage = need!("kernel::ring-wake", Stage::new());
+    let sleeper = Sleeper::on(stage.kernel.event_fd().unwrap()).unwrap();
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    let frame = unicast(&message);
+    // Near, and not late for as long as the test takes.
+    stage.arm(&message, &plain(), 740);
+    let mut out = vec![0; 2048];
+    let mut renew = |stage: &mut Stage, times: u32| {
+        for _ in 0..times {
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(&frame);
+            options.data_out = Some(&mut out);
+            assert_eq!(stage.kernel.program().unwrap().test_run(options).unwrap().return_value, XDP_TX);
+        }
+    };
+    // An event takes 24 bytes: half of the ring are 5,461 and a third, a sixteenth are 682 and two thirds.
+    const HALF: u32 = EVENT_RING_LEN / 2 / 24;
+    const STEP: u32 = EVENT_RING_LEN / 16 / 24;
+    renew(&mut stage, HALF - 10);
+    assert!(!sleeper.is_woken(200), "the ring is not half full");
+    renew(&mut stage, 20);
+    assert!(sleeper.is_woken(5_000), "the ring is half full");
+    renew(&mut stage, STEP - 40);
+    assert!(!sleeper.is_woken(200), "nobody is woken for every event");
+    renew(&mut stage, 40);
+    assert!(sleeper.is_woken(5_000), "a sixteenth more");
+    // Read off, it is quiet again.
+    for _ in 0..2 {
+        stage.kernel.events();
+    }
+    renew(&mut stage, HALF / 2);
+    assert!(!sleeper.is_woken(200), "a quarter");
+    assert_eq!(stage.kernel.counters()[Counter::EventLost as usize], 0);
 }

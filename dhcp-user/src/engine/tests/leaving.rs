@@ -105,6 +105,35 @@ fn an_expiry_asks_the_kernel_first_and_believes_it() {
 }
 
 #[test]
+fn a_lease_that_the_kernel_is_known_to_have_renewed_is_not_taken_from_it() {
+    let mut world = World::new(VISITORS);
+    world.join(1);
+    world.join(2);
+    world.pass(300);
+    let renewal = world.kernel_renews(ip(50), 600);
+    world.pass(300);
+    assert!(world.server.due(world.now).is_empty());
+    world.take_seen();
+    // As the shell does before it says that the time has come.
+    world.now = crate::lease::time::Now {
+        boot: world.now.boot.after(std::time::Duration::from_secs(3)),
+        wall: world.now.wall.after(3),
+    };
+    let mut due = world.server.due(world.now);
+    due.sort();
+    assert_eq!(due, [ip(50), ip(51)]);
+    world.input(Input::Renewed(vec![(ip(50), renewal)]));
+    world.input(Input::Timeout);
+    let seen = world.take_seen();
+    let revoked: Vec<_> = seen.iter().filter(|seen| matches!(seen, Seen::Revoke(_))).collect();
+    assert_eq!(revoked, [&Seen::Revoke(vec![ip(51)])], "the other one is still in the kernel's hands");
+    assert!(world.server.is_armed(ip(50)) && !world.server.is_armed(ip(51)));
+    world.pass(298);
+    assert!(world.server.due(world.now).is_empty(), "it ends when its client was told");
+    assert!(world.server.is_armed(ip(50)));
+}
+
+#[test]
 fn expiries_of_one_moment_share_one_revocation() {
     let mut world = World::new(VISITORS);
     for client in 1..=5 {

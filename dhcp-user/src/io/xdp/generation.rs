@@ -28,7 +28,9 @@ impl Kernel {
     /// No program that saw the old generation runs any more: what it granted and nobody was told of.
     pub(super) fn end_generation(&mut self, next: &NextGeneration) -> Vec<(Ipv4Addr, Renewal)> {
         let mut words = Vec::new();
-        for (index, address) in std::mem::take(&mut self.armed) {
+        for index in 0..self.ledger.len() {
+            let Some(address) = self.ledger.armed_at(index) else { continue };
+            self.ledger.disarm(index);
             if let Some(renewal) = self.moved(index) {
                 words.push((address, renewal));
             }

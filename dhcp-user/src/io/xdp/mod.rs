@@ -24,6 +24,7 @@ mod driver;
 mod generation;
 mod grace;
 mod guard;
+mod ledger;
 mod opening;
 mod pins;
 mod places;
@@ -63,6 +64,7 @@ pub use self::{
 use self::{
     generation::NextGeneration,
     grace::Grace,
+    ledger::Ledger,
     opening::{Lines, program},
     places::Places,
     shared::Shared,
@@ -70,7 +72,7 @@ use self::{
 };
 use crate::{
     engine::port::{Arm, Interface, InterfaceIndex, Token},
-    io::fastpath::{Ages, Attachment, FastPath, Mode},
+    io::fastpath::{Ages, Attachment, FastPath, Mode, NEWS_MAX},
     lease::time::BootTime,
 };
 
@@ -87,12 +89,8 @@ const BLOCKS_MAX: usize = 4096;
 /// Entries that a picture for operators is made of, at most about twice as many.
 const AGES_SAMPLED: usize = 16_384;
 
-/// Entries looked at by one call of the scan: some 100 us when nothing has moved, and what has moved is a batch that
-/// the engine takes in a few milliseconds.
-const SCAN_SLICE_LEN: usize = 4096;
-
-/// Events read at once, as many as a slice of the scan has entries; the rest stays in the ring.
-const EVENTS_PER_TURN: usize = SCAN_SLICE_LEN;
+/// Entries looked at by one call of the scan: some 100 us when nothing has moved.
+const SCAN_SLICE_LEN: usize = 16_384;
 
 /// The single bridge between our plain types and aya's.
 #[derive(Clone, Copy)]
@@ -128,19 +126,21 @@ pub struct Kernel {
     left: Vec<pins::Standing>,
     links: BTreeMap<InterfaceIndex, XdpLinkId>,
     attachments: Vec<Attachment>,
-    /// Per entry: the kernel's word that has been reported, or stood there when the entry was armed.
-    seen: HashMap<usize, Renewal>,
-    /// Armed entries, with their addresses.
-    armed: BTreeMap<usize, Ipv4Addr>,
+    /// Per entry: whose lease is armed, and the kernel's word that has been reported, or stood there when it was armed.
+    ledger: Ledger,
     /// Where the next slice of the scan begins.
     scan_from: usize,
+    /// Whether so much was in the ring that it may have been full.
+    may_have_lost: bool,
+    /// Events that were lost, when they were counted last.
+    lost_count: u64,
     /// Addresses without an entry that somebody wanted to arm, for the log line once.
     refused: BTreeSet<Ipv4Addr>,
 }
 
 impl Kernel {
     fn is_armed(&self, index: usize) -> bool {
-        self.armed.contains_key(&index)
+        self.ledger.armed_at(index).is_some()
     }
 
     /// Generation and key that are in the control map: the engine's have to be the same.
@@ -188,7 +188,7 @@ impl Kernel {
     /// Number of answers the kernel holds and of leases it is armed for.
     #[must_use]
     pub fn holds(&self) -> (usize, usize) {
-        (self.templates.len(), self.armed.len())
+        (self.templates.len(), self.ledger.armed_count())
     }
 
     /// The entry of an address as it stands, with the kernel's word; `None` without one.
@@ -223,15 +223,14 @@ impl Kernel {
         }
     }
 
+    /// Sum of a counter over all processors.
+    fn counter(&self, counter: Counter) -> u64 {
+        self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
+    }
+
     /// The kernel's word of an entry, if it moved since it was last looked at.
     fn moved(&mut self, entry: usize) -> Option<Renewal> {
-        let renewal = self.shared.renewal(entry);
-        let seen = self.seen.entry(entry).or_default();
-        if *seen == renewal {
-            return None;
-        }
-        *seen = renewal;
-        Some(renewal)
+        self.ledger.news(entry, self.shared.renewal(entry))
     }
 
     /// What the kernel granted for these addresses and nobody has been told of.
@@ -285,10 +284,10 @@ impl FastPath for Kernel {
         self.release_templates(index);
         if !self.is_armed(index) {
             // Whatever stands in the kernel's word belongs to an earlier promise.
-            self.seen.insert(index, self.shared.renewal(index));
+            self.ledger.note(index, self.shared.renewal(index));
         }
         if self.shared.write_entry(index, &entry) {
-            self.armed.insert(index, arm.address);
+            self.ledger.arm(index, arm.address);
             let mask = clients::mask(self.places.entry_count());
             clients::point_to(&self.shared, &self.key, mask, &entry, index as u32);
         }
@@ -308,7 +307,7 @@ impl FastPath for Kernel {
         let mut is_any_armed = false;
         for address in addresses {
             if let Some(index) = self.places.entry_of(*address)
-                && self.armed.remove(&index).is_some()
+                && self.ledger.disarm(index)
             {
                 self.shared.disarm(index);
                 is_any_armed = true;
@@ -379,10 +378,10 @@ impl FastPath for Kernel {
     }
 
     fn ages(&self, now: BootTime) -> Ages {
-        let stride = (self.armed.len() / AGES_SAMPLED).max(1);
+        let stride = (self.ledger.armed_count() / AGES_SAMPLED).max(1);
         let now = now.to_secs();
-        let armed = self.armed.keys().step_by(stride);
-        Ages::of(armed.filter_map(|index| self.shared.entry(*index)).map(|entry| {
+        let armed = self.ledger.armed().step_by(stride);
+        Ages::of(armed.filter_map(|(index, _)| self.shared.entry(index)).map(|entry| {
             let renewed = (entry.renewal.at != BootSecs::new(0)).then(|| now.since(entry.renewal.at));
             (entry.horizon.since(now), renewed)
         }))
@@ -396,7 +395,7 @@ impl FastPath for Kernel {
     fn armed_for(&self, chaddr: [u8; 6]) -> Option<Ipv4Addr> {
         // An operator's question: looking at every entry is quick enough, and finds what the index has forgotten.
         let is_theirs = |index: usize| self.shared.entry(index).is_some_and(|entry| entry.chaddr == chaddr);
-        self.armed.iter().find(|(index, _)| is_theirs(**index)).map(|(_, address)| *address)
+        self.ledger.armed().find(|(index, _)| is_theirs(*index)).map(|(_, address)| address)
     }
 
     fn new_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]) {
@@ -410,20 +409,20 @@ impl FastPath for Kernel {
             lines.flush();
         }
         let mut found = Vec::new();
-        let slice = self.armed.range(self.scan_from..).take(SCAN_SLICE_LEN);
-        let slice: Vec<(usize, Ipv4Addr)> = slice.map(|(index, address)| (*index, *address)).collect();
-        self.scan_from = match slice.last() {
-            Some((last, _)) if slice.len() == SCAN_SLICE_LEN => last + 1,
-            _ => 0,
-        };
-        for (index, address) in slice {
-            found.extend(self.moved(index).map(|renewal| (address, renewal)));
+        let mut next = self.scan_from;
+        let end = next.saturating_add(SCAN_SLICE_LEN).min(self.ledger.len());
+        while next < end && found.len() < NEWS_MAX {
+            if let Some(address) = self.ledger.armed_at(next) {
+                found.extend(self.moved(next).map(|renewal| (address, renewal)));
+            }
+            next += 1;
         }
+        self.scan_from = if next < self.ledger.len() { next } else { 0 };
         found
     }
 
     fn scan_slices(&self) -> u32 {
-        self.armed.len().div_ceil(SCAN_SLICE_LEN).max(1) as u32
+        self.ledger.len().div_ceil(SCAN_SLICE_LEN).max(1) as u32
     }
 
     fn renewal(&self, address: Ipv4Addr) -> Option<Renewal> {
@@ -437,24 +436,40 @@ impl FastPath for Kernel {
     }
 
     fn events(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
-        let mut addresses = BTreeSet::new();
-        for _ in 0..EVENTS_PER_TURN {
-            let Some(item) = self.events.next() else { break };
-            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
-                addresses.insert(Ipv4Addr::from(event.address));
+        let mut addresses = Vec::new();
+        while addresses.len() < NEWS_MAX
+            && let Some(item) = self.events.next()
+        {
+            addresses
+                .extend(bytemuck::try_pod_read_unaligned::<Event>(&item).map(|event| Ipv4Addr::from(event.address)));
+        }
+        // A ring that is full when an event comes holds more than is read at once.
+        self.may_have_lost |= addresses.len() >= NEWS_MAX;
+        // In this order neighbours are looked at together, and an address that has several events says its news once.
+        addresses.sort_unstable();
+        self.news(&addresses)
+    }
+
+    fn has_lost_events(&mut self) -> bool {
+        if !std::mem::take(&mut self.may_have_lost) {
+            return false;
+        }
+        let lost_count = self.counter(Counter::EventLost);
+        std::mem::replace(&mut self.lost_count, lost_count) != lost_count
+    }
+
+    fn news(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
+        let mut news = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            if let Some(index) = self.places.entry_of(*address).filter(|index| self.is_armed(*index)) {
+                news.extend(self.moved(index).map(|renewal| (*address, renewal)));
             }
         }
-        addresses
-            .into_iter()
-            .filter_map(|address| {
-                let index = self.places.entry_of(address).filter(|index| self.is_armed(*index))?;
-                self.moved(index).map(|renewal| (address, renewal))
-            })
-            .collect()
+        news
     }
 
     fn counters(&self) -> [u64; Counter::COUNT] {
-        Counter::ALL.map(|counter| self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum()))
+        Counter::ALL.map(|counter| self.counter(counter))
     }
 
     fn attachments(&self) -> Vec<Attachment> {

@@ -27,6 +27,7 @@ use super::{
     clients,
     grace::{self, Grace},
     guard::Guard,
+    ledger::Ledger,
     pins::Place,
     places::Places,
     shared::{Maps, Shared},
@@ -227,6 +228,7 @@ impl Kernel {
             place.keep_program(loaded)?;
         }
         let control = shared.control();
+        let shared_entries = shared.entry_count();
         Ok(Self {
             ebpf,
             shared,
@@ -247,9 +249,10 @@ impl Kernel {
             left: Vec::new(),
             links: BTreeMap::new(),
             attachments: Vec::new(),
-            seen: HashMap::new(),
-            armed: BTreeMap::new(),
+            ledger: Ledger::new(shared_entries),
             scan_from: 0,
+            may_have_lost: true,
+            lost_count: 0,
             refused: BTreeSet::new(),
         })
     }
@@ -265,7 +268,7 @@ impl Kernel {
         }
         for (index, entry, standing) in old.standing(is_same) {
             if standing.is_armed {
-                self.armed.insert(index, standing.address);
+                self.ledger.arm(index, standing.address);
                 for (number, question) in entry.template.iter().zip(&standing.questions) {
                     if let Some((_, template)) = question.as_ref().filter(|_| *number != 0) {
                         self.templates.restore(*number, template);
@@ -274,12 +277,12 @@ impl Kernel {
             } else {
                 self.shared.write_entry(index, &Entry::zeroed());
             }
-            self.seen.insert(index, standing.renewal);
+            self.ledger.note(index, standing.renewal);
             inherited.standing.push(standing);
         }
         self.shared.set_enabled(true);
         inherited.news = Some(if is_same {
-            format!("adopted from an earlier agent: {} leases stayed armed", self.armed.len())
+            format!("adopted from an earlier agent: {} leases stayed armed", self.ledger.armed_count())
         } else if !old.is_enabled() {
             "an earlier agent had switched its fast path off: a new generation, nothing is armed".to_owned()
         } else {

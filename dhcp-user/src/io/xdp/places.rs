@@ -115,8 +115,9 @@ impl Places {
     /// Number of the entry of `address`; `None` when the kernel has none for it.
     pub(super) fn entry_of(&self, address: Ipv4Addr) -> Option<usize> {
         let address = u32::from(address);
-        let base = self.bases.get(&(address >> 8))?;
-        Some((base + (address & 0xff)) as usize)
+        let prefix = address >> 8;
+        let bucket = self.directory.get(Bucket::index_of(prefix) as usize).filter(|_| prefix != 0)?;
+        Some((bucket.base_of(prefix)? + (address & 0xff)) as usize)
     }
 
     /// All addresses that have an entry, with its number.

@@ -49,6 +49,24 @@ impl Queue {
         self.nodes.first().map(|node| self.parts(*node))
     }
 
+    /// Up to `count_max` slots whose time is not after `line`, in no order. Looks at few others.
+    pub(super) fn until(&self, line: u32, count_max: usize) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut places = vec![0];
+        while found.len() < count_max
+            && let Some(at) = places.pop()
+        {
+            // Nothing below a node comes before it.
+            let Some((_, slot)) = self.nodes.get(at).map(|node| self.parts(*node)).filter(|(time, _)| *time <= line)
+            else {
+                continue;
+            };
+            found.push(slot);
+            places.extend((1..=CHILD_COUNT).map(|child| at * CHILD_COUNT + child));
+        }
+        found
+    }
+
     /// The time of the node at a place.
     pub(super) fn time_at(&self, at: u32) -> Option<u32> {
         self.nodes.get(at as usize).map(|node| (node >> 32) as u32)
@@ -188,6 +206,14 @@ mod tests {
                 let mut expected: Vec<(u32, u32)> = model.iter().map(|(slot, time)| (*time, *slot)).collect();
                 expected.sort_by_key(|(time, slot)| (*time, if is_descending { u32::MAX - slot } else { *slot }));
                 prop_assert_eq!(queue.head(), expected.first().copied());
+                for line in [0, 15, 40] {
+                    let mut until = queue.until(line, usize::MAX);
+                    until.sort_unstable();
+                    let mut due: Vec<u32> = model.iter().filter(|(_, time)| **time <= line).map(|(slot, _)| *slot).collect();
+                    due.sort_unstable();
+                    prop_assert_eq!(queue.until(line, 3).len(), due.len().min(3));
+                    prop_assert_eq!(until, due);
+                }
                 prop_assert_eq!(queue.sorted(), expected);
                 for (slot, time) in &model {
                     prop_assert_eq!(queue.time_at(places[slot]), Some(*time));

@@ -215,6 +215,16 @@ impl Slot {
         };
     }
 
+    /// Takes the times of a lease.
+    pub(super) const fn set_times(&mut self, lease: &Lease) {
+        self.starts = lease.starts;
+        self.ends = lease.ends;
+        self.tstp = lease.tstp;
+        self.tsfp = lease.tsfp;
+        self.atsfp = lease.atsfp;
+        self.cltt = lease.cltt;
+    }
+
     /// Whether both are found under the same client identifier, or both under none but the hardware address.
     pub(super) fn has_id_of(&self, other: &Self) -> bool {
         // The usual identifier is not in the index; one that becomes usual leaves it, though it is the same.

@@ -93,6 +93,7 @@ impl Model {
 #[derive(Debug, Clone)]
 enum Step {
     Put(Box<Lease>),
+    Times(u8, u32),
     Hold(u8, u32),
     Timer(u8, u32),
     Expire(u32),
@@ -111,6 +112,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     });
     prop_oneof![
         6 => put.prop_map(|lease| Step::Put(Box::new(lease))),
+        2 => (any_address(), 0_u32..6).prop_map(|(last, ends)| Step::Times(last, ends)),
         2 => (any_address(), 0_u32..6).prop_map(|(last, until)| Step::Hold(last, until)),
         1 => (any_address(), 0_u32..6).prop_map(|(last, at)| Step::Timer(last, at)),
         2 => (0_u32..6).prop_map(Step::Expire),
@@ -140,6 +142,21 @@ proptest! {
                     }
                     model.leases.insert(address, *lease);
                 }
+                Step::Times(last, ends) => {
+                    let Some(lease) = table.get(ip(last)).filter(|lease| lease.state == BindingState::Active) else {
+                        continue;
+                    };
+                    let lease = Lease { ends: secs(ends), tstp: secs(ends), cltt: secs(9), ..lease };
+                    table.put_times(&lease);
+                    if table.pool_of(ip(last)).is_some() {
+                        model.holds.remove(&ip(last));
+                        model.timers.remove(&ip(last));
+                        if ends > 0 {
+                            model.timers.insert(ip(last), secs(ends));
+                        }
+                    }
+                    model.leases.insert(ip(last), lease);
+                }
                 Step::Hold(last, until) => {
                     table.hold(ip(last), secs(until));
                     if until > 0 && table.pool_of(ip(last)).is_some() {
@@ -156,6 +173,8 @@ proptest! {
                     }
                 }
                 Step::Expire(now) => {
+                    let mut due = table.due(secs(now), usize::MAX);
+                    due.sort();
                     let mut rang = Vec::new();
                     while let Some(address) = table.poll_expired(secs(now)) {
                         rang.push(address);
@@ -164,6 +183,7 @@ proptest! {
                     let expected: Vec<_> =
                         model.timers.iter().filter(|(_, at)| **at <= secs(now)).map(|(address, _)| *address).collect();
                     prop_assert_eq!(&rang, &expected);
+                    prop_assert_eq!(&due, &expected);
                     model.timers.retain(|_, at| *at > secs(now));
                 }
             }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::Table;
 use super::queue::NOWHERE;
 use super::slot::InTimers;
+use crate::lease::record::Lease;
 use crate::lease::state::BindingState;
 use crate::lease::time::WallTime;
 
@@ -22,10 +23,33 @@ impl Table {
         Some(address)
     }
 
+    /// Up to `count_max` of the addresses that [`Table::poll_expired`] would return now, in no order.
+    #[must_use]
+    pub fn due(&self, now: WallTime, count_max: usize) -> Vec<Ipv4Addr> {
+        self.timers.until(now.secs(), count_max).into_iter().filter_map(|index| self.address(index)).collect()
+    }
+
     /// When the next timer rings.
     #[must_use]
     pub fn next_expiry(&self) -> Option<WallTime> {
         self.timers.head().map(|(time, _)| WallTime::from_secs(time.into()))
+    }
+
+    /// Takes the times of an active lease that is otherwise what it was: a [`Table::put`] for renewals by the thousand.
+    pub fn put_times(&mut self, lease: &Lease) {
+        let found = self.ranges.find(lease.address);
+        let Some((index, slot)) = found.and_then(|(index, _)| Some((index, self.slots.slot_mut(index)?))) else {
+            self.put(lease.clone());
+            return;
+        };
+        debug_assert!(slot.state() == BindingState::Active && lease.state == BindingState::Active);
+        slot.set_times(lease);
+        let rings_at = slot.rings_at();
+        if !self.holds.is_empty() {
+            self.holds.remove(&index);
+        }
+        self.note_change(lease.address);
+        self.wind(index, rings_at);
     }
 
     /// Makes an address ring at this instant instead; [`WallTime::NONE`] = never.

@@ -45,6 +45,9 @@ use super::{
 /// and the kernel must not promise beyond what the record says.
 const HORIZON_MARGIN: Duration = Duration::from_secs(1);
 
+/// Room for the record of a lease: most are a little shorter.
+const RECORD_LEN: usize = 352;
+
 /// How long a partner may be told nothing of a renewal by the kernel, in seconds: dhcpd takes an "expired" back when it
 /// comes within 65 seconds of the lease's end.
 const PARTNER_STALE_SECS_MAX: u32 = 30;
@@ -333,21 +336,30 @@ impl Server {
 
     /// The kernel answered renewals: leases move, and horizons that are near move ahead of them.
     pub(super) fn handle_renewed(&mut self, words: &[(Ipv4Addr, Renewal)], now: Now) {
-        let mut record = Vec::new();
-        let mut moved = Vec::new();
+        let mut record = Vec::with_capacity(words.len() * RECORD_LEN);
+        let mut moved = Vec::with_capacity(words.len());
         let mut partners = Vec::new();
         for (address, renewal) in words {
             self.promises.renewals = self.promises.renewals.wrapping_add(1);
             // What is not armed has been revoked, and the revocation brought its last word.
-            if !self.promises.is_armed(*address) {
+            let Some(longest) = self.promises.armed(*address).map(Armed::longest) else { continue };
+            let Some((mut lease, has_moved)) = self.heard(*address, *renewal, now) else { continue };
+            let Some(horizon) = longest.and_then(|time| self.further(&lease, time, now)) else {
+                if has_moved {
+                    self.table.put_times(&lease);
+                }
                 continue;
-            }
-            let Some(lease) = self.absorb(*address, *renewal, now) else { continue };
-            if let Some(mut lease) = self.further(lease, now) {
-                partners.extend(self.stamp(&mut lease).map(|number| (number, lease.address)));
-                journal::write_lease(&lease, self.options.format, &mut record);
-                moved.push((lease.address, self.horizon(&lease, now)));
-                self.keep(lease);
+            };
+            lease.tstp = horizon;
+            let partner = self.stamp(&mut lease);
+            journal::write_lease(&lease, self.options.format, &mut record);
+            moved.push((lease.address, self.horizon(&lease, now)));
+            match partner {
+                Some(number) => {
+                    partners.push((number, lease.address));
+                    self.keep(lease);
+                }
+                None => self.table.put_times(&lease),
             }
         }
         if moved.is_empty() {
@@ -362,13 +374,11 @@ impl Server {
         self.changed.extend(partners.into_iter().map(|(number, address)| (number, address, seq)));
     }
 
-    /// The lease with a horizon further away, if it has to move and may.
-    fn further(&self, lease: Lease, now: Now) -> Option<Lease> {
+    /// A horizon further away for a lease of so many seconds, if it has to move and may.
+    fn further(&self, lease: &Lease, time: u32, now: Now) -> Option<WallTime> {
         if self.is_stopping || self.gate.failure().is_some() || self.promises.revocation_of(lease.address).is_some() {
             return None;
         }
-        let armed = self.promises.armed(lease.address)?;
-        let time = armed.questions.iter().flatten().map(|(_, template)| template.lease_time).max()?;
         let peer = self.peer_of_pool(self.config.pool_of(lease.address));
         let slack = match peer {
             None => time / 4,
@@ -382,11 +392,20 @@ impl Server {
             None => peers::lease_and_a_half(time, time, now.wall),
             Some(peer) => peer.potential_expiry(time, lease.tsfp, now.wall),
         };
-        (horizon > lease.tstp).then_some(Lease { tstp: horizon, ..lease })
+        (horizon > lease.tstp).then_some(horizon)
     }
 
     /// Brings the kernel's word into the table: what the client was told last. The lease, if it runs.
     pub(super) fn absorb(&mut self, address: Ipv4Addr, renewal: Renewal, now: Now) -> Option<Lease> {
+        let (lease, has_moved) = self.heard(address, renewal, now)?;
+        if has_moved {
+            self.table.put_times(&lease);
+        }
+        Some(lease)
+    }
+
+    /// A running lease with what the kernel told its client, and whether that is news.
+    fn heard(&self, address: Ipv4Addr, renewal: Renewal, now: Now) -> Option<(Lease, bool)> {
         if renewal.at.secs() == 0 {
             return None;
         }
@@ -403,13 +422,13 @@ impl Server {
             None => lease.tstp.max(lease.ends),
         };
         let until = if lease.tstp.is_some() || limit > lease.ends { until.min(limit) } else { until };
-        if until > lease.ends || at > lease.cltt {
+        let has_moved = until > lease.ends || at > lease.cltt;
+        if has_moved {
             lease.starts = lease.starts.max(at);
             lease.ends = lease.ends.max(until);
             lease.cltt = lease.cltt.max(at);
-            self.keep(lease.clone());
         }
-        Some(lease)
+        Some((lease, has_moved))
     }
 
     /// Takes everything from the kernel: what it would answer is not what the agent would say now. Each client's next

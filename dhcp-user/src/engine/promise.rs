@@ -48,6 +48,11 @@ impl Armed {
         Self { chaddr, questions: [const { None }; QUESTION_COUNT], shapes: [const { None }; QUESTION_COUNT] }
     }
 
+    /// The longest lease among its answers, in seconds.
+    pub(crate) fn longest(&self) -> Option<u32> {
+        self.questions.iter().flatten().map(|(_, template)| template.lease_time).max()
+    }
+
     /// Whether both answer the same questions by the same answers.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let key =

@@ -57,6 +57,8 @@ pub struct Store {
     is_failed: bool,
     /// Records that the table does not hold, for a restore: text.
     kept: Vec<u8>,
+    /// Room for a commit with its filler.
+    scratch: Vec<u8>,
     feed: Arc<Feed>,
 }
 
@@ -104,6 +106,7 @@ impl Store {
             skip_sync: options.skip_sync,
             is_failed: false,
             kept,
+            scratch: Vec::new(),
         };
         if live_end == 0 && options.create {
             let mut header = Vec::new();
@@ -181,10 +184,11 @@ impl Store {
             self.file.write_at(bytes, self.live_end)?;
         } else {
             let filler = filler_len(bytes.len());
-            let mut filled = Vec::with_capacity(bytes.len() + filler);
-            filled.extend_from_slice(bytes);
-            push_filler(&mut filled, end, filler);
-            match self.file.write_at(&filled, self.live_end) {
+            self.scratch.clear();
+            self.scratch.reserve(bytes.len() + filler);
+            self.scratch.extend_from_slice(bytes);
+            push_filler(&mut self.scratch, end, filler);
+            match self.file.write_at(&self.scratch, self.live_end) {
                 Ok(()) => self.filled_end = end + filler as u64,
                 Err(error) if error.kind() == ErrorKind::StorageFull => {
                     // There may be room for the records alone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dhcproto::v4::MessageType;
 use tests::client::{Client, Lease, Wire as _};
-use tests::duo::{ADDRESSES, Duo, PATIENCE};
+use tests::duo::{ADDRESSES, Duo, P, PATIENCE, S};
 use tests::lab::{self, Namespace, PacketSocket, Process, program, until};
 use tests::peers::WAIT;
 
@@ -19,6 +19,21 @@ pub(crate) fn stage() -> Result<(), String> {
 pub(crate) fn kernel() -> Result<(), String> {
     lab::available()?;
     lab::bpf_available()
+}
+
+/// Plays with each of the two servers in the part that the test is about, both at once: each play has a stage of its own, and
+/// most of it is waiting.
+pub(crate) fn each(play: impl Fn(usize) + Sync) {
+    let play = &play;
+    std::thread::scope(|scope| {
+        let plays = [P, S].map(|one| (one, scope.spawn(move || play(one))));
+        for (one, play) in plays {
+            if let Err(panic) = play.join() {
+                eprintln!("it was played with server {one}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
 }
 
 /// What a test needs that plays with the real dhcpd.

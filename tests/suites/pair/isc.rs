@@ -10,7 +10,7 @@ use tests::duo::{ADDRESSES, Duo, Kind, P, S, Setup};
 use tests::lab;
 use tests::need;
 
-use crate::act::{declines, dhcpd, joins, lease_of, rebinds, releases, renews, stage};
+use crate::act::{declines, dhcpd, each, joins, lease_of, rebinds, releases, renews, stage};
 
 const OURS: [Kind; 2] = [Kind::Ours, Kind::Ours];
 
@@ -118,7 +118,7 @@ fn a_secondary_of_ours_lives_with_dhcpd() {
 #[test]
 fn two_of_ours_live_with_each_other() {
     need!("pair::isc::ours", stage());
-    live(OURS, P);
+    each(|ours| live(OURS, ours));
 }
 
 /// Partner-down, a lost database, both alone.
@@ -179,7 +179,7 @@ fn a_secondary_of_ours_and_dhcpd_survive_disasters() {
 #[test]
 fn two_of_ours_survive_disasters() {
     need!("pair::isc::disasters_ours", stage());
-    disasters(OURS, P);
+    each(|ours| disasters(OURS, ours));
 }
 
 /// Records of many leases that run for an hour.

@@ -6,7 +6,7 @@ use tests::duo::{ADDRESSES, Duo, Kind, P, S, Setup};
 use tests::lab;
 use tests::need;
 
-use crate::act::{client, declines, joins, kernel, lease_of, offers, rebinds, releases, renews, stage};
+use crate::act::{client, declines, each, joins, kernel, lease_of, offers, rebinds, releases, renews, stage};
 
 const OURS: [Kind; 2] = [Kind::Ours, Kind::Ours];
 
@@ -102,11 +102,15 @@ fn either_server_may_be_killed_and_its_clients_keep_their_addresses() {
 #[test]
 fn a_declined_address_is_nobodys_on_both() {
     need!("pair::ours::decline", stage());
+    each(declined);
+}
+
+fn declined(giver: usize) {
     let mut duo = duo(&Setup::default(), "off");
     duo.sides[P].start().unwrap();
     duo.sides[S].start().unwrap();
     duo.wait_normal();
-    let mut first = joins(&duo, 1, S);
+    let mut first = joins(&duo, 1, giver);
     let address = lease_of(&first).address;
     duo.wait_agreed(address, &["active"]);
     declines(&duo, &mut first);
@@ -116,31 +120,38 @@ fn a_declined_address_is_nobodys_on_both() {
 #[test]
 fn an_operator_takes_a_server_down_and_back() {
     need!("pair::ours::orders", stage());
+    each(taken_down_and_back);
+}
+
+fn taken_down_and_back(down: usize) {
+    let survivor = 1 - down;
     let mut duo = duo(&Setup::default(), "off");
     duo.sides[P].start().unwrap();
     duo.sides[S].start().unwrap();
     duo.wait_normal();
-    let kept = joins(&duo, 1, P);
+    let kept = joins(&duo, 1, down);
     duo.wait_agreed(lease_of(&kept).address, &["active"]);
-    let refused = duo.sides[S].order(&["partner-down"]).unwrap_err().to_string();
+    let refused = duo.sides[survivor].order(&["partner-down"]).unwrap_err().to_string();
     assert!(refused.contains("the partner is connected: it is not down"), "{refused}");
 
-    duo.sides[P].order(&["shutdown"]).unwrap();
-    duo.wait("the survivor alone", |duo| duo.sides[S].states().0 == "partner-down");
-    duo.sides[P].stop().unwrap();
+    duo.sides[down].order(&["shutdown"]).unwrap();
+    duo.wait("the survivor alone", |duo| duo.sides[survivor].states().0 == "partner-down");
+    duo.sides[down].stop().unwrap();
     // MCLT later the survivor has the whole pool, and gives whole leases.
     duo.wait("the takeover", |duo| {
-        let picture = duo.sides[S].failover().unwrap();
+        let picture = duo.sides[survivor].failover().unwrap();
         picture["my_since"].as_u64().unwrap() + 18 < lab::unix_secs()
     });
     // All but one: the survivor may still hold what it offered the client that chose the other.
-    let addresses: Vec<_> = (0..18).map(|number| lease_of(&joins(&duo, 200 + number, S))).collect();
+    let addresses: Vec<_> = (0..18).map(|number| lease_of(&joins(&duo, 200 + number, survivor))).collect();
     assert!(addresses.iter().all(|lease| lease.secs == 300), "{addresses:?}");
-    duo.sides[P].start().unwrap();
-    duo.wait("the way back", |duo| duo.sides[P].states().0 == "recover-wait" || duo.sides[P].states().0 == "normal");
+    duo.sides[down].start().unwrap();
+    duo.wait("the way back", |duo| {
+        duo.sides[down].states().0 == "recover-wait" || duo.sides[down].states().0 == "normal"
+    });
     duo.wait_normal();
     // It was told to go, and has been away for longer than MCLT: there is nothing to wait for.
-    let picture = duo.sides[P].failover().unwrap();
+    let picture = duo.sides[down].failover().unwrap();
     let states: Vec<&str> = picture["timeline"]
         .as_array()
         .unwrap()
@@ -152,8 +163,9 @@ fn an_operator_takes_a_server_down_and_back() {
     for lease in addresses {
         duo.wait_agreed(lease.address, &["active"]);
     }
-    let page = duo.sides[P].order(&["status"]).unwrap();
-    for words in ["FAILOVER PEER    \"GSB\", primary here", "if the partner dies now:", "timeline"] {
+    let page = duo.sides[down].order(&["status"]).unwrap();
+    let head = format!("FAILOVER PEER    \"GSB\", {} here", ["primary", "secondary"][down]);
+    for words in [&*head, "if the partner dies now:", "timeline"] {
         assert!(page.contains(words), "{page}");
     }
 }
@@ -223,23 +235,28 @@ fn both_consoles_say_what_the_two_files_contradict_each_other_in() {
 #[test]
 fn a_server_told_to_takes_over_by_itself_after_a_while() {
     need!("pair::ours::auto_partner_down", stage());
+    each(taken_over_by_itself);
+}
+
+fn taken_over_by_itself(dead: usize) {
+    let alive = 1 - dead;
     let mut duo = duo(&Setup { more: "auto-partner-down 3;", ..Setup::default() }, "off");
     duo.sides[P].start().unwrap();
     duo.sides[S].start().unwrap();
     duo.wait_normal();
-    let mut kept = joins(&duo, 1, P);
+    let mut kept = joins(&duo, 1, dead);
     duo.wait_agreed(lease_of(&kept).address, &["active"]);
-    duo.sides[P].kill().unwrap();
-    duo.wait("the takeover", |duo| duo.sides[S].states().0 == "partner-down");
-    let steps = duo.sides[S].failover().unwrap()["timeline"].clone();
+    duo.sides[dead].kill().unwrap();
+    duo.wait("the takeover", |duo| duo.sides[alive].states().0 == "partner-down");
+    let steps = duo.sides[alive].failover().unwrap()["timeline"].clone();
     let at = |to: &str| {
         let mine = |step: &&serde_json::Value| step["who"] == "me" && step["to"] == to;
         steps.as_array().unwrap().iter().find(mine).unwrap()["at"].as_u64().unwrap()
     };
     let waited = at("partner-down") - at("communications-interrupted");
     assert!((3..30).contains(&waited), "{steps}");
-    assert_eq!(rebinds(&duo, &mut kept), (ADDRESSES[S], 300), "whole leases");
-    duo.sides[P].start().unwrap();
+    assert_eq!(rebinds(&duo, &mut kept), (ADDRESSES[alive], 300), "whole leases");
+    duo.sides[dead].start().unwrap();
     duo.wait_normal();
     duo.wait_agreed(lease_of(&kept).address, &["active"]);
 }

@@ -5,7 +5,7 @@ use tests::duo::{Duo, Kind, P, S, Setup};
 use tests::lab;
 use tests::need;
 
-use crate::act::{dhcpd, joins, lease_of, renews, stage};
+use crate::act::{dhcpd, each, joins, lease_of, renews, stage};
 use crate::isc::{beside, timeline};
 
 const ALONE: &str = "failover peer \"GSB\" state {\n  my state partner-down;\n}\n";
@@ -98,5 +98,5 @@ fn a_secondary_of_ours_and_dhcpd_recover_with_and_without_the_wait() {
 #[test]
 fn two_of_ours_recover_with_and_without_the_wait() {
     need!("pair::recover::ours", stage());
-    recoveries([Kind::Ours, Kind::Ours], S);
+    each(|ours| recoveries([Kind::Ours, Kind::Ours], ours));
 }

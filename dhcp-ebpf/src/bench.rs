@@ -14,7 +14,8 @@
 //! ```text
 //!   bench_generate  make the frame of a random client, transmit it
 //!   bench_reflect   swap the addresses and ports of whatever comes, transmit it: as fast as an answer can be
-//!   bench_touch     the same, and read the lease of the sender: what nobody who keeps a lease can do without
+//!   bench_touch     the same, and read the lease of the sender, and store when it was renewed: what nobody who answers
+//!                   for a lease can do without
 //!   bench_replay    make the next frame of the table, transmit it; at a pace, drop what comes between
 //!   bench_sink      count replies, and what is none; drop both
 //! ```
@@ -27,6 +28,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use dhcp_ebpf::{
+    abi::Renewal,
     decide::Tables as _,
     frame::{Frame as _, FrameMut as _},
     wire::dhcp::BOOTREPLY,
@@ -184,9 +186,9 @@ pub(crate) fn bench_touch(context: XdpContext) -> u32 {
     let Some(from) = packet.read::<4>(26) else { return xdp_action::XDP_ABORTED };
     let Some([_, first]) = BENCH_CLIENTS.get(0).copied() else { return xdp_action::XDP_ABORTED };
     let maps = Maps { interface: 1 };
-    if maps.entry(u32::from_be_bytes(from).wrapping_sub(first)).is_none() {
-        return xdp_action::XDP_ABORTED;
-    }
+    let index = u32::from_be_bytes(from).wrapping_sub(first);
+    let Some(entry) = maps.entry(index) else { return xdp_action::XDP_ABORTED };
+    maps.store_renewal(index, Renewal { at: maps.now(), until: entry.horizon });
     reflect(&mut packet)
 }
 

@@ -105,7 +105,7 @@ impl Loop {
         while let Some(effect) = self.server.poll_effect() {
             match effect {
                 Effect::Append(seq, _) => self.input("a record on disk", Input::Durable(seq)),
-                Effect::Arm(_) => self.armed += 1,
+                Effect::Arm(arms) => self.armed += arms.len(),
                 Effect::Send(datagram) => {
                     self.offered = datagram.message[16..20].first_chunk::<4>().map_or(SERVER, |ip| (*ip).into());
                     self.acks += 1;

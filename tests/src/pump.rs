@@ -94,7 +94,7 @@ impl Pump {
                     self.server.handle(Input::Durable(seq), self.now);
                 }
                 Effect::Send(datagram) => self.sent.push(datagram),
-                Effect::Arm(arm) => self.armed.push(*arm),
+                Effect::Arm(arms) => self.armed.extend(arms),
                 Effect::Revoke(token, addresses) => {
                     let words = addresses.iter().map(|address| (*address, Renewal::default())).collect();
                     self.revoked.extend(addresses);

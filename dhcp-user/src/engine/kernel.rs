@@ -213,7 +213,7 @@ impl Server {
             questions: armed.questions.clone(),
         };
         self.promises.arm(lease.address, armed);
-        self.gate.hold(seq, Effect::Arm(Box::new(arm)), &mut self.effects);
+        self.gate.hold(seq, Effect::Arm(vec![arm]), &mut self.effects);
     }
 
     /// Teaches the kernel to offer a running lease to its client again (DISCOVER of a client that forgot it). An offer
@@ -300,17 +300,7 @@ impl Server {
 
     /// A revocation is complete: what the kernel promised is known now, and what waited goes on.
     pub(super) fn handle_revoked(&mut self, token: Token, words: &[(Ipv4Addr, Renewal)], now: Now) {
-        for (address, renewal) in words {
-            let before = self.table.get(*address).map(|lease| lease.ends);
-            let after = self.absorb(*address, *renewal, now);
-            // A partner hears what the kernel promised before anything is decided about the address.
-            if let Some(lease) = after
-                && before.is_some_and(|before| before < lease.ends)
-                && self.peer_number(self.config.pool_of(*address)).is_some()
-            {
-                self.commit(Lease { tstp: lease.tstp.max(lease.ends), ..lease });
-            }
-        }
+        self.take_words(words, now);
         if let Some((armed, parked)) = self.promises.end_all(token) {
             return self.disarmed(token, armed, &parked, now);
         }
@@ -331,6 +321,21 @@ impl Server {
             self.write_final(&revocation.addresses);
         } else {
             self.expire(now);
+        }
+    }
+
+    /// What the kernel promised, of leases that are not armed any more.
+    pub(super) fn take_words(&mut self, words: &[(Ipv4Addr, Renewal)], now: Now) {
+        for (address, renewal) in words {
+            let before = self.table.get(*address).map(|lease| lease.ends);
+            let after = self.absorb(*address, *renewal, now);
+            // A partner hears what the kernel promised before anything is decided about the address.
+            if let Some(lease) = after
+                && before.is_some_and(|before| before < lease.ends)
+                && self.peer_number(self.config.pool_of(*address)).is_some()
+            {
+                self.commit(Lease { tstp: lease.tstp.max(lease.ends), ..lease });
+            }
         }
     }
 

@@ -453,6 +453,7 @@ impl Verbs for Server {
             }
             Input::Interfaces(interfaces) => self.set_interfaces(interfaces),
             Input::Revoked(token, words) => self.handle_revoked(token, &words, now),
+            Input::Returned(words) => self.take_words(&words, now),
             Input::Renewed(words) => self.handle_renewed(&words, now),
             Input::Probed(token, is_in_use) => self.handle_probed(token, is_in_use, now),
             Input::Reload(reload) => self.handle_reload(*reload, now),

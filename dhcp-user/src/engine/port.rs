@@ -72,6 +72,9 @@ pub enum Input<'a> {
     /// A revocation is complete: no program that saw the old entries runs any more, and this is what the kernel
     /// had promised for each address.
     Revoked(Token, Vec<(Ipv4Addr, Renewal)>),
+    /// Part of what the kernel had promised and nobody knew, while everything is on its way back: the rest comes with
+    /// [`Input::Revoked`].
+    Returned(Vec<(Ipv4Addr, Renewal)>),
     /// The kernel answered renewals: from the event ring or the scan. At most one per address.
     Renewed(Vec<(Ipv4Addr, Renewal)>),
     /// A conflict probe has ended: `true` when somebody answered.
@@ -139,8 +142,8 @@ pub enum Effect {
     Append(JournalSeq, Vec<u8>),
     /// Send a reply.
     Send(Datagram),
-    /// Let the kernel answer for this lease.
-    Arm(Box<Arm>),
+    /// Let the kernel answer for these leases.
+    Arm(Vec<Arm>),
     /// Move the horizons of armed leases: `(address, horizon)`. Entries that are not armed stay as they are.
     Extend(Vec<(Ipv4Addr, BootTime)>),
     /// Take these addresses from the kernel; report [`Input::Revoked`].

@@ -205,7 +205,10 @@ impl Promises {
         };
         let is_revoking = |address: &Ipv4Addr| self.revocation_of(*address).is_some();
         match effect {
-            Effect::Arm(arm) => is_current(arm) && !is_revoking(&arm.address),
+            Effect::Arm(arms) => {
+                arms.retain(|arm| is_current(arm) && !is_revoking(&arm.address));
+                !arms.is_empty()
+            }
             Effect::Extend(horizons) => {
                 horizons.retain(|(address, _)| self.armed.get(*address).is_some() && !is_revoking(address));
                 !horizons.is_empty()

@@ -379,9 +379,11 @@ impl World {
                     self.seen.push(Seen::Send(datagram.kind()));
                     self.sent.push(datagram);
                 }
-                Effect::Arm(arm) => {
-                    self.seen.push(Seen::Arm(arm.address));
-                    self.armed.insert(arm.address, *arm);
+                Effect::Arm(arms) => {
+                    for arm in arms {
+                        self.seen.push(Seen::Arm(arm.address));
+                        self.armed.insert(arm.address, arm);
+                    }
                 }
                 Effect::Extend(horizons) => {
                     self.seen.push(Seen::Extend(horizons.iter().map(|(address, _)| *address).collect()));

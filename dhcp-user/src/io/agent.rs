@@ -624,7 +624,7 @@ impl Agent {
                 self.watch.sent(&datagram, &mut *self.fast_path, clock::now());
                 self.parts.network.send(datagram);
             }
-            Effect::Arm(arm) => self.fast_path.arm(&arm),
+            Effect::Arm(arms) => self.fast_path.arm(&arms),
             Effect::Extend(horizons) => self.fast_path.extend(&horizons),
             Effect::Revoke(token, addresses) => self.fast_path.revoke(token, &addresses),
             Effect::Serving(peer, is_serving) => self.fast_path.serving(peer, is_serving),

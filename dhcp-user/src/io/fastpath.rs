@@ -98,8 +98,8 @@ pub trait FastPath {
     /// Attaches to the interfaces served from now on, detaches from all others.
     fn serve(&mut self, interfaces: &[Interface]);
 
-    /// Lets the kernel answer for this lease.
-    fn arm(&mut self, arm: &Arm);
+    /// Lets the kernel answer for these leases.
+    fn arm(&mut self, arms: &[Arm]);
 
     /// Moves the horizons of armed leases; entries that are not armed stay as they are.
     fn extend(&mut self, horizons: &[(Ipv4Addr, BootTime)]);
@@ -112,6 +112,12 @@ pub trait FastPath {
     /// The next complete revocation, with what the kernel had promised for each of its addresses; addresses without
     /// an entry get [`Renewal::default`]: nothing was promised.
     fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)>;
+
+    /// A part of what a generation that ends had promised and nobody knew: [`FastPath::poll_revoked`] reads as much in one
+    /// call as keeps no client waiting, and hands the token out with the last part.
+    fn poll_returned(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        Vec::new()
+    }
 
     /// Readable when [`FastPath::poll_revoked`] has something; `None` when it always has at once.
     fn revoked_fd(&self) -> Option<RawFd>;
@@ -233,7 +239,7 @@ impl FastPath for Off {
         self.interfaces = interfaces.iter().map(|interface| interface.index).collect();
     }
 
-    fn arm(&mut self, _arm: &Arm) {}
+    fn arm(&mut self, _arms: &[Arm]) {}
 
     fn extend(&mut self, _horizons: &[(Ipv4Addr, BootTime)]) {}
 

@@ -79,9 +79,7 @@ pub(crate) fn measure() -> Result<()> {
     let mut generation = Generation::new(1);
     for round in 0..ROUNDS {
         let begun = now();
-        for arm in &arms {
-            kernel.arm(arm);
-        }
+        kernel.arm(&arms);
         figures[0].1.push(begun.elapsed());
         ensure!(is_answered(&mut kernel)?, "the last lease is not armed");
 
@@ -104,9 +102,7 @@ pub(crate) fn measure() -> Result<()> {
         let begun = now();
         let mut frames = 0;
         for slice in arms.chunks(SLICE) {
-            for arm in slice {
-                kernel.arm(arm);
-            }
+            kernel.arm(slice);
             is_answered(&mut kernel)?;
             frames += 1;
         }

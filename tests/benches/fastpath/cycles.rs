@@ -50,14 +50,14 @@ pub(crate) fn armed(object: &[u8], clients: u32, interface: u32) -> Result<Kerne
     ));
     for number in 0..clients {
         let message = message(number);
-        kernel.arm(&Arm {
+        kernel.arm(&[Arm {
             address: message.ciaddr,
             chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
             peer: 0,
             bucket: 0,
             horizon: BootTime::from_secs(u64::from(now.to_secs().secs()) + 100_000),
             questions: [Some((digest(&message, interface, &key), Arc::clone(&answer))), None, None],
-        });
+        }]);
     }
     Ok(kernel)
 }

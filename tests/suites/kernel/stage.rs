@@ -114,14 +114,14 @@ impl Stage {
     ) {
         let digest = digest_behind(message, TEST_RUN_INTERFACE, vlan, &self.model.control.key);
         let horizon = self.now() + left;
-        self.kernel.arm(&Arm {
+        self.kernel.arm(&[Arm {
             address: ADDRESS,
             chaddr: CLIENT_MAC,
             peer,
             bucket,
             horizon: BootTime::from_secs(u64::from(horizon)),
             questions: [Some((digest, Arc::new(*template))), None, None],
-        });
+        }]);
         self.model.templates.truncate(1);
         self.model.templates.push(*template);
         self.model.arm(Entry {

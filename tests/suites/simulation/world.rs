@@ -294,15 +294,17 @@ impl World {
                     self.nodes[node].disk.pieces.push(records);
                 }
                 Effect::Send(Datagram { message, .. }) => self.seen.push_back(Seen::Reply { node, message }),
-                Effect::Arm(arm) => {
-                    let renewal = Renewal::default();
-                    let entry = Entry { arm: *arm, is_armed: true, renewal, is_reported: true };
-                    let old = self.nodes[node].kernel.entries.insert(entry.arm.address, entry);
-                    // The word of the entry is the kernel's alone: an arm leaves it.
-                    if let Some(old) = old.filter(|old| old.is_armed)
-                        && let Some(new) = self.nodes[node].kernel.entries.get_mut(&old.arm.address)
-                    {
-                        (new.renewal, new.is_reported) = (old.renewal, old.is_reported);
+                Effect::Arm(arms) => {
+                    for arm in arms {
+                        let renewal = Renewal::default();
+                        let entry = Entry { arm, is_armed: true, renewal, is_reported: true };
+                        let old = self.nodes[node].kernel.entries.insert(entry.arm.address, entry);
+                        // The word of the entry is the kernel's alone: an arm leaves it.
+                        if let Some(old) = old.filter(|old| old.is_armed)
+                            && let Some(new) = self.nodes[node].kernel.entries.get_mut(&old.arm.address)
+                        {
+                            (new.renewal, new.is_reported) = (old.renewal, old.is_reported);
+                        }
                     }
                 }
                 Effect::Extend(horizons) => {

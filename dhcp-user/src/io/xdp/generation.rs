@@ -1,19 +1,26 @@
-//! Another generation: everything is disarmed by one store, and after a grace period the places are laid out anew.
+//! Another generation: everything is disarmed by one store; after a grace period what the kernel had promised is read,
+//! and the blocks are laid out anew.
+//!
+//! Entries stay as they stand: one of another generation is not answered, and what is armed anew is written over it. So
+//! a million of them cost a look at their last words, in parts between which the loop serves, and nothing else.
 
 use std::net::Ipv4Addr;
 
-use bytemuck::Zeroable as _;
-use dhcp_ebpf::abi::{Entry, Generation, Renewal};
+use dhcp_ebpf::abi::{Generation, Renewal};
 use tracing::warn;
 
 use super::Kernel;
-use crate::engine::port::Token;
+use crate::{engine::port::Token, io::fastpath::NEWS_MAX};
 
 /// A generation whose grace period has been asked for.
 #[derive(Debug)]
 pub(super) struct NextGeneration {
     pub(super) token: Token,
     ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Where the next part of the entries begins that no program answers any more; `None` = the grace period is not over.
+    read_from: Option<usize>,
+    /// What was read and nobody has fetched.
+    words: Vec<(Ipv4Addr, Renewal)>,
 }
 
 impl Kernel {
@@ -21,25 +28,35 @@ impl Kernel {
     pub(super) fn begin_generation(&mut self, token: Token, generation: Generation, ranges: &[(Ipv4Addr, Ipv4Addr)]) {
         self.generation = generation;
         self.shared.set_generation(generation);
-        self.next_generation = Some(NextGeneration { token, ranges: ranges.to_vec() });
+        self.ledger.begin(generation);
+        let ranges = ranges.to_vec();
+        self.next_generation = Some(NextGeneration { token, ranges, read_from: None, words: Vec::new() });
         self.grace.ask(token);
     }
 
-    /// No program that saw the old generation runs any more: what it granted and nobody was told of.
-    pub(super) fn end_generation(&mut self, next: &NextGeneration) -> Vec<(Ipv4Addr, Renewal)> {
-        let mut words = Vec::new();
-        for index in 0..self.ledger.len() {
-            let Some(address) = self.ledger.armed_at(index) else { continue };
-            self.ledger.disarm(index);
-            if let Some(renewal) = self.moved(index) {
-                words.push((address, renewal));
-            }
-            self.release_templates(index);
-            self.shared.write_entry(index, &Entry::zeroed());
-        }
-        self.templates.recycle();
+    /// No program that saw the old generation runs any more: the next part of what it granted and nobody was told of is
+    /// read. Whether that was the last.
+    pub(super) fn read_generation(&mut self) -> bool {
+        let Self { next_generation: Some(next), ledger, shared, .. } = self else { return true };
+        let from = next.read_from.unwrap_or(0);
+        let (mut words, then) = ledger.last_words(from, NEWS_MAX, |index| shared.renewal(index));
+        next.words.append(&mut words);
+        next.read_from = then.or(next.read_from);
+        then.is_none()
+    }
+
+    /// What was read since this was last asked.
+    pub(super) fn take_generation_words(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        self.next_generation.as_mut().map(|next| std::mem::take(&mut next.words)).unwrap_or_default()
+    }
+
+    /// All is read: the generation begins. What nobody has fetched.
+    pub(super) fn end_generation(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        let Some(next) = self.next_generation.take() else { return Vec::new() };
+        // No entry of this generation refers to an answer yet, and no program looks at those of the old one.
+        self.templates = super::Templates::default();
         // Nothing is armed and no program looks at a place: blocks may go to other addresses. A program that starts now
-        // and reads half of a bucket finds an entry of no generation.
+        // and reads half of a bucket finds an entry of another generation.
         for bucket in self.places.lay_out_anew(&next.ranges) {
             if let Some(value) = self.places.directory().get(bucket) {
                 self.shared.write_bucket(bucket, value);
@@ -50,6 +67,6 @@ impl Kernel {
             warn!(blocks, %first, "no room in the fast path for some /24s: they stay on the slow path until a restart");
         }
         self.refused.clear();
-        words
+        next.words
     }
 }

@@ -66,6 +66,11 @@ impl Grace {
         self.finished.lock().map(|mut finished| std::mem::take(&mut *finished)).unwrap_or_default()
     }
 
+    /// Makes it readable although nothing has finished: what had is not dealt with yet.
+    pub(super) fn remind(&self) {
+        signal(&self.signal);
+    }
+
     /// Readable when something has finished.
     pub(super) fn fd(&self) -> RawFd {
         self.signal.as_raw_fd()
@@ -89,13 +94,17 @@ fn wait_for_all(questions: &Receiver<Token>, finished: &Mutex<Vec<Finished>>, si
     }
 }
 
-fn push(to: &Mutex<Vec<Finished>>, signal: &OwnedFd, mut finished: Vec<Finished>) {
+fn push(to: &Mutex<Vec<Finished>>, fd: &OwnedFd, mut finished: Vec<Finished>) {
     if let Ok(mut list) = to.lock() {
         list.append(&mut finished);
     }
+    signal(fd);
+}
+
+fn signal(fd: &OwnedFd) {
     let one = 1_u64.to_ne_bytes();
     // SAFETY: eight bytes to an eventfd; a full counter is readable already.
-    unsafe { libc::write(signal.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
 }
 
 fn drain(signal: &OwnedFd) {

@@ -49,7 +49,8 @@ use aya::{
 use aya_log::EbpfLogger;
 use bytemuck::{Pod, Zeroable};
 use dhcp_ebpf::abi::{
-    BUCKET_BYTES, BootSecs, Counter, DigestKey, Entry, Event, Generation, QUESTION_COUNT, Renewal, Template,
+    BUCKET_BYTES, BootSecs, ClientPlace, Counter, DigestKey, Entry, Event, Generation, QUESTION_COUNT, Renewal,
+    Template,
 };
 use dhcp_ebpf::decide::Verdict;
 use tracing::warn;
@@ -63,7 +64,7 @@ pub use self::{
 };
 use self::{
     generation::NextGeneration,
-    grace::Grace,
+    grace::{Finished, Grace},
     ledger::Ledger,
     opening::{Lines, program},
     places::Places,
@@ -111,7 +112,9 @@ pub struct Kernel {
     grace: Grace,
     /// Revocations whose grace period has been asked for.
     pending: HashMap<Token, Vec<Ipv4Addr>>,
-    /// The generation that begins when its grace period is over.
+    /// Grace periods that are over, and what they were for has not been done.
+    finished: VecDeque<Finished>,
+    /// The generation that begins when its grace period is over and the last words of the old one are read.
     next_generation: Option<NextGeneration>,
     /// Revocations that are complete.
     revoked: VecDeque<(Token, Vec<(Ipv4Addr, Renewal)>)>,
@@ -197,6 +200,38 @@ impl Kernel {
         self.shared.entry(self.places.entry_of(address)?)
     }
 
+    fn arm_one(&mut self, arm: &Arm, mask: u32) {
+        let Some(index) = self.places.entry_of(arm.address) else {
+            if self.refused.insert(arm.address) {
+                warn!(address = %arm.address, "no place in the fast path: stays on the slow path");
+            }
+            return;
+        };
+        let mut entry = Entry {
+            generation: self.generation,
+            chaddr: arm.chaddr,
+            peer: arm.peer,
+            bucket: arm.bucket,
+            horizon: arm.horizon.to_secs(),
+            address: arm.address.octets(),
+            ..Entry::zeroed()
+        };
+        for (place, question) in arm.questions.iter().enumerate().take(QUESTION_COUNT) {
+            let Some((digest, template)) = question else { continue };
+            let Some(number) = self.template_number(template) else {
+                continue;
+            };
+            if let (Some(to), Some(answer)) = (entry.digest.get_mut(place), entry.template.get_mut(place)) {
+                (*to, *answer) = (*digest, number);
+            }
+        }
+        if self.ledger.arm(index, arm.address, self.shared.renewal(index)) {
+            self.release_templates(index);
+        }
+        self.shared.write_entry(index, &entry);
+        clients::point_to(&self.shared, &self.key, mask, &entry, index as u32);
+    }
+
     fn template_number(&mut self, template: &Arc<Template>) -> Option<u16> {
         match self.templates.intern(template) {
             Interned::Known(number) => Some(number),
@@ -233,6 +268,31 @@ impl Kernel {
         self.ledger.news(entry, self.shared.renewal(entry))
     }
 
+    /// Does what waited for grace periods that are over, in the order in which it was asked for.
+    fn end_finished(&mut self) {
+        while let Some((token, outcome)) = self.finished.front_mut() {
+            let token = *token;
+            if let Err(error) = std::mem::replace(outcome, Ok(())) {
+                // It worked at the start; without it nothing may be taken away, so nothing may be answered any
+                // more. Detaching waits for running programs in the kernel's own way.
+                warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
+                self.detach();
+            }
+            let words = if self.next_generation.as_ref().is_some_and(|next| next.token == token) {
+                if !self.read_generation() {
+                    // The loop serves, and comes back.
+                    return self.grace.remind();
+                }
+                self.end_generation()
+            } else {
+                let addresses = self.pending.remove(&token).unwrap_or_default();
+                self.words(&addresses)
+            };
+            self.finished.pop_front();
+            self.revoked.push_back((token, words));
+        }
+    }
+
     /// What the kernel granted for these addresses and nobody has been told of.
     fn words(&mut self, addresses: &[Ipv4Addr]) -> Vec<(Ipv4Addr, Renewal)> {
         addresses
@@ -256,40 +316,19 @@ impl FastPath for Kernel {
         self.guard_ports(interfaces);
     }
 
-    fn arm(&mut self, arm: &Arm) {
-        let Some(index) = self.places.entry_of(arm.address) else {
-            if self.refused.insert(arm.address) {
-                warn!(address = %arm.address, "no place in the fast path: stays on the slow path");
-            }
+    fn arm(&mut self, arms: &[Arm]) {
+        // Everything is on its way back: what would be armed now nobody would take back.
+        if self.next_generation.is_some() {
             return;
-        };
-        let mut entry = Entry {
-            generation: self.generation,
-            chaddr: arm.chaddr,
-            peer: arm.peer,
-            bucket: arm.bucket,
-            horizon: arm.horizon.to_secs(),
-            address: arm.address.octets(),
-            ..Entry::zeroed()
-        };
-        for (place, question) in arm.questions.iter().enumerate().take(QUESTION_COUNT) {
-            let Some((digest, template)) = question else { continue };
-            let Some(number) = self.template_number(template) else {
-                continue;
-            };
-            if let (Some(to), Some(answer)) = (entry.digest.get_mut(place), entry.template.get_mut(place)) {
-                (*to, *answer) = (*digest, number);
+        }
+        let mask = clients::mask(self.places.entry_count());
+        for some in arms.chunks(clients::AHEAD) {
+            for arm in some {
+                clients::fetch(&self.shared, ClientPlace::new(arm.chaddr, &self.key, mask));
             }
-        }
-        self.release_templates(index);
-        if !self.is_armed(index) {
-            // Whatever stands in the kernel's word belongs to an earlier promise.
-            self.ledger.note(index, self.shared.renewal(index));
-        }
-        if self.shared.write_entry(index, &entry) {
-            self.ledger.arm(index, arm.address);
-            let mask = clients::mask(self.places.entry_count());
-            clients::point_to(&self.shared, &self.key, mask, &entry, index as u32);
+            for arm in some {
+                self.arm_one(arm, mask);
+            }
         }
     }
 
@@ -310,6 +349,7 @@ impl FastPath for Kernel {
                 && self.ledger.disarm(index)
             {
                 self.shared.disarm(index);
+                self.release_templates(index);
                 is_any_armed = true;
             }
         }
@@ -325,24 +365,14 @@ impl FastPath for Kernel {
 
     fn poll_revoked(&mut self) -> Option<(Token, Vec<(Ipv4Addr, Renewal)>)> {
         if self.revoked.is_empty() && (!self.pending.is_empty() || self.next_generation.is_some()) {
-            for (token, outcome) in self.grace.take_finished() {
-                if let Err(error) = outcome {
-                    // It worked at the start; without it nothing may be taken away, so nothing may be answered any
-                    // more. Detaching waits for running programs in the kernel's own way.
-                    warn!(%error, "membarrier(2) fails: the fast path is taken off all interfaces");
-                    self.detach();
-                }
-                let words = match self.next_generation.take_if(|next| next.token == token) {
-                    Some(next) => self.end_generation(&next),
-                    None => {
-                        let addresses = self.pending.remove(&token).unwrap_or_default();
-                        self.words(&addresses)
-                    }
-                };
-                self.revoked.push_back((token, words));
-            }
+            self.finished.extend(self.grace.take_finished());
+            self.end_finished();
         }
         self.revoked.pop_front()
+    }
+
+    fn poll_returned(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        self.take_generation_words()
     }
 
     fn revoked_fd(&self) -> Option<RawFd> {

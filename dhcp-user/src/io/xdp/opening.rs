@@ -249,7 +249,8 @@ impl Kernel {
             left: Vec::new(),
             links: BTreeMap::new(),
             attachments: Vec::new(),
-            ledger: Ledger::new(shared_entries),
+            finished: VecDeque::new(),
+            ledger: Ledger::new(shared_entries, control.generation),
             scan_from: 0,
             may_have_lost: true,
             lost_count: 0,
@@ -263,12 +264,13 @@ impl Kernel {
         let is_same = old.answers() == answers && answers != 0 && old.is_enabled();
         if !is_same {
             self.generation = old.generation().next();
+            self.ledger.begin(self.generation);
             old.set_generation(self.generation);
             grace::period()?;
         }
         for (index, entry, standing) in old.standing(is_same) {
             if standing.is_armed {
-                self.ledger.arm(index, standing.address);
+                self.ledger.arm(index, standing.address, standing.renewal);
                 for (number, question) in entry.template.iter().zip(&standing.questions) {
                     if let Some((_, template)) = question.as_ref().filter(|_| *number != 0) {
                         self.templates.restore(*number, template);
@@ -276,8 +278,8 @@ impl Kernel {
                 }
             } else {
                 self.shared.write_entry(index, &Entry::zeroed());
+                self.ledger.note(index, standing.renewal);
             }
-            self.ledger.note(index, standing.renewal);
             inherited.standing.push(standing);
         }
         self.shared.set_enabled(true);

@@ -1,9 +1,10 @@
 //! Interned answers: equal templates share a number, and a number nobody uses any more is given out again only
 //! after a grace period.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use dhcp_ebpf::abi::{TEMPLATE_COUNT, Template};
+use hashbrown::HashMap;
 
 /// The templates in the kernel's map and who uses them.
 #[derive(Debug, Default)]

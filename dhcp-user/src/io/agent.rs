@@ -10,6 +10,10 @@
 //! them all. Whatever could wait (the disk, grace periods, operators) is done elsewhere and reports by a channel
 //! or a descriptor.
 
+mod effects;
+mod operator;
+mod restore;
+
 use std::{
     io,
     net::Ipv4Addr,
@@ -24,20 +28,17 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+use self::restore::Restore;
 use crate::{
-    control::{
-        listener::Asked,
-        message::{Answer, Command},
-    },
+    control::{listener::Asked, message::Answer},
     engine::{
         Server,
         intake::Intake,
-        port::{Effect, Input, Interface, Level, Received, Reloaded, Verbs as _},
+        port::{Input, Interface, Level, Received, Verbs as _},
     },
     io::{
         clock::{self, Alarm},
-        fastpath::{Attachment, FastPath, Mode},
-        fastpath_start::parse_mac,
+        fastpath::{Attachment, FastPath},
         interfaces::{self, Found},
         journal::{Journal, JournalEvent},
         log::Log,
@@ -53,7 +54,7 @@ use crate::{
         watch::Watch,
     },
     lease::{
-        journal::{self as dialect, Format, Record},
+        journal::{Format, Record},
         time::{BootTime, Now},
     },
 };
@@ -64,8 +65,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a turn reads when more has arrived than it handles: fair shares need something to choose from.
 const READS_PER_TURN: usize = 2;
-/// Leases put into a restored journal per turn.
-const RESTORE_SLICE: usize = 512;
 /// Pieces from failover partners that are taken before the others get their turn: with 1400 acknowledgements in each, ten
 /// milliseconds.
 const PEER_EVENTS_PER_TURN: usize = 2;
@@ -158,13 +157,6 @@ impl std::fmt::Debug for Agent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Agent").field("parts", &self.parts).finish_non_exhaustive()
     }
-}
-
-/// A journal that is being written anew after a failure.
-#[derive(Debug, Clone, Copy)]
-struct Restore {
-    /// The next address to write.
-    from: Ipv4Addr,
 }
 
 /// What happened, as far as the borrow of the loop's parts allows to say it in one word.
@@ -380,39 +372,6 @@ impl Agent {
         }
     }
 
-    fn restore_begin(&mut self) {
-        let Parts { server, journal, format, others, .. } = &self.parts;
-        journal.restore_begin();
-        let mut text = Vec::new();
-        for record in others {
-            dialect::write_record(record, *format, &mut text);
-        }
-        // Leases outside every range are in no slice, and live in the file alone.
-        for lease in server.table().aside() {
-            dialect::write_lease(lease, *format, &mut text);
-        }
-        for state in server.peer_states() {
-            dialect::write_peer_state(&state, *format, &mut text);
-        }
-        journal.restore_push(&text);
-        self.restore = Some(Restore { from: Ipv4Addr::UNSPECIFIED });
-    }
-
-    fn restore_slice(&mut self) {
-        let Some(Restore { from }) = self.restore else { return };
-        let Parts { server, journal, format, .. } = &self.parts;
-        let (leases, next) = server.table().slice(from, RESTORE_SLICE);
-        let mut text = Vec::new();
-        for lease in &leases {
-            dialect::write_lease(lease, *format, &mut text);
-        }
-        journal.restore_push(&text);
-        self.restore = next.map(|from| Restore { from });
-        if self.restore.is_none() {
-            journal.restore_end();
-        }
-    }
-
     fn on_revoked(&mut self) {
         if let Some(fd) = &self.revoked_fd {
             clear(fd);
@@ -444,67 +403,6 @@ impl Agent {
         for token in self.probes.receive() {
             self.parts.server.handle(Input::Probed(token, true), now);
         }
-    }
-
-    fn reload(&mut self, asker: Option<oneshot::Sender<Answer>>) {
-        let Parts { reloader, server, .. } = &mut self.parts;
-        reloader.ask(server.config(), asker);
-    }
-
-    fn on_reloaded(&mut self, reloaded: Reloaded) {
-        if matches!(reloaded, Reloaded::Applied(_)) {
-            // Other subnets may mean other interfaces.
-            self.relist_at.get_or_insert(clock::boot_time());
-        }
-        if self.parts.reloader.finish(reloaded) {
-            self.reload(None);
-        }
-    }
-
-    fn answer(&mut self, asked: Asked) {
-        let now = clock::now();
-        let answer = match asked.command {
-            Command::Reload => return self.reload(Some(asked.answer)),
-            Command::FastPathTrace { mac } => match parse_mac(&mac) {
-                // It is answered when the client has come, or has not.
-                Some(mac) => return self.watch.trace(mac, asked.answer, &*self.fast_path, now.boot),
-                None => Answer::Error(format!("{mac}: no hardware address")),
-            },
-            Command::FastPath => snapshot::fast_path(&mut self.parts, &*self.fast_path, &self.watch, now),
-            Command::FastPathSwitch { on } => self.switch(on),
-            Command::FastPathDetach => {
-                self.fast_path.detach();
-                Answer::Done("the program is off all interfaces; the next start attaches it again".to_owned())
-            }
-            Command::Status => snapshot::status(&mut self.parts, self.intake.shed(), &*self.fast_path, now),
-            Command::Failover => {
-                // With a million leases that takes a fraction of a second, in pieces.
-                self.parts.server.handle(Input::Survey, now);
-                return self.curious.push(asked.answer);
-            }
-            Command::FailoverOrder { peer, order } => {
-                snapshot::order(&mut self.parts.server, peer.as_deref(), order, now)
-            }
-            Command::Leases { from, limit } => snapshot::leases(&self.parts.server, &*self.fast_path, from, limit, now),
-            Command::Compact => snapshot::compact(&self.parts.journal),
-            // The listener has answered it.
-            Command::Follow { .. } => Answer::Error("not a question for the event loop".to_owned()),
-        };
-        // The operator may have gone away.
-        let _ = asked.answer.send(answer);
-    }
-
-    /// An operator lets the kernel answer, or nothing any more.
-    fn switch(&mut self, is_on: bool) -> Answer {
-        if self.fast_path.attachments().iter().all(|attachment| attachment.mode == Mode::Off) {
-            return Answer::Error("the fast path is attached to no interface".to_owned());
-        }
-        if is_on {
-            self.watch.forgive();
-        }
-        self.fast_path.switch(is_on);
-        info!("the fast path is switched {} by an operator", if is_on { "on" } else { "off" });
-        Answer::Done(if is_on { "the kernel answers" } else { "the kernel answers nothing any more" }.to_owned())
     }
 
     fn next_alarm(&self) -> BootTime {
@@ -595,54 +493,6 @@ impl Agent {
         self.fast_path.serve(&served);
         self.probes.retain(&served);
         self.parts.server.handle(Input::Interfaces(served), now);
-    }
-
-    /// Does what the engine says, until it says nothing more. Replies leave together.
-    fn run_effects(&mut self) {
-        loop {
-            while let Some(effect) = self.parts.server.poll_effect() {
-                self.run_effect(effect);
-            }
-            // All that a turn appends is one commit, and a lone record waits for nobody.
-            self.parts.journal.commit();
-            self.parts.network.flush();
-            let mut is_quiet = true;
-            while let Some((token, revoked)) = self.fast_path.poll_revoked() {
-                self.parts.server.handle(Input::Revoked(token, revoked), clock::now());
-                is_quiet = false;
-            }
-            if is_quiet {
-                break;
-            }
-        }
-    }
-
-    fn run_effect(&mut self, effect: Effect) {
-        match effect {
-            Effect::Append(seq, record) => self.parts.journal.queue(seq, &record),
-            Effect::Send(datagram) => {
-                self.watch.sent(&datagram, &mut *self.fast_path, clock::now());
-                self.parts.network.send(datagram);
-            }
-            Effect::Arm(arms) => self.fast_path.arm(&arms),
-            Effect::Extend(horizons) => self.fast_path.extend(&horizons),
-            Effect::Revoke(token, addresses) => self.fast_path.revoke(token, &addresses),
-            Effect::Serving(peer, is_serving) => self.fast_path.serving(peer, is_serving),
-            Effect::Balance(peer, buckets) => self.fast_path.balance(peer, &buckets),
-            Effect::NewGeneration { token, generation, ranges } => {
-                self.fast_path.new_generation(token, generation, &ranges);
-            }
-            Effect::Reloaded(reloaded) => self.on_reloaded(*reloaded),
-            Effect::Probe { token, address, interface, until } => {
-                let interface = self.parts.network.interfaces().find(|one| Some(one.index) == interface);
-                self.probes.start(token, address, interface, until);
-            }
-            Effect::PeerSend(link, bytes) => self.parts.peers.send(link, bytes),
-            Effect::PeerDial { peer } => self.parts.peers.dial(peer),
-            Effect::PeerClose(link) => self.parts.peers.close(link),
-            Effect::Execute { program, arguments } => self.programs.run(&program, &arguments),
-            Effect::Log(level, text) => self.parts.log.line(level, &text),
-        }
     }
 
     /// A clean stop: the engine takes everything from the kernel and writes what that granted, unless the kernel is

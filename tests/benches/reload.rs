@@ -25,6 +25,8 @@ use tests::pump::{INTERFACE, START};
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// First address of the range.
 const FIRST: u32 = u32::from_be_bytes([10, 16, 0, 0]);
+/// Words that come back at once.
+const PART_LEN: usize = 4096;
 
 fn main() {
     let count = std::env::var("RELOAD_LEASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000_u32);
@@ -136,8 +138,12 @@ impl Loop {
     fn give_back(&mut self, token: Token) {
         let (at, until) = (self.now.boot.to_secs(), self.now.boot.after(Duration::from_secs(6000)).to_secs());
         let word = |place: u32| (Ipv4Addr::from(FIRST + place), Renewal { at, until });
-        let words = (0..self.renewed).map(word).collect();
-        self.input("the kernel gives everything back", Input::Revoked(token, words));
+        let words: Vec<_> = (0..self.renewed).map(word).collect();
+        // As the kernel's side does, which reads a part at a time.
+        for part in words.chunks(PART_LEN) {
+            self.input("a part of what the kernel had promised", Input::Returned(part.to_vec()));
+        }
+        self.input("the kernel has given everything back", Input::Revoked(token, Vec::new()));
     }
 
     fn message(&mut self, what: &'static str, message: &Message, source: Ipv4Addr, destination: Ipv4Addr) {

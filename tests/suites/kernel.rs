@@ -312,6 +312,33 @@ fn a_full_event_ring_loses_nothing() {
 }
 
 #[test]
+fn entries_of_another_generation_stand_as_they_were_and_say_nothing() {
+    let mut stage = need!("kernel::generation", Stage::new());
+    let message = renewal(CLIENT_MAC, ADDRESS, 1);
+    let good = unicast(&message);
+    stage.arm(&message, &plain(), 900);
+    assert_eq!(stage.run(&good).0, Verdict::Transmit);
+    let granted = stage.kernel.entry(ADDRESS).unwrap().renewal;
+    stage.kernel.new_generation(Token(1), Generation::new(2), &[(ADDRESS, LAST)]);
+    // What is revoked meanwhile comes after it, and what would be armed is not.
+    stage.kernel.revoke(Token(2), &[ADDRESS]);
+    assert_eq!(stage.wait_for_grace(), [(ADDRESS, granted)]);
+    assert_eq!(stage.wait_for(Token(2)), [(ADDRESS, Renewal::default())]);
+    stage.model.control.generation = Generation::new(2);
+    assert_eq!(stage.kernel.entry(ADDRESS).unwrap().chaddr, CLIENT_MAC);
+    assert_eq!(stage.run(&good).0, Verdict::Pass(Counter::NotArmed));
+    assert_eq!((stage.kernel.holds(), stage.kernel.scan(), stage.kernel.renewal(ADDRESS)), ((0, 0), Vec::new(), None));
+    // It is written over, with an answer whose number the old one had.
+    let other = template(700, 0, 0, &[(15, b"elsewhere.example")]);
+    stage.arm(&message, &other, 900);
+    assert_eq!(stage.kernel.holds(), (1, 1));
+    assert_eq!(stage.run(&good).0, Verdict::Transmit);
+    let granted = stage.kernel.entry(ADDRESS).unwrap().renewal;
+    assert_eq!(stage.revoke(&[ADDRESS]), [(ADDRESS, granted)]);
+    assert_eq!(stage.kernel.holds(), (0, 0), "nobody uses the answer");
+}
+
+#[test]
 fn another_generation_brings_the_last_words_and_moves_the_places() {
     let mut stage = need!("kernel::generation", Stage::new());
     let message = renewal(CLIENT_MAC, ADDRESS, 1);

@@ -254,7 +254,7 @@ impl Config {
     #[must_use]
     pub fn is_stranger(&self, hw: &HwAddr, client_id: Option<&[u8]>) -> bool {
         self.lookup.by_identifier.is_empty()
-            && self.hosts_by_hw(hw).is_empty()
+            && (self.lookup.by_hw.is_empty() || self.hosts_by_hw(hw).is_empty())
             && client_id.is_none_or(|id| self.hosts_by_client_id(id).is_empty())
     }
 

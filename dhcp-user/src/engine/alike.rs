@@ -16,7 +16,14 @@ use crate::{
     lease::Lease,
 };
 
-use super::{churn, compose, find::Hosts, grant::Terms, limits::ALIKE_COUNT_MAX, request::Request, shape::Shape};
+use super::{
+    churn, compose,
+    find::Hosts,
+    grant::Terms,
+    limits::ALIKE_COUNT_MAX,
+    request::Request,
+    shape::{Known, Shape},
+};
 
 /// What the answers of a kind may depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,20 +39,19 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    /// The kind of a lease and a question about it; `None` = it is one of its own.
-    pub(crate) fn of(config: &Config, shape: &Arc<Shape>, lease: &Lease) -> Option<Self> {
+    /// The kind of a lease, of this pool, and a question about it; `None` = it is one of its own.
+    pub(crate) fn of(config: &Config, pool: PoolId, shape: &Arc<Shape>, known: &Known<'_>) -> Option<Self> {
         // Option 82 comes back, and may be remembered.
-        if lease.agent_options.is_some() {
+        if known.agent_options.is_some() {
             return None;
         }
-        let hw = lease.hw.as_ref()?;
-        let name = lease.hostname.as_deref().unwrap_or_default();
+        let name = known.hostname.unwrap_or_default();
         Some(Self {
             shape: Arc::as_ptr(shape) as usize,
-            pool: config.pool_of(lease.address)?,
-            subnet: config.subnet_of(lease.address)?,
-            has_client_id: lease.client_id.is_some(),
-            is_random: churn::is_random(hw),
+            pool,
+            subnet: config.subnet_of(known.address)?,
+            has_client_id: known.client_id.is_some(),
+            is_random: churn::is_random(&known.hw?),
             is_named: !name.is_empty(),
             wants_nul: name.len() > 1 && name.ends_with(&[0]),
         })

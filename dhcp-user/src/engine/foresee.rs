@@ -25,7 +25,7 @@ use super::{
     port::{Interface, Received},
     promise::Answered,
     request::{self, Request},
-    shape::Shape,
+    shape::{Known, Shape},
     status::NotArmed,
 };
 
@@ -123,11 +123,12 @@ impl Server {
         }
     }
 
-    /// The digest of the question that the client of a lease asks in this way.
-    pub(super) fn digest_of(&self, shape: &Shape, lease: &Lease) -> Option<u64> {
-        let options = shape.options(lease);
-        let question = shape.question(lease)?;
-        question::digest(&question, &*options, 0, options.len(), &self.options.digest_key)
+    /// The digest of the question that the client of a lease asks in this way; `options` is room to write them into.
+    pub(super) fn digest_of(&self, shape: &Shape, known: &Known<'_>, options: &mut Vec<u8>) -> Option<u64> {
+        options.clear();
+        shape.write_options(known, options);
+        let question = shape.question(known)?;
+        question::digest(&question, options.as_slice(), 0, options.len(), &self.options.digest_key)
     }
 
     pub(super) fn digest(&self, request: &Request<'_>, address: Ipv4Addr, options: &[u8]) -> Option<u64> {

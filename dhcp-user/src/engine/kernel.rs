@@ -267,11 +267,10 @@ impl Server {
             Some(peer) => peer.horizon(lease),
             None => lease.tstp,
         };
-        let boot = now.boot_of(limit);
-        BootTime::from_nanos(boot.nanos().saturating_sub(HORIZON_MARGIN.as_nanos() as u64))
+        horizon_of(limit, now)
     }
 
-    fn serving_index_of(&self, address: Ipv4Addr) -> u8 {
+    pub(super) fn serving_index_of(&self, address: Ipv4Addr) -> u8 {
         let peer = self.config.pool_of(address).and_then(|pool| self.config.pool(pool).failover);
         peer.map_or(0, |peer| serving_index(peer.0))
     }
@@ -499,4 +498,9 @@ impl Server {
             self.gate.append(record, &mut self.effects);
         }
     }
+}
+
+/// The latest instant that the kernel may promise, where the records allow this.
+pub(super) fn horizon_of(limit: WallTime, now: Now) -> BootTime {
+    BootTime::from_nanos(now.boot_of(limit).nanos().saturating_sub(HORIZON_MARGIN.as_nanos() as u64))
 }

@@ -46,13 +46,13 @@ pub const RELAYOUT_SLICE_COUNT: usize = 1024;
 /// Kinds of leases that are answered alike after a reload; one is 100 bytes.
 pub const ALIKE_COUNT_MAX: usize = 16_384;
 
-/// Leases armed anew per turn after a reload: one to three milliseconds, the kernel's part included.
-pub const REARM_SLICE_COUNT: usize = 1024;
+/// Leases armed anew at once after a reload: a fifth of a millisecond, the kernel's part included.
+pub const REARM_SLICE_COUNT: usize = 512;
 
 /// As how many of these one counts for each of its answers that is worked out in full.
-pub const REARM_FULL_COUNT: usize = 4;
+pub const REARM_FULL_COUNT: usize = 16;
 
-/// Time between two turns of work in slices, so that packets come in between.
+/// Time between two turns of work in slices that the disk has to follow.
 pub const SLICE_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// How long an offered address is kept for its client, in seconds (dhcpd: 120).

@@ -16,7 +16,7 @@
 //! - `guard` watches for clients that ask for more than their share, and refuses them where that is wanted.
 //! - `herd` tells a crowd that comes at once to come back apart; `churn` is about visitors that never come back.
 //! - `intake` puts what has arrived in order before any of it is looked at.
-//! - `reload` puts another configuration into its place; `shape` remembers how questions are asked, to arm them anew.
+//! - `reload` puts another configuration into its place; `shape` remembers how questions are asked, for `rearm` to arm them anew.
 //! - `adopt` takes over what an earlier agent left, in the leases and in the kernel.
 //! - `gate` holds back what rests on a record until that is durable (I8).
 //! - `step` keeps promises where they are when somebody sets the wall clock.
@@ -57,6 +57,7 @@ mod peers;
 pub mod port;
 mod probe;
 mod promise;
+mod rearm;
 pub mod reload;
 mod reply;
 mod request;
@@ -70,7 +71,7 @@ mod surrender;
 mod terms;
 mod thresholds;
 
-use std::{collections::VecDeque, fmt, net::Ipv4Addr, sync::Arc};
+use std::{collections::VecDeque, fmt, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use dhcp_ebpf::abi::{DigestKey, Generation};
 use hashbrown::HashMap;
@@ -479,7 +480,9 @@ impl Verbs for Server {
         let expiry = if is_waiting { None } else { self.table.next_expiry() };
         let expiry = expiry.map(|at| self.clock.boot_of(at.after(limits::EXPIRY_GRACE_SECS)));
         let has_slices = !is_waiting && (self.reloading.wants_time() || self.stepped.is_some());
-        let slice = has_slices.then(|| self.clock.boot.after(limits::SLICE_PAUSE));
+        // Whoever drives this serves clients between two slices; only what is written to the disk leaves it time.
+        let pause = if self.reloading.wants_time() { Duration::ZERO } else { limits::SLICE_PAUSE };
+        let slice = has_slices.then(|| self.clock.boot.after(pause));
         self.next_peer_timeout().into_iter().chain(expiry).chain(slice).min()
     }
 

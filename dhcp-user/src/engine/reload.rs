@@ -16,31 +16,23 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use dhcp_ebpf::wire::dhcp::MessageType;
-
 use crate::{
-    config::{Address, Config, FailoverPeer, Param, PeerId},
+    config::{Address, Config, FailoverPeer, PeerId},
     failover,
-    lease::{BindingState, Lease, Relaid, journal::Format, time::Now},
+    lease::{Relaid, journal::Format, time::Now},
 };
 
 use super::{
     Server,
-    alike::{self, Alike, Kind},
+    alike::Alike,
     facts,
-    find::{Choice, Hosts},
-    grant,
-    grant::{Target, Terms},
     herd::Window,
     hoard::Hoard,
-    limits::{REARM_FULL_COUNT, REARM_SLICE_COUNT, RELAYOUT_SLICE_COUNT},
+    limits::RELAYOUT_SLICE_COUNT,
     peers, pools_of,
     port::{Effect, Token},
-    promise::{Answered, Armed, Parked},
-    request::Request,
+    promise::{Armed, Parked},
     route::Ports,
-    shape::Shape,
-    status::NotArmed,
 };
 
 /// A configuration that is to take over.
@@ -80,12 +72,14 @@ pub(crate) struct Reloading {
     stage: Stage,
     /// Leases that were armed under the last configuration.
     armed: Hoard,
-    /// Addresses of the shelf that is being armed, the first one last.
-    order: Vec<Ipv4Addr>,
+    /// Pages of them that nobody has begun with, the first one last.
+    order: Vec<u32>,
+    /// What is left of the page that is being armed, the first lease last.
+    page: Vec<(Ipv4Addr, Armed)>,
     /// Answers under the present one, by kind of lease.
     pub(crate) alike: Alike,
     /// Answers that were worked out in full for the lease that is being armed.
-    full_count: usize,
+    pub(crate) full_count: usize,
 }
 
 #[derive(Debug, Default)]
@@ -105,23 +99,36 @@ impl Reloading {
     }
 
     /// Whether there is work to do in slices.
-    pub(crate) fn wants_time(&self) -> bool {
-        matches!(self.stage, Stage::Growing(_)) || !self.armed.is_empty()
+    pub(crate) const fn wants_time(&self) -> bool {
+        matches!(self.stage, Stage::Growing(_)) || self.rearming_count() > 0
     }
 
     /// Leases that wait to be armed anew.
     pub(crate) const fn rearming_count(&self) -> usize {
-        self.armed.len()
+        self.armed.len().saturating_add(self.page.len())
     }
 
-    /// The next lease to be armed anew, in an order that is the same each time.
-    fn next(&mut self) -> Option<(Ipv4Addr, Armed)> {
-        if self.order.is_empty() {
-            self.order = self.armed.some_addresses();
-            self.order.reverse();
+    /// The next lease to be armed anew, in the order of addresses.
+    pub(crate) fn next(&mut self) -> Option<(Ipv4Addr, Armed)> {
+        while self.page.is_empty() {
+            if self.order.is_empty() {
+                self.order = self.armed.pages();
+                self.order.reverse();
+            }
+            self.page = self.armed.take_page(self.order.pop()?);
+            self.page.reverse();
         }
-        let address = self.order.pop()?;
-        Some((address, self.armed.remove(address)?))
+        self.page.pop()
+    }
+
+    /// Takes all leases that still wait.
+    fn take_rest(&mut self) -> Hoard {
+        let mut rest = std::mem::take(&mut self.armed);
+        for (address, armed) in self.page.drain(..) {
+            rest.insert(address, armed);
+        }
+        self.order.clear();
+        rest
     }
 
     /// The server stops: nothing is changed or armed any more.
@@ -129,9 +136,8 @@ impl Reloading {
         if matches!(self.stage, Stage::Growing(_)) {
             self.stage = Stage::Idle;
         }
-        self.order.clear();
         self.alike.forget();
-        self.armed = Hoard::default();
+        drop(self.take_rest());
     }
 }
 
@@ -189,18 +195,7 @@ impl Server {
             }
             return;
         }
-        let mut left = REARM_SLICE_COUNT;
-        while left > 0 {
-            let Some((address, armed)) = self.reloading.next() else { break };
-            self.reloading.full_count = 0;
-            if let Err(reason) = self.rearm(address, &armed, now) {
-                self.not_armed.add(reason);
-            }
-            left = left.saturating_sub(1 + self.reloading.full_count * REARM_FULL_COUNT);
-        }
-        if self.reloading.armed.is_empty() {
-            self.reloading.alike.forget();
-        }
+        self.rearm_slice(now);
     }
 
     /// Takes everything from the kernel, with one store.
@@ -218,8 +213,7 @@ impl Server {
     pub(super) fn disarmed(&mut self, token: Token, mut armed: Hoard, parked: &[Parked], now: Now) {
         let Stage::Disarming(reload) = std::mem::take(&mut self.reloading.stage) else { return };
         // Those of an earlier reload that were not armed again yet.
-        armed.take_in(std::mem::take(&mut self.reloading.armed));
-        self.reloading.order.clear();
+        armed.take_in(self.reloading.take_rest());
         self.reloading.alike.forget();
         if self.is_stopping {
             return self.write_final(&armed.addresses());
@@ -249,122 +243,6 @@ impl Server {
             self.handle_parked(message, now);
         }
         self.expire(now);
-    }
-
-    /// Answers the questions of a lease anew that it was armed with.
-    fn rearm(&mut self, address: Ipv4Addr, was: &Armed, now: Now) -> Result<(), NotArmed> {
-        let config = Arc::clone(&self.config);
-        let Some(lease) = self.table.get(address) else { return Ok(()) };
-        // Its timer may have rung while it was on its way back, and would not ring again.
-        if lease.state == BindingState::Active && !self.promises.is_armed(address) {
-            self.table.wind_again(address);
-        }
-        let is_running = lease.state == BindingState::Active && lease.ends > now.wall && lease.tstp > now.wall;
-        let is_its = lease.hw.and_then(|hw| hw.mac()) == Some(was.chaddr);
-        if !is_running || !is_its || self.promises.is_armed(address) || config.pool_of(address).is_none() {
-            return Ok(());
-        }
-        let is_alone = self.is_alone(&config, &lease, now);
-        let mut armed = Armed::new(was.chaddr);
-        let mut why = NotArmed::Forgotten;
-        for (place, (question, shape)) in was.questions.iter().zip(&was.shapes).enumerate() {
-            let (Some((digest, _)), Some(shape)) = (question, shape) else { continue };
-            let kind = if is_alone { Kind::of(&config, shape, &lease) } else { None };
-            match self.answer_anew(&config, &lease, shape, kind, *digest, now) {
-                Ok(answered) => {
-                    if let (Some(to), Some(known)) = (armed.questions.get_mut(place), armed.shapes.get_mut(place)) {
-                        (*to, *known) = (Some(answered), Some(Arc::clone(shape)));
-                    }
-                }
-                Err(reason) => why = reason,
-            }
-        }
-        if armed.questions.iter().all(Option::is_none) {
-            return Err(why);
-        }
-        let seq = self.record_of(address);
-        self.arm(&lease, armed, seq, now);
-        Ok(())
-    }
-
-    /// Whether nobody else has a claim to this lease, and its client none to another one: a search for it comes to this
-    /// lease, if its pool admits the client.
-    fn is_alone(&self, config: &Config, lease: &Lease, now: Now) -> bool {
-        let Some(hw) = &lease.hw else { return false };
-        let is_only = |found: &[Ipv4Addr]| found.iter().all(|address| *address == lease.address);
-        config.is_stranger(hw, lease.client_id.as_deref())
-            && self
-                .peer_of_pool(config.pool_of(lease.address))
-                .is_none_or(|peer| grant::partner_says_no(peer, lease, now.wall).is_none())
-            && is_only(&self.table.by_hw(hw))
-            && lease.client_id.as_ref().is_none_or(|id| is_only(&self.table.by_client_id(id)))
-    }
-
-    fn answer_anew(
-        &mut self,
-        config: &Config,
-        lease: &Lease,
-        shape: &Arc<Shape>,
-        kind: Option<Kind>,
-        digest: u64,
-        now: Now,
-    ) -> Result<Answered, NotArmed> {
-        // The lease may know something else of its client by now than when the question was asked.
-        if self.digest_of(shape, lease) != Some(digest) {
-            return Err(NotArmed::Forgotten);
-        }
-        if let Some(answer) = kind.and_then(|kind| self.reloading.alike.answer(&kind)) {
-            return Ok((digest, answer));
-        }
-        self.reloading.full_count += 1;
-        let message = shape.message(lease);
-        let received = shape.received(lease, &message);
-        let (interface, _) = self.interface(received.interface).ok_or(NotArmed::NoAnswer)?;
-        let asked = self.read_for(config, received, &interface, lease, now)?;
-        let (hosts, terms) = self.would_grant(config, &asked, lease, now).ok_or(NotArmed::NoAnswer)?;
-        let target = Target::of_lease(config, lease, &hosts);
-        let message_type = if shape.is_offer { MessageType::Offer } else { MessageType::Ack };
-        let answered = self.answer_on(config, &asked, &target, lease, &terms, message_type, now)?;
-        if answered.0 != digest {
-            return Err(NotArmed::Forgotten);
-        }
-        if let Some(kind) = kind.filter(|_| alike::is_of_kind(&asked, lease, &hosts, &terms)) {
-            self.reloading.alike.note(kind, shape, &answered.1);
-        }
-        Ok(answered)
-    }
-
-    /// On what terms the slow path would grant this lease to this request; `None` = it would not, or in doubt (I5).
-    fn would_grant(&self, config: &Config, asked: &Request<'_>, lease: &Lease, now: Now) -> Option<(Hosts, Terms)> {
-        let network = config.subnet_of(lease.address).map(|subnet| config.subnet(subnet).shared_network)?;
-        let is_direct_renewal = asked.ciaddr().is_some() && asked.giaddr().is_none();
-        // The slow path trusts a client's own address before the interface that it came in through.
-        if asked.network != Some(network) && !(is_direct_renewal && asked.network.is_some()) {
-            return None;
-        }
-        let search = self.search(config, now);
-        let hosts = search.hosts(asked, Some(network));
-        if hosts.fixed.is_some() {
-            return None;
-        }
-        let found = search.find(asked, network, &hosts);
-        if !matches!(&found.choice, Some(Choice::Dynamic(choice)) if choice.address == lease.address)
-            || !found.releases.is_empty()
-        {
-            return None;
-        }
-        if let Some(peer) = search.peer_of(lease.address)
-            && grant::partner_says_no(peer, lease, now.wall).is_some()
-        {
-            return None;
-        }
-        let target = Target::of_lease(config, lease, &hosts);
-        let terms = self.terms(config, asked, &target, now).ok()?;
-        let mut others = Vec::new();
-        if terms.evaluation.flag_or_default(Param::OneLeasePerClient) {
-            self.list_other_leases(asked, &target, &terms.evaluation, &mut others);
-        }
-        others.is_empty().then_some((hosts, terms))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use dhcp_ebpf::{
     question::Question,
     wire::{
-        dhcp::{COOKIE, OPTIONS_AT},
+        dhcp::{COOKIE, HwAddr, OPTIONS_AT},
         ethernet::{PORT_CLIENT, PORT_SERVER},
         option::code,
     },
@@ -38,12 +38,34 @@ enum Hole {
 }
 
 impl Hole {
-    fn fill(self, lease: &Lease, out: &mut Vec<u8>) {
+    fn fill(self, known: &Known<'_>, out: &mut Vec<u8>) {
         match self {
-            Self::ClientId => out.extend_from_slice(lease.client_id.as_deref().unwrap_or_default()),
-            Self::HostName => out.extend_from_slice(lease.hostname.as_deref().unwrap_or_default()),
-            Self::Address => out.extend_from_slice(&lease.address.octets()),
-            Self::AgentOptions => out.extend_from_slice(lease.agent_options.as_deref().unwrap_or_default()),
+            Self::ClientId => out.extend_from_slice(known.client_id.unwrap_or_default()),
+            Self::HostName => out.extend_from_slice(known.hostname.unwrap_or_default()),
+            Self::Address => out.extend_from_slice(&known.address.octets()),
+            Self::AgentOptions => out.extend_from_slice(known.agent_options.unwrap_or_default()),
+        }
+    }
+}
+
+/// What a lease says of its client, as far as a question can depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'l> {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) hw: Option<HwAddr>,
+    pub(crate) client_id: Option<&'l [u8]>,
+    pub(crate) hostname: Option<&'l [u8]>,
+    pub(crate) agent_options: Option<&'l [u8]>,
+}
+
+impl<'l> Known<'l> {
+    pub(crate) fn of(lease: &'l Lease) -> Self {
+        Self {
+            address: lease.address,
+            hw: lease.hw,
+            client_id: lease.client_id.as_deref(),
+            hostname: lease.hostname.as_deref(),
+            agent_options: lease.agent_options.as_deref(),
         }
     }
 }
@@ -119,25 +141,23 @@ impl Shape {
         }
     }
 
-    /// The option bytes as the client of this lease sends them.
-    pub(crate) fn options(&self, lease: &Lease) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes.len() + 32);
+    /// Writes the option bytes as the client of this lease sends them.
+    pub(crate) fn write_options(&self, known: &Known<'_>, out: &mut Vec<u8>) {
         let mut from = 0;
         for (at, hole) in &self.holes {
             let at = usize::from(*at);
             out.extend_from_slice(self.bytes.get(from..at).unwrap_or_default());
-            hole.fill(lease, &mut out);
+            hole.fill(known, out);
             from = at;
         }
         out.extend_from_slice(self.bytes.get(from..).unwrap_or_default());
-        out
     }
 
     /// What else the kernel takes the digest of.
-    pub(crate) fn question(&self, lease: &Lease) -> Option<Question> {
+    pub(crate) fn question(&self, known: &Known<'_>) -> Option<Question> {
         Some(Question {
-            chaddr: lease.hw?.mac()?,
-            address: lease.address.octets(),
+            chaddr: known.hw?.mac()?,
+            address: known.address.octets(),
             has_ciaddr: self.has_ciaddr,
             giaddr: self.giaddr,
             interface: self.interface.0,
@@ -161,7 +181,7 @@ impl Shape {
         put(24, &self.giaddr);
         put(28, lease.hw.as_ref().map_or(&[][..], |hw| hw.bytes()));
         put(OPTIONS_AT - COOKIE.len(), &COOKIE);
-        message.extend_from_slice(&self.options(lease));
+        self.write_options(&Known::of(lease), &mut message);
         message
     }
 

@@ -6,11 +6,15 @@
 //!          replies leave together, then the loop sleeps until something happens or the alarm rings
 //! ```
 //!
+//! Work in slices (leases armed anew, ranges laid out, expiries) is gone on with for a millisecond, then the loop looks
+//! whether anybody has come, and whoever has comes first.
+//!
 //! A turn takes all packets that have arrived before it looks at effects, so that one sync of the journal serves
 //! them all. Whatever could wait (the disk, grace periods, operators) is done elsewhere and reports by a channel
 //! or a descriptor.
 
 mod effects;
+mod links;
 mod operator;
 mod restore;
 
@@ -59,6 +63,9 @@ use crate::{
     },
 };
 
+/// How long work in slices is gone on with before the loop looks whether somebody waits: a client does not notice, and
+/// those that come meanwhile share a sync.
+const SLICES_TIME: Duration = Duration::from_millis(1);
 /// How long interfaces are left to settle before they are listed again.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long a stop waits for the disk.
@@ -147,6 +154,8 @@ pub struct Agent {
     intake: Intake,
     /// More has arrived than the last turn handled.
     is_crowded: bool,
+    /// The engine has more to do in slices.
+    is_slicing: bool,
     programs: Programs,
     watch: Watch,
     /// Operators who wait for the failover relationships to have looked at their leases.
@@ -164,6 +173,7 @@ enum Happened {
     Signal(Signal),
     Journal(Option<JournalEvent>),
     Alarm,
+    Slices,
     Revoked,
     Events,
     Links,
@@ -214,6 +224,7 @@ impl Agent {
             restore: None,
             intake: Intake::default(),
             is_crowded: false,
+            is_slicing: false,
             programs,
             watch: watched,
             curious: Vec::new(),
@@ -243,7 +254,8 @@ impl Agent {
                 Happened::Signal(Signal::Ignored) => {}
                 // What still waits goes on, behind what is more urgent and has come meanwhile.
                 Happened::Alarm if !self.intake.is_empty() => self.on_packets(),
-                Happened::Alarm => {}
+                // What is to be done by now is done below.
+                Happened::Alarm | Happened::Slices => {}
                 Happened::Signal(Signal::Reload) => self.reload(None),
                 Happened::Prepared(Ok(prepared)) => {
                     let reload = self.parts.reloader.begin(*prepared);
@@ -257,7 +269,11 @@ impl Agent {
                 }
                 Happened::Journal(Some(event)) => self.on_journal(event),
                 Happened::Journal(None) => return Err("the journal's thread is gone".to_owned()),
-                Happened::Revoked => self.on_revoked(),
+                Happened::Revoked => {
+                    self.on_revoked();
+                    // A generation that ends comes back in many parts.
+                    self.on_packets();
+                }
                 Happened::Events => self.on_events(),
                 Happened::Links => {
                     // It ends with WouldBlock, which clears the readiness.
@@ -281,7 +297,7 @@ impl Agent {
     }
 
     async fn next(&mut self, signals: &mut Signals) -> Happened {
-        let Self { events_fd, revoked_fd, parts, probes, alarm, changes, .. } = self;
+        let Self { events_fd, revoked_fd, parts, probes, alarm, changes, is_slicing, .. } = self;
         tokio::select! {
             biased;
             signal = signals.next() => Happened::Signal(signal),
@@ -295,6 +311,8 @@ impl Agent {
             event = parts.peers.next() => Happened::Peer(event),
             prepared = parts.reloader.ready() => Happened::Prepared(prepared),
             () = std::future::poll_fn(|context| parts.network.poll_ready(context)) => Happened::Packets,
+            // The runtime looks at all descriptors in between, so this comes when nothing else has.
+            () = tokio::task::yield_now(), if *is_slicing => Happened::Slices,
         }
     }
 
@@ -410,7 +428,8 @@ impl Agent {
             return BootTime::default();
         }
         let watch = self.watch.wake_at(clock::boot_time());
-        let others = [self.parts.server.poll_timeout(), self.probes.deadline(), self.relist_at, watch];
+        let server = if self.is_slicing { None } else { self.parts.server.poll_timeout() };
+        let others = [server, self.probes.deadline(), self.relist_at, watch];
         others.into_iter().flatten().fold(self.rounds.wake_at(), BootTime::min)
     }
 
@@ -442,12 +461,10 @@ impl Agent {
             self.relist(now);
         }
         // In every round as well: whether somebody has set the wall clock, the engine sees when it is asked.
-        if is_round || self.parts.server.poll_timeout().is_some_and(|at| at <= now.boot) {
-            let due = self.parts.server.due(now);
-            let renewed = self.fast_path.news(&due);
-            self.renewed(renewed);
-            self.parts.server.handle(Input::Timeout, now);
+        if is_round {
+            self.time_out(now);
         }
+        self.slices(now);
         self.restore_slice();
         if !self.curious.is_empty() && !self.parts.server.is_surveying() {
             let answer = snapshot::failover(&mut self.parts, now);
@@ -458,41 +475,29 @@ impl Agent {
         }
     }
 
-    fn relist(&mut self, now: Now) {
-        let found = match interfaces::list() {
-            Ok(found) => found,
-            Err(error) => return warn!(%error, "the interfaces cannot be listed; those served stay as they are"),
-        };
-        // A named interface that is gone may come back: until then the others are served.
-        let is_present = |name: &String| found.iter().any(|one| one.interface.name == *name);
-        let present: Vec<String> = self.parts.named.iter().filter(|name| is_present(name)).cloned().collect();
-        let selection = if present.is_empty() && !self.parts.named.is_empty() {
-            interfaces::Selection::default()
-        } else {
-            interfaces::select(&found, &present, self.parts.server.config()).unwrap_or_default()
-        };
-        let served = selection.served;
-        let before: Vec<Interface> = self.parts.network.interfaces().cloned().collect();
-        // Addresses of interfaces that are not served are ours as well: always told to the sockets.
-        let outcome = self.parts.network.serve(&served, &found);
-        if let Err((name, error)) = outcome {
-            warn!("{}", open_error(&name, &error));
-            self.relist_at = Some(now.boot.after(Duration::from_secs(5)));
+    /// Does what the engine has to do by now, for as long as nobody notices.
+    fn slices(&mut self, mut now: Now) {
+        let until = now.boot.after(SLICES_TIME);
+        loop {
+            self.is_slicing = self.parts.server.poll_timeout().is_some_and(|at| at <= now.boot);
+            if !self.is_slicing || now.boot >= until {
+                return;
+            }
+            // Whoever has been answered gets the answer first.
+            self.run_effects();
+            self.time_out(now);
+            now = clock::now();
         }
-        if served == before {
-            return;
+    }
+
+    /// Tells the engine the time, and before it what the kernel knows better of leases that would end by now.
+    fn time_out(&mut self, now: Now) {
+        let due = self.parts.server.due(now);
+        if !due.is_empty() {
+            let renewed = self.fast_path.news(&due);
+            self.renewed(renewed);
         }
-        for text in selection.warnings {
-            warn!("{text}");
-        }
-        let names: Vec<&str> = served.iter().map(|interface| interface.name.as_str()).collect();
-        info!(
-            "interfaces have changed; serving {}",
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        );
-        self.fast_path.serve(&served);
-        self.probes.retain(&served);
-        self.parts.server.handle(Input::Interfaces(served), now);
+        self.parts.server.handle(Input::Timeout, now);
     }
 
     /// A clean stop: the engine takes everything from the kernel and writes what that granted, unless the kernel is

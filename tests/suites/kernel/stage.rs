@@ -60,9 +60,14 @@ impl Stage {
 
     /// Waits until what was begun with token 1 is complete.
     pub(crate) fn wait_for_grace(&mut self) -> Vec<(Ipv4Addr, Renewal)> {
+        self.wait_for(Token(1))
+    }
+
+    /// Waits until what was begun is complete, and nothing else is before.
+    pub(crate) fn wait_for(&mut self, wanted: Token) -> Vec<(Ipv4Addr, Renewal)> {
         for _ in 0..10_000 {
             if let Some((token, words)) = self.kernel.poll_revoked() {
-                assert_eq!(token, Token(1));
+                assert_eq!(token, wanted);
                 return words;
             }
             std::thread::sleep(Duration::from_millis(1));

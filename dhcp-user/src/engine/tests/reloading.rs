@@ -126,6 +126,76 @@ fn what_the_kernel_said_to_the_last_is_known() {
 }
 
 #[test]
+fn what_the_kernel_said_may_come_back_in_parts_before_anything_changes() {
+    let mut world = World::new(VISITORS);
+    world.join(1);
+    world.join(2);
+    world.pass(300);
+    world.revokes = false;
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    let renewal = world.kernel_renews(ip(50), 600);
+    world.input(Input::Returned(vec![(ip(50), renewal)]));
+    let lease = world.server.leases().find(|lease| lease.address == ip(50)).unwrap();
+    assert_eq!((lease.ends, lease.cltt), (world.now.wall.after(600), world.now.wall));
+    assert!(world.reloaded.is_empty());
+    world.silent(&Message::renew(1, ip(50)));
+    world.complete_revocation();
+    assert_eq!(applied(&world).rearming, 2);
+    world.revokes = true;
+    world.settle();
+    both_say_the_same(&mut world, ip(51), &[Message::renew(2, ip(51))]);
+}
+
+#[test]
+fn a_reload_while_leases_of_another_are_armed_anew_loses_none() {
+    let mut world = World::new(VISITORS);
+    let clients = 40;
+    for client in 1..=clients {
+        world.join(client);
+    }
+    world.pass(300);
+    // Everybody has an answer of their own: a slice is a few leases.
+    let own = |name: &str| {
+        let name = format!("option domain-name = concat(\"{name}\", binary-to-ascii(16, 8, \"-\", hardware));");
+        format!("dhcp-cache-threshold 0;\n{}", VISITORS.replace("option domain-name \"gsb.local\";", &name))
+    };
+    world.reload(&own("second"));
+    world.input(Input::Timeout);
+    let waiting = world.status().fast_path.rearming;
+    assert!((1..usize::from(clients)).contains(&waiting), "{waiting}");
+    assert_eq!(world.armed.len() + waiting, usize::from(clients));
+    world.reload(&own("third"));
+    assert_eq!(applied(&world).rearming, usize::from(clients));
+    world.settle();
+    assert_eq!(world.status().fast_path.rearming, 0);
+    for client in 1..=clients {
+        let address = ip(49 + client);
+        assert_eq!(world.armed[&address].chaddr, mac(client));
+        both_say_the_same(&mut world, address, &[Message::renew(client, address), Message::reboot(client, address)]);
+    }
+}
+
+#[test]
+fn a_question_that_names_what_its_lease_has_forgotten_is_not_armed_anew() {
+    let mut world = World::new(VISITORS);
+    let named = |message: Message, name: &str| message.with(12, name.as_bytes());
+    for (client, name) in [(1, "one"), (2, "two")] {
+        world.ask(&named(Message::discover(client), name));
+        world.ask(&named(Message::select(client, ip(49 + client)), name));
+    }
+    world.pass(300);
+    world.ask(&named(Message::renew(2, ip(51)), "other"));
+    let count = |world: &World| world.armed[&ip(51)].questions.iter().flatten().count();
+    assert_eq!(count(&world), 3);
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    world.settle();
+    // Both are of one kind, and the first one's answers would do, but nobody knows any more what was asked.
+    assert_eq!((world.armed[&ip(50)].questions.iter().flatten().count(), count(&world)), (2, 1));
+    world.pass(300);
+    both_say_the_same(&mut world, ip(51), &[named(Message::renew(2, ip(51)), "other")]);
+}
+
+#[test]
 fn an_answer_of_the_old_configuration_that_waited_for_the_disk_is_never_armed() {
     let mut world = World::new(VISITORS);
     world.ask(&Message::discover(1));

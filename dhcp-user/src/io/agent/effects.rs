@@ -22,6 +22,11 @@ impl Agent {
                 self.parts.server.handle(Input::Revoked(token, revoked), clock::now());
                 is_quiet = false;
             }
+            let returned = self.fast_path.poll_returned();
+            if !returned.is_empty() {
+                // The next part comes in another turn.
+                self.parts.server.handle(Input::Returned(returned), clock::now());
+            }
             if is_quiet {
                 break;
             }

@@ -88,6 +88,11 @@ impl Index {
         Self { key, hash_key, heads: HashTable::new() }
     }
 
+    /// Whether no slot is in any chain.
+    pub(super) fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
     /// Bytes of heap in use.
     pub(super) fn heap_len(&self) -> usize {
         self.heads.allocation_size()

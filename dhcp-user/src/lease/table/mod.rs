@@ -11,6 +11,7 @@ mod index;
 mod queue;
 mod ranges;
 mod relayout;
+mod resting;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use self::queue::{NOWHERE, Queue, Ties};
 use self::ranges::Ranges;
 pub use self::relayout::Relaid;
 use self::relayout::Relayout;
+pub use self::resting::Resting;
 use self::slot::{InQueue, Slot, Slots};
 
 use super::record::Lease;

@@ -62,6 +62,11 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) const NONE: Self = Self { next: NO_SLOT, prev: NO_SLOT };
+
+    /// Whether nobody else is in the chain.
+    pub(super) const fn is_alone(self) -> bool {
+        self.next == NO_SLOT && self.prev == NO_SLOT
+    }
 }
 
 /// A lease at rest.
@@ -87,6 +92,14 @@ pub(super) struct Slot {
 }
 
 const _: () = assert!(size_of::<Slot>() == 80);
+
+/// What a client, or its relay, said, where it is not the usual: pieces of a lease at rest.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spoken<'s> {
+    pub(super) client_id: Option<&'s [u8]>,
+    pub(super) hostname: Option<&'s [u8]>,
+    pub(super) agent_options: Option<&'s [u8]>,
+}
 
 impl Slot {
     pub(super) const fn new() -> Self {
@@ -339,6 +352,25 @@ impl Slot {
             }
         }
         lease
+    }
+
+    /// The promise.
+    pub(super) const fn tstp(&self) -> WallTime {
+        self.tstp
+    }
+
+    /// What stands beside the slot of what its client said.
+    pub(super) fn spoken(&self) -> Spoken<'_> {
+        let mut spoken = Spoken::default();
+        for (tag, bytes) in self.fields() {
+            match tag {
+                TAG_CLIENT_ID if self.identity & ID_MASK == ID_EXTRA => spoken.client_id = Some(bytes),
+                TAG_HOSTNAME => spoken.hostname = Some(bytes),
+                TAG_AGENT => spoken.agent_options = Some(bytes),
+                _ => {}
+            }
+        }
+        spoken
     }
 
     fn field(&self, tag: u8) -> Option<&[u8]> {

@@ -192,7 +192,26 @@ proptest! {
     }
 }
 
+/// What rests in the table says the same to whoever looks at it there.
+fn check_resting(table: &Table, model: &Model) -> Result<(), TestCaseError> {
+    for address in [Model::addresses(0), Model::addresses(1)].concat() {
+        let lease = model.get(address);
+        let Some(resting) = table.look(address) else {
+            prop_assert_eq!(lease, Lease::free(address));
+            continue;
+        };
+        let is_only = |found: Vec<Ipv4Addr>| found.iter().all(|one| *one == address);
+        let is_alone = lease.hw.is_some_and(|hw| is_only(table.by_hw(&hw)))
+            && lease.client_id.as_deref().is_none_or(|id| is_only(table.by_client_id(id)));
+        prop_assert_eq!(resting.is_alone(), is_alone, "{:?}", lease);
+        prop_assert_eq!((resting.hw(), resting.client_id()), (lease.hw, lease.client_id.as_deref()));
+        prop_assert_eq!((resting.state(), resting.ends(), resting.tstp()), (lease.state, lease.ends, lease.tstp));
+    }
+    Ok(())
+}
+
 fn check(table: &Table, model: &Model) -> Result<(), TestCaseError> {
+    check_resting(table, model)?;
     prop_assert_eq!(table.next_expiry(), model.timers.values().min().copied());
     for last in 0..32 {
         let address = ip(last);

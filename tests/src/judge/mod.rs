@@ -11,13 +11,17 @@ mod broken;
 pub mod court;
 pub mod untouched;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use dhcp_user::failover::codec::{BndUpd, Body, Decoder, Message};
 use dhcp_user::lease::journal::{PeerState, Record};
 use dhcp_user::lease::time::WallTime;
 use dhcp_user::lease::{BindingState, Lease};
+
+/// When an update that was not answered counts as lost, and is sent again: a minute after it was made, and it has waited for
+/// its record before it was seen.
+const LOST_AFTER_MS: u64 = 55_000;
 
 /// What one server has written, in pieces: each with what it says.
 #[derive(Debug, Default)]
@@ -125,10 +129,10 @@ pub struct Judge {
     /// Potential expiries heard from the partner, by receiver, oldest first: the one that was accepted last, and those
     /// that have not been answered. A refused update counts for nothing.
     heard: [BTreeMap<Ipv4Addr, Vec<Heard>>; 2],
-    /// How many updates each side takes before it answers one, and those that it has not answered; by connection and
-    /// receiver.
+    /// How many updates each side takes before it answers one, and those that it has not answered, with when each was
+    /// sent; by connection and receiver.
     windows: BTreeMap<(u64, usize), u32>,
-    unanswered: BTreeMap<(u64, usize), BTreeSet<u32>>,
+    unanswered: BTreeMap<(u64, usize), BTreeMap<u32, u64>>,
     /// Potential expiry last acknowledged by the partner, by sender.
     acked: [BTreeMap<Ipv4Addr, u32>; 2],
     /// What was wrong, in order.
@@ -204,11 +208,14 @@ impl Judge {
             Body::BndUpd(_) => {
                 let window = self.windows.get(&(connection, to)).copied().unwrap_or(u32::MAX);
                 let unanswered = self.unanswered.entry((connection, to)).or_default();
-                unanswered.insert(message.xid);
+                unanswered.retain(|_, sent| *sent + LOST_AFTER_MS > sight.at);
+                unanswered.insert(message.xid, sight.at);
                 let count = unanswered.len();
                 if count > window as usize {
-                    self.failures
-                        .push(format!("I6: {} {from} sends {count} updates, the window is {window}", sight.at));
+                    self.failures.push(format!(
+                        "I6: {} {from} sends {count} updates, the window is {window}: {unanswered:?}",
+                        sight.at
+                    ));
                 }
             }
             Body::BndAck(_) => {

@@ -62,7 +62,7 @@ fn a_flood_of_discovers_costs_nobody_a_renewal() {
     assert!(asked > 100, "only {asked} renewals were asked for");
 
     // And when it is over, whoever was left out is served.
-    let mut late = stage.herd(1 << 31).unwrap();
+    let mut late = stage.herd(3 << 29).unwrap();
     late.run(&Plan { patience: PATIENCE, ..Plan::closed(Talk::Exchange, 8, Duration::from_millis(1500)) });
     assert!(late.lease_count() > 0, "nobody new is served after the flood");
     let first = Ipv4Addr::new(10, 64, 0, 0);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   closed loop   so many exchanges are under way; one that ends is followed by the next
-//!   open loop     exchanges begin at a rate, whatever becomes of the others
+//!   open loop     exchanges begin at a rate, whatever becomes of the others; what a client waits is counted from when it
+//!                 was to begin
 //! ```
 //!
 //! An exchange is DISCOVER to ACK of a client that nobody knows yet, or one renewal of a client that has a lease. The
@@ -30,7 +31,7 @@ const BURST_COUNT: u64 = 64;
 /// Strangers that ask at most between two looks at the replies: clients do not send on each other's behalf, so none waits
 /// behind a burst of the same thread.
 const FLOOD_BURST_COUNT: u64 = 8;
-/// Clients and transactions from here on are strangers'.
+/// Clients and transactions from here on are strangers'; one bit, since the socket's filter asks for it.
 const STRANGERS: u32 = 0x8000_0000;
 /// Batches of replies read in one look at most: who has an answer goes on before anybody begins.
 const LOOK_COUNT: usize = 8;
@@ -244,7 +245,8 @@ impl Herd {
             under_way: 0,
             again: std::array::from_fn(|_| VecDeque::new()),
             over: VecDeque::new(),
-            strangers: 0,
+            stranger_ns: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
             figures: Figures::default(),
             completed: 0,
             flooded: 0,
@@ -278,7 +280,9 @@ struct Run<'h> {
     again: [VecDeque<(u64, u32, State)>; TRIES_MAX],
     /// Exchanges to give up, in the order in which they fall due.
     over: VecDeque<(u64, u32)>,
-    strangers: u64,
+    /// When the next stranger asks.
+    stranger_ns: u64,
+    random: u64,
     figures: Figures,
     offered: u64,
     completed: u64,
@@ -298,7 +302,14 @@ impl Run<'_> {
             let repeated = self.repeat();
             if self.now_ns < end_ns {
                 self.begin(is_counted, BURST_COUNT.saturating_sub(repeated));
-                self.flood(is_counted);
+                if self.plan.flood_per_sec > 0.0 {
+                    // What this thread does for strangers is no client's time, unless it asks meanwhile: then it waits
+                    // behind them as on a cable.
+                    self.herd.socket.flush();
+                    self.now_ns = nanos(now().duration_since(self.start));
+                    self.listen(is_counted);
+                    self.flood(is_counted);
+                }
             } else if self.under_way == 0 || self.now_ns >= drained_ns {
                 break;
             }
@@ -415,14 +426,19 @@ impl Run<'_> {
 
     /// Begins what is to begin now.
     fn begin(&mut self, is_counted: bool, most: u64) {
+        let begun = self.exchanges.len() as u64;
         let due = match self.plan.pace {
             Pace::Closed(count) => count.saturating_sub(self.under_way) as u64,
             Pace::Open(per_sec) => {
                 let due = (self.now_ns as f64 * per_sec / 1e9) as u64;
-                due.saturating_sub(self.exchanges.len() as u64).min(most)
+                due.saturating_sub(begun).min(most)
             }
         };
-        for _ in 0..due {
+        for number in begun..begun.saturating_add(due) {
+            let begun_ns = match self.plan.pace {
+                Pace::Closed(_) => self.now_ns,
+                Pace::Open(per_sec) => (((number + 1) as f64 * 1e9 / per_sec) as u64).min(self.now_ns),
+            };
             let (client, address, state) = match self.plan.talk {
                 Talk::Exchange => {
                     let client = self.herd.next_client;
@@ -436,7 +452,7 @@ impl Run<'_> {
                 }
             };
             let index = self.exchanges.len();
-            self.exchanges.push(Exchange { begun_ns: self.now_ns, client, address, state, tries: 0 });
+            self.exchanges.push(Exchange { begun_ns, client, address, state, tries: 0 });
             self.herd.next_xid = self.first_xid.wrapping_add(index as u32 + 1);
             self.over.push_back((self.now_ns + nanos(self.plan.patience), index as u32));
             self.under_way += 1;
@@ -449,13 +465,20 @@ impl Run<'_> {
 impl Run<'_> {
     /// Lets strangers ask who is there.
     fn flood(&mut self, is_counted: bool) {
-        let due = (self.now_ns as f64 * self.plan.flood_per_sec / 1e9) as u64;
-        for _ in 0..due.saturating_sub(self.strangers).min(FLOOD_BURST_COUNT) {
+        for _ in 0..FLOOD_BURST_COUNT {
+            if self.stranger_ns > self.now_ns {
+                break;
+            }
+            // At random moments: at regular ones a rate that is a multiple of the clients' would meet every one of them.
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            let chance = ((self.random >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
+            self.stranger_ns += (-chance.ln() * 1e9 / self.plan.flood_per_sec) as u64;
             let Herd { socket, speech, next_stranger, .. } = &mut *self.herd;
             // Nothing is under way with this transaction: the offer is not heard.
             speech::finish(socket.push(speech.discover()), *next_stranger, *next_stranger);
             *next_stranger = next_stranger.wrapping_add(1) | STRANGERS;
-            self.strangers += 1;
             self.flooded += u64::from(is_counted);
         }
     }

@@ -68,19 +68,23 @@ impl BatchSocket {
         if status == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Keeps everything but untagged UDP to port 68 in the kernel.
+    /// Keeps everything but untagged UDP to port 68 in the kernel, and what is for strangers: no client here would hear it.
     fn filter(&self) -> io::Result<()> {
         const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
         const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+        const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+        const JUMP_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
         const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
         const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
         let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
         // No reply has IP options.
         let mut program = [
             op(LOAD_BYTE, 0, 0, 23),
-            op(JUMP_EQUAL, 0, 3, 17),
+            op(JUMP_EQUAL, 0, 5, 17),
             op(LOAD_HALF, 0, 0, 36),
-            op(JUMP_EQUAL, 0, 1, 68),
+            op(JUMP_EQUAL, 0, 3, 68),
+            op(LOAD_WORD, 0, 0, 46),
+            op(JUMP_SET, 1, 0, super::STRANGERS),
             op(RETURN, 0, 0, 0x0004_0000),
             op(RETURN, 0, 0, 0),
         ];

@@ -54,7 +54,8 @@ impl Server {
         self.stepped = Some(Ipv4Addr::UNSPECIFIED);
     }
 
-    /// Writes down what a step has changed, a slice of it. What a partner knows of is left as it was agreed.
+    /// Writes down what a step has changed, a slice of it. In memory the times of what a partner knows of stay as they
+    /// were agreed, and the limit protects the address; the record says until when, for who starts after a loss of power.
     pub(super) fn write_step(&mut self) {
         let Some(from) = self.stepped else { return };
         let slice: Vec<_> = self.table.limits_from(from).take(limits::RELAYOUT_SLICE_COUNT).collect();
@@ -66,13 +67,14 @@ impl Server {
         };
         let mut record = Vec::new();
         for (address, until) in slice {
-            let is_shared = self.peer_number(self.config.pool_of(address)).is_some();
-            let Some(lease) = self.table.get(address).filter(|_| !is_shared) else { continue };
+            let Some(lease) = self.table.get(address) else { continue };
             if lease.state == BindingState::Active && until > lease.ends {
                 let lease = Lease { ends: until, ..lease };
                 journal::write_lease(&lease, self.options.format, &mut record);
-                self.keep(lease);
-                self.table.set_limit(address, WallTime::NONE);
+                if self.peer_number(self.config.pool_of(address)).is_none() {
+                    self.keep(lease);
+                    self.table.set_limit(address, WallTime::NONE);
+                }
             }
         }
         if !record.is_empty() {

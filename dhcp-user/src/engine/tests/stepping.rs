@@ -2,7 +2,7 @@
 
 use super::super::{
     port::Input,
-    testing::{Message, Reading as _, Seen, VISITORS, World, ip, mac},
+    testing::{GSB, Message, Reading as _, Seen, VISITORS, World, ip, mac},
 };
 use crate::lease::BindingState;
 
@@ -79,6 +79,46 @@ fn a_loss_of_power_after_a_step_finds_records_that_are_right() {
     let mut next = World::at(VISITORS, &record, |_| {}, now);
     for other in 2..=51 {
         assert_ne!(next.join(other), ip(50), "{record}");
+    }
+    next.silent(&Message::discover(52));
+}
+
+#[test]
+fn a_loss_of_power_after_a_step_takes_no_lease_from_a_client_that_a_partner_knows() {
+    for step in [60, 900, 86_400] {
+        let mut world = World::new(GSB);
+        world.revokes = true;
+        world.pass(1);
+        assert_eq!(world.join(1), ip(50));
+        world.pass(300);
+        world.kernel_renews(ip(50), 599);
+        let begun = world.take_journal();
+        world.set_clock(step);
+        world.pass(1);
+        let stepped = world.take_journal();
+        // In memory, and for the partner, the times stay what they were agreed to be.
+        let lease = world.server.table().get(ip(50)).unwrap();
+        assert!(lease.ends.secs() <= START + 301 + 600, "{lease:?}");
+        let until = world.server.table().limit(ip(50)).unwrap();
+        // The horizon of the first grant, a lease and a half after it.
+        assert!(until.secs() >= START + 1 + 900 + u32::try_from(step).unwrap() - 1, "{until:?}");
+
+        let now = world.now;
+        let mut next = World::at(GSB, &format!("{begun}{stepped}"), |_| {}, now);
+        for minute in 0..9 {
+            // More than there are other addresses.
+            for other in 2..=60 {
+                let taken = next.take(&Message::discover(other));
+                assert!(
+                    taken.iter().all(|offer| offer.yiaddr() != ip(50)),
+                    "set by {step} s, minute {minute}: {stepped}"
+                );
+            }
+            next.pass(60);
+        }
+        // And it comes back when the promise is over.
+        next.pass(3600);
+        assert_ne!(next.server.table().get(ip(50)).unwrap().state, BindingState::Active, "{:?}", next.logs);
     }
 }
 

@@ -49,7 +49,7 @@ pub trait Tables {
     fn send_event(&self, event: Event, is_late: bool) -> bool;
     /// Counts.
     fn count(&self, counter: Counter);
-    /// The boot clock, ahead by [`CLOCK_AHEAD_NS`] in the kernel.
+    /// The boot clock, ahead by [`crate::clock::CLOCK_AHEAD_NS`] in the kernel.
     fn now(&self) -> BootSecs;
     /// Index of the interface the frame came in through.
     fn interface(&self) -> u32;
@@ -60,11 +60,6 @@ pub trait Tables {
     /// Stores a token bucket, in one write.
     fn store_source(&self, index: u32, source: Source);
 }
-
-/// How far the program's clock is ahead, in nanoseconds. The program asks the clock once in a tick of the kernel's, and
-/// what it then takes for "now" must not be behind when the tick's count is late: ten ticks of the slowest kernel (a
-/// processor that sees the count stand still for five of its own ticks moves it on itself).
-pub const CLOCK_AHEAD_NS: u64 = 100_000_000;
 
 /// Where a datagram stands in a frame: behind `TAGS` VLAN tags. A constant per number of tags, so that every offset
 /// is one for the compiler and the verifier.

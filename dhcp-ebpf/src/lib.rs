@@ -14,6 +14,7 @@
 
 pub mod abi;
 pub mod answer;
+pub mod clock;
 pub mod decide;
 pub mod frame;
 pub mod question;

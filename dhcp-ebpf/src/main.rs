@@ -25,7 +25,8 @@ mod program {
             BootSecs, Bucket, ClientBucket, Control, Counter, DIRECTORY_BUCKETS, EVENT_RING_LEN, Entry, Event, Renewal,
             SOURCE_COUNT, Source, TEMPLATE_COUNT, Template,
         },
-        decide::{self, CLOCK_AHEAD_NS, Tables, Verdict},
+        clock,
+        decide::{self, Tables, Verdict},
         frame::{Frame, FrameMut},
         wire::dhcp::{MESSAGE_LEN_MIN, TAIL_AT},
     };
@@ -281,20 +282,12 @@ mod program {
 
         #[inline(always)]
         fn now(&self) -> BootSecs {
-            // Asking the clock costs a third of an answer (it waits for every load before it), so it is asked once a tick,
-            // and what is kept is ahead: a promise is never measured with a clock that is behind. A tick of a suspend
-            // ends with it, long before a network device delivers again.
+            // Asking the clock costs a third of an answer (it waits for every load before it), so it is asked once a tick.
             // SAFETY: helpers without arguments, and per-CPU memory; the program is not preempted by itself.
             unsafe {
                 let tick = bpf_jiffies64();
                 let Some(kept) = CLOCK.get_ptr_mut(0) else { return BootSecs::new(u32::MAX) };
-                let [of, secs] = *kept;
-                if of == tick && secs != 0 {
-                    return BootSecs::new(secs as u32);
-                }
-                let secs = (bpf_ktime_get_boot_ns() + CLOCK_AHEAD_NS) / 1_000_000_000;
-                *kept = [tick, secs];
-                BootSecs::new(secs as u32)
+                clock::now(&mut *kept, tick, || bpf_ktime_get_boot_ns())
             }
         }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 use aya::{TestRun as _, programs::TestRunOptions};
 use dhcp_ebpf::{
     abi::{ACCESS_PORT_COUNT, BootSecs, Counter, Entry, Generation, Renewal, Shield, ShieldMode, Template},
-    decide::{self, CLOCK_AHEAD_NS, Verdict},
+    clock::CLOCK_AHEAD_NS,
+    decide::{self, Verdict},
     frame::Buffer,
 };
 use dhcp_user::{

@@ -4,18 +4,21 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use crate::{ROUNDS, say};
-use anyhow::{Context as _, Result, ensure};
+use crate::{
+    ROUNDS,
+    cycles::{FIRST, LONG, arm_of},
+    say,
+};
+use anyhow::{Result, ensure};
 use aya::{TestRun as _, programs::TestRunOptions};
 use dhcp_ebpf::abi::Generation;
 use dhcp_user::{
-    engine::port::{Arm, Token},
+    engine::port::Token,
     io::{
         clock,
         fastpath::FastPath as _,
         xdp::{Kernel, Wanted},
     },
-    lease::time::BootTime,
 };
 use tests::{
     fastpath::{SERVER, SERVER_MAC, digest, key, template},
@@ -24,7 +27,6 @@ use tests::{
 };
 
 const LEASES: u32 = 1_000_000;
-const FIRST: u32 = 0x0a00_0000;
 /// Leases armed between two looks at a packet, as the event loop does.
 const SLICE: usize = 1024;
 
@@ -44,18 +46,10 @@ pub(crate) fn measure() -> Result<()> {
     let boot = clock::now().boot;
     kernel.heartbeat(boot);
     let answer = Arc::new(template(600, 0, 0, &[(1, &[255, 0, 0, 0]), (15, b"gsb.local")]));
-    let horizon = |secs: u64| BootTime::from_secs(u64::from(boot.to_secs().secs()) + secs);
     let mut arms = Vec::with_capacity(LEASES as usize);
     for number in 0..LEASES {
         let message = message(number);
-        arms.push(Arm {
-            address: message.ciaddr,
-            chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
-            peer: 0,
-            bucket: 0,
-            horizon: horizon(100_000),
-            questions: [Some((digest(&message, 1, &key), Arc::clone(&answer))), None, None],
-        });
+        arms.push(arm_of(&message, digest(&message, 1, &key), &answer, boot)?);
     }
     let probe = message(LEASES - 1);
     let frame = Envelope::unicast([2, 0, 0, 0, 0, 0], probe.ciaddr, SERVER_MAC, SERVER).wrap(&probe.bytes());
@@ -83,7 +77,8 @@ pub(crate) fn measure() -> Result<()> {
         figures[0].1.push(begun.elapsed());
         ensure!(is_answered(&mut kernel)?, "the last lease is not armed");
 
-        let horizons: Vec<_> = arms.iter().map(|arm| (arm.address, horizon(100_000 + round as u64))).collect();
+        let horizon = boot.after(LONG + Duration::from_secs(round as u64));
+        let horizons: Vec<_> = arms.iter().map(|arm| (arm.address, horizon)).collect();
         let begun = now();
         kernel.extend(&horizons);
         figures[1].1.push(begun.elapsed());

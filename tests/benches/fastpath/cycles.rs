@@ -2,11 +2,11 @@
 //! client first; what that costs is measured alone (`bench_make`) and subtracted. Programs take turns, round after
 //! round.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{TestRun as _, maps::Array, programs::TestRunOptions};
-use dhcp_ebpf::abi::{Counter, Generation};
+use dhcp_ebpf::abi::{Counter, Generation, Template};
 use dhcp_user::{
     engine::port::Arm,
     io::{
@@ -26,6 +26,8 @@ use crate::{ROUNDS, generator::padded, median, say};
 const REPEAT: u32 = 1_000_000;
 /// Address of client 0.
 pub(crate) const FIRST: u32 = 0x0a00_0000;
+/// How far the horizons are.
+pub(crate) const LONG: Duration = Duration::from_secs(100_000);
 const PROGRAMS: [&str; 5] = ["bench_drop", "bench_pass", "bench_make", "bench_answer", "bench_foreign"];
 
 /// The program with the leases of this many clients, all armed for the interface they will seem to come in through.
@@ -50,16 +52,21 @@ pub(crate) fn armed(object: &[u8], clients: u32, interface: u32) -> Result<Kerne
     ));
     for number in 0..clients {
         let message = message(number);
-        kernel.arm(&[Arm {
-            address: message.ciaddr,
-            chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
-            peer: 0,
-            bucket: 0,
-            horizon: BootTime::from_secs(u64::from(now.to_secs().secs()) + 100_000),
-            questions: [Some((digest(&message, interface, &key), Arc::clone(&answer))), None, None],
-        }]);
+        kernel.arm(&[arm_of(&message, digest(&message, interface, &key), &answer, now)?]);
     }
     Ok(kernel)
+}
+
+/// A renewal that is answered for a long time yet.
+pub(crate) fn arm_of(message: &Message, digest: u64, answer: &Arc<Template>, now: BootTime) -> Result<Arm> {
+    Ok(Arm {
+        address: message.ciaddr,
+        chaddr: *message.chaddr.first_chunk().context("chaddr holds 16 bytes")?,
+        peer: 0,
+        bucket: 0,
+        horizon: now.after(LONG),
+        questions: [Some((digest, Arc::clone(answer))), None, None],
+    })
 }
 
 /// The frame of client 0.

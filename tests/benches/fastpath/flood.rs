@@ -9,12 +9,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tests::load::{
-    Plan, Stage, Talk,
-    server::{self, Server, Setting},
-};
+use tests::load::{Plan, Talk};
 
-use crate::{median, peers::lease, say, take_last_processor};
+use crate::{median, say, stand::Stand};
 
 const CLIENTS: usize = 4_096;
 const RATE: f64 = 2_000.0;
@@ -26,18 +23,12 @@ const ROUNDS: usize = 15;
 
 /// Measures, and prints.
 pub(crate) fn measure() -> Result<()> {
-    take_last_processor()?;
-    let stage = Stage::new()?;
-    let mut herd = stage.herd(1)?;
-    let _pass = stage.clients.attach_pass(Stage::CLIENTS)?;
-    let setting = Setting { fast_path: "native", ..Setting::default() };
-    let _running = server::start(&stage, Server::Xdhcpd, &setting, &mut herd)?;
-    lease(&mut herd, CLIENTS)?;
+    let mut stand = Stand::new(&Stand::setting(), CLIENTS)?;
     let mut shown = [const { Vec::new() }; 1 + FLOODS.len()];
     for _ in 0..ROUNDS {
         for (flood, shown) in [0.0].into_iter().chain(FLOODS).zip(&mut shown) {
             let plan = Plan { flood_per_sec: flood, ..Plan::open(Talk::Renewal, RATE, WINDOW) };
-            let figures = herd.run(&plan);
+            let figures = stand.herd.run(&plan);
             let lost = figures.unanswered.0 as f64;
             shown.push([figures.latency_us(50.0), figures.latency_us(99.0), figures.flooded_per_sec, lost]);
         }

@@ -25,6 +25,7 @@ mod generator;
 mod peers;
 mod processor;
 mod reload;
+mod stand;
 
 /// Rounds of every measurement; medians are printed.
 pub(crate) const ROUNDS: usize = 5;

@@ -12,12 +12,12 @@ use dhcp_user::control::{
 use tests::{
     lab::now,
     load::{
-        Plan, Stage, Talk,
-        server::{self, Running, Server, Setting},
+        Plan, Talk,
+        server::{Running, Server, Setting},
     },
 };
 
-use crate::{ROUNDS, median, peers::lease, say, take_last_processor};
+use crate::{ROUNDS, median, say, stand::Stand};
 
 const CLIENTS: usize = 1_000_000;
 /// Renewals a second meanwhile.
@@ -31,13 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measures, and prints.
 pub(crate) fn measure() -> Result<()> {
-    take_last_processor()?;
-    let stage = Stage::new()?;
-    let mut herd = stage.herd(1)?;
-    let _pass = stage.clients.attach_pass(Stage::CLIENTS)?;
-    let setting = Setting { fast_path: "native", ..Setting::default() };
-    let running = server::start(&stage, Server::Xdhcpd, &setting, &mut herd)?;
-    lease(&mut herd, CLIENTS)?;
+    let setting = Stand::setting();
+    let mut stand = Stand::new(&setting, CLIENTS)?;
+    let Stand { running, herd, .. } = &mut stand;
     let all = settled(&running.control())?;
     println!("reloads of the running server, {all} leases armed, {RATE:.0} renewals/s meanwhile:");
     println!(
@@ -51,7 +47,7 @@ pub(crate) fn measure() -> Result<()> {
         let (figures, reload) = std::thread::scope(|scope| {
             let reload = scope.spawn(|| {
                 std::thread::sleep(ORDER_AFTER);
-                reload(&running, &setting, all)
+                reload(running, &setting, all)
             });
             let figures = herd.run(&Plan { warm_up: Duration::ZERO, ..Plan::open(Talk::Renewal, RATE, WINDOW) });
             (figures, reload.join())

@@ -3,6 +3,8 @@
 
 #[path = "failover/agent.rs"]
 mod agent;
+#[path = "failover/alone.rs"]
+mod alone;
 #[path = "failover/captures.rs"]
 mod captures;
 #[path = "failover/flows.rs"]

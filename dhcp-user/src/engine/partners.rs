@@ -193,7 +193,11 @@ impl Server {
         let number = self.config.pool(self.config.pool_of(lease.address)?).failover?.0;
         let peer = self.peers.get(number)?;
         let mut binding = failover::Binding::from(&*lease);
-        peer.endpoint.stamp(&mut binding);
+        match self.table.get(lease.address) {
+            Some(before) => peer.endpoint.stamp_after(&failover::Binding::from(&before), &mut binding),
+            None => peer.endpoint.stamp(&mut binding),
+        }
+        lease.tstp = binding.told_partner;
         lease.atsfp = binding.acked_partner;
         lease.rewind_state = binding.rewind;
         Some(number)

@@ -127,28 +127,43 @@ pub struct Alone {
 }
 
 impl Alone {
-    /// Up to when the lost partner may have promised this address to a client that we never heard of.
+    /// Up to when the lost partner, or its kernel, may have promised this address to a client.
     ///
-    /// Besides what the partner told us, what we told the partner counts, as long as it was alive: its
-    /// acknowledgement may have been lost.
+    /// Besides what the partner told us, and what it acknowledged, what we told it counts: it may have accepted an update
+    /// whose acknowledgement was lost. That is so for what began before we were alone, and for whatever has become of it
+    /// since: `rewind` says that the partner was told of a lease, and `told_partner` is never lowered while an answer is due
+    /// ([`keep_told`], [`retired`]). Of an address that came back when we were alone, and of a client that got it then, the
+    /// partner knows nothing (`expiry`: freed, `rewind` is free).
+    ///
+    /// The proof: let U be an update that the partner has accepted and whose acknowledgement did not come, t what it told.
+    /// Its kernel promises at most t and MCLT. U was sent while `rewind` was made active, and before we were alone. If the
+    /// address has not come back since, `rewind` is free or backup only if the partner has acknowledged the end, so that it
+    /// has revoked; else `told_partner` is at least t: a renewal keeps it, an expiry does not touch it, a release keeps it,
+    /// an acknowledgement of a later update makes `from_partner` at least t. So nobody else has the address before t and
+    /// MCLT. (The other way round, what is told when we are alone counts although nobody hears it: at most a lease and a
+    /// half and MCLT once for each address.)
     #[must_use]
     pub fn partner_promise(self, binding: &Binding) -> WallTime {
-        let told = if binding.starts <= self.since { binding.told_partner } else { WallTime::NONE };
+        let may_be_known =
+            binding.starts <= self.since || !matches!(binding.rewind, BindingState::Free | BindingState::Backup);
+        let told = if may_be_known { binding.told_partner } else { WallTime::NONE };
         let lead = self.mclt_secs.saturating_add(self.slack_secs);
         self.since.max(binding.from_partner).max(told).after(lead)
     }
 
-    /// When an address that ran out, was released or was reset may be given to somebody else. Of a binding that began in
-    /// partner-down the partner heard nothing; but it may be a renewal, and the kernel of a lost partner goes on renewing
-    /// up to what the partner had acknowledged before. (Of a new client's that is over: it had to wait for it.)
+    /// When an address that ran out, was released or was reset may be given to somebody else.
     #[must_use]
     pub fn reuse_at(self, binding: &Binding) -> WallTime {
-        if binding.starts > self.since {
-            let lead = self.mclt_secs.saturating_add(self.slack_secs);
-            self.since.max(binding.from_partner).after(lead).max(binding.ends)
-        } else {
-            self.partner_promise(binding).max(binding.ends)
-        }
+        self.partner_promise(binding).max(binding.ends)
+    }
+}
+
+/// A client has renewed its lease: what the partner was told and has not answered stays the least that it is told. It may
+/// have accepted it, and its kernel may promise up to that.
+pub fn keep_told(before: &Binding, after: &mut Binding) {
+    let is_renewal = before.state == BindingState::Active && after.state == BindingState::Active;
+    if is_renewal && before.is_same_client(after) && before.told_partner > before.acked_partner {
+        after.told_partner = after.told_partner.max(before.told_partner);
     }
 }
 
@@ -177,8 +192,10 @@ pub fn is_mine_to_allocate(role: Role, alone: Option<Alone>, binding: &Binding, 
 pub fn retired(mut binding: Binding, to: BindingState, role: Role, is_interrupted: bool, now: WallTime) -> Binding {
     match to {
         BindingState::Released | BindingState::Reset => {
+            // A partner that does not hear of it may go on promising what it was told.
+            let may_promise = binding.told_partner > binding.acked_partner && binding.told_partner < WallTime::NEVER;
             binding.ends = now;
-            binding.told_partner = now;
+            binding.told_partner = if may_promise { binding.told_partner.max(now) } else { now };
         }
         BindingState::Expired => {
             if binding.told_partner >= WallTime::NEVER {
@@ -371,11 +388,40 @@ mod tests {
         lease.told_partner = NOW.after(200);
         assert_eq!(alone.reuse_at(&lease), NOW.after(242), "its acknowledgement may have been lost");
         lease.starts = NOW.after(1);
-        assert_eq!(alone.reuse_at(&lease), NOW.after(142), "renewed after the partner was gone: told, but not heard");
+        lease.rewind = BindingState::Active;
+        assert_eq!(alone.reuse_at(&lease), NOW.after(242), "renewed after the partner was gone: it is as it was");
+        lease.rewind = BindingState::Free;
+        assert_eq!(alone.reuse_at(&lease), NOW.after(142), "began after it was gone, with what it knew before");
         lease.from_partner = PAST;
         assert_eq!(alone.reuse_at(&lease), NOW.after(42), "began after the partner was gone");
         lease.ends = NOW.after(500);
         assert_eq!(alone.reuse_at(&lease), NOW.after(500));
+    }
+
+    #[test]
+    fn what_was_told_and_not_answered_is_never_lowered_while_a_client_has_the_lease() {
+        let mut before = binding(BindingState::Active, NOW);
+        before.chaddr = vec![1, 2];
+        before.told_partner = NOW.after(900);
+        before.acked_partner = NOW.after(300);
+        let renewed = |before: &Binding, chaddr: u8| {
+            let mut after = before.clone();
+            after.chaddr = vec![1, chaddr];
+            after.told_partner = NOW.after(150);
+            keep_told(before, &mut after);
+            after.told_partner
+        };
+        assert_eq!(renewed(&before, 2), NOW.after(900));
+        assert_eq!(renewed(&before, 3), NOW.after(150), "another client");
+        let released =
+            |before: &Binding| retired(before.clone(), BindingState::Released, Role::Primary, false, NOW).told_partner;
+        assert_eq!(released(&before), NOW.after(900));
+        before.acked_partner = before.told_partner;
+        assert_eq!(renewed(&before, 2), NOW.after(150), "it was answered: `from_partner` counts");
+        assert_eq!(released(&before), NOW);
+        before.told_partner = WallTime::NEVER;
+        before.acked_partner = WallTime::NONE;
+        assert_eq!(released(&before), NOW, "it would never come back");
     }
 
     #[test]

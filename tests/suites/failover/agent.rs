@@ -110,6 +110,7 @@ impl World {
         }
         let grant = endpoint.grant(want, binding.from_partner, now.wall);
         let is_same = binding.state == BindingState::Active;
+        let before = binding.clone();
         binding.state = BindingState::Active;
         binding.starts = now.wall;
         binding.cltt = now.wall;
@@ -119,7 +120,7 @@ impl World {
         binding.told_partner = grant.told_partner;
         binding.client_id = client_id(client);
         binding.chaddr = chaddr(client);
-        endpoint.stamp(&mut binding);
+        endpoint.stamp_after(&before, &mut binding);
         let seq = self.change(node, binding);
         Some(Ack { address, secs: grant.secs, until, seq })
     }

@@ -177,6 +177,8 @@ impl Endpoint {
                 continue;
             }
             binding.state = BindingState::Free;
+            // Whatever the partner was told of it is over: who gets it next is unknown there.
+            binding.rewind = BindingState::Free;
             binding.told_partner = binding.told_partner.max(binding.ends).min(WallTime::NEVER);
             self.stamp(&mut binding);
             let seq = self.store(leases, binding);

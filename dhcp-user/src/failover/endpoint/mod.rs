@@ -542,6 +542,13 @@ impl Endpoint {
         binding
     }
 
+    /// Marks what a client has changed, with the lease as it was before: [`Endpoint::stamp`], and what the partner may have
+    /// accepted without our knowing is kept.
+    pub fn stamp_after(&self, before: &Binding, binding: &mut Binding) {
+        rules::keep_told(before, binding);
+        self.stamp(binding);
+    }
+
     /// Marks a local change: nothing acknowledged, and sent when it can be sent.
     pub fn stamp(&self, binding: &mut Binding) {
         binding.acked_partner = WallTime::NONE;

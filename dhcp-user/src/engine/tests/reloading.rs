@@ -196,6 +196,24 @@ fn a_question_that_names_what_its_lease_has_forgotten_is_not_armed_anew() {
 }
 
 #[test]
+fn a_horizon_that_is_not_on_the_disk_yet_is_not_armed_anew_before_it_is() {
+    let mut world = World::new(VISITORS);
+    world.join(1);
+    world.join(2);
+    world.pass(300);
+    world.syncs = false;
+    let renewal = world.kernel_renews(ip(51), 600);
+    world.input(Input::Renewed(vec![(ip(51), renewal)]));
+    world.reload(&VISITORS.replace("gsb.local", "elsewhere.example"));
+    world.take_seen();
+    world.settle();
+    assert!(world.take_seen().contains(&Seen::Arm(ip(50))));
+    assert!(!world.armed.contains_key(&ip(51)), "its record is not durable");
+    world.sync();
+    assert!(world.take_seen().contains(&Seen::Arm(ip(51))));
+}
+
+#[test]
 fn an_answer_of_the_old_configuration_that_waited_for_the_disk_is_never_armed() {
     let mut world = World::new(VISITORS);
     world.ask(&Message::discover(1));

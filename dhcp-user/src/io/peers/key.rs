@@ -2,6 +2,8 @@
 
 use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
 
+use base64ct::{Base64, Encoding as _};
+
 use super::seal::{KEY_LEN, Key};
 use crate::config::Config;
 
@@ -57,35 +59,9 @@ fn refuse_access(mode: u32, owner: u32, user: u32) -> Result<(), String> {
 
 /// Base64 of exactly a key (RFC 4648 4), with its padding.
 fn decode(text: &[u8]) -> Option<[u8; KEY_LEN]> {
-    let digits = text.strip_suffix(b"=")?;
-    // 32 bytes are 43 digits; the last one carries two bits that mean nothing.
-    if digits.len() != KEY_LEN.div_ceil(3) * 4 - 1 {
-        return None;
-    }
     let mut key = [0; KEY_LEN];
-    let mut places = key.iter_mut();
-    let (mut bits, mut count) = (0_u32, 0_u32);
-    for digit in digits {
-        bits = bits << 6 | value(*digit)?;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            *places.next()? = (bits >> count).to_le_bytes()[0];
-            bits &= (1 << count) - 1;
-        }
-    }
-    (bits == 0).then_some(key)
-}
-
-fn value(digit: u8) -> Option<u32> {
-    Some(u32::from(match digit {
-        b'A'..=b'Z' => digit - b'A',
-        b'a'..=b'z' => digit - b'a' + 26,
-        b'0'..=b'9' => digit - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => return None,
-    }))
+    let read = Base64::decode(text, &mut key).ok()?.len();
+    (read == KEY_LEN).then_some(key)
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ mod program {
 
         #[inline(always)]
         fn send_event(&self, event: Event, is_late: bool) -> bool {
-            // Waking the agent costs more than ten answers, and half a lease is left: it looks by itself every second.
+            // Waking the agent costs more than ten answers, and half a lease is left: it looks by itself every two seconds.
             // It is woken when it should have looked before, and when the ring is half full, once per sixteenth.
             let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
             let is_step = waiting >= RING_HALF && waiting & (RING_STEP - 1) < EVENT_ROOM;
